@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The control queue: one request and one reply a chain, one at a time.
+
+use crate::Status;
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Size of [`ControlRequest`] and of [`ControlReply`], bytes.
+pub const CONTROL_BYTES: usize = 32;
+
+/// What is asked of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ControlKind {
+    /// Answers with the generation.
+    Ping = 0x80,
+    /// Opens a session, which every batch needs. Without `ADOPT` the device discards all its memory, takes a new
+    /// generation and answers with it. With `ADOPT`, `argument0` must be the generation that the memory has: contents
+    /// stay, and the answer is the same generation; otherwise `StaleGeneration`, and no session is open.
+    SessionOpen = 0x81,
+    /// Discards device memory [`argument0`, `argument0` + `argument1`), bytes, multiples of the page size. It reads as
+    /// zero afterwards.
+    Discard = 0x82,
+}
+
+impl ControlKind {
+    /// The kind of a wire byte.
+    pub const fn from_wire(byte: u8) -> Option<Self> {
+        match byte {
+            0x80 => Some(Self::Ping),
+            0x81 => Some(Self::SessionOpen),
+            0x82 => Some(Self::Discard),
+            _ => None,
+        }
+    }
+}
+
+/// Flags of [`ControlKind::SessionOpen`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionFlags(pub u8);
+
+impl SessionFlags {
+    /// Keep the contents of generation `argument0`.
+    pub const ADOPT: Self = Self(1 << 0);
+}
+
+/// The device-readable part of a chain on the control queue.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ControlRequest {
+    /// A [`ControlKind`].
+    pub kind: u8,
+    /// Flags of the kind.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: U16,
+    /// Zero.
+    pub reserved2: U32,
+    /// Echoed in the reply.
+    pub cookie: U64,
+    /// First argument of the kind, else zero.
+    pub argument0: U64,
+    /// Second argument of the kind, else zero.
+    pub argument1: U64,
+}
+
+impl ControlRequest {
+    /// A request.
+    pub fn new(kind: ControlKind, flags: u8, cookie: u64, argument0: u64, argument1: u64) -> Self {
+        Self {
+            kind: kind as u8,
+            flags,
+            reserved: U16::new(0),
+            reserved2: U32::new(0),
+            cookie: U64::new(cookie),
+            argument0: U64::new(argument0),
+            argument1: U64::new(argument1),
+        }
+    }
+
+    /// Checks every field; `memory_bytes` bounds a discard.
+    ///
+    /// # Errors
+    /// The [`Status`] of the reply.
+    pub fn validate(&self, memory_bytes: u64) -> Result<ControlKind, Status> {
+        let kind = ControlKind::from_wire(self.kind).ok_or(Status::BadOp)?;
+        let allowed = match kind {
+            ControlKind::SessionOpen => SessionFlags::ADOPT.0,
+            ControlKind::Ping | ControlKind::Discard => 0,
+        };
+        if self.flags & !allowed != 0 {
+            return Err(Status::BadFlags);
+        }
+        if self.reserved.get() != 0 || self.reserved2.get() != 0 {
+            return Err(Status::ReservedNonZero);
+        }
+        let (first, second) = (self.argument0.get(), self.argument1.get());
+        match kind {
+            ControlKind::Ping if first != 0 || second != 0 => Err(Status::ReservedNonZero),
+            ControlKind::SessionOpen if second != 0 || (self.flags == 0 && first != 0) => {
+                Err(Status::ReservedNonZero)
+            }
+            ControlKind::Discard => match first.checked_add(second) {
+                Some(end)
+                    if end <= memory_bytes
+                        && second != 0
+                        && first % 4096 == 0
+                        && second % 4096 == 0 =>
+                {
+                    Ok(kind)
+                }
+                _ => Err(Status::BadDeviceRange),
+            },
+            _ => Ok(kind),
+        }
+    }
+}
+
+/// The device-writable part of a chain on the control queue.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ControlReply {
+    /// A [`Status`].
+    pub status: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+    /// The request's cookie.
+    pub cookie: U64,
+    /// The generation.
+    pub generation: U64,
+    /// Zero.
+    pub reserved2: U64,
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The wire format between the virtio-hmm driver and its device.
+//!
+//! All integers are little-endian. Reserved fields are zero on the wire and a non-zero one is an error; so is a flag
+//! that this version does not define. `docs/wire-format.md` is the prose of this crate, and the golden vectors in
+//! [`mod@golden`] pin the bytes for both sides.
+//!
+//! The crate knows nobody: it is compiled by Cargo for the device and the tests, and by Kbuild into the driver.
+#![cfg_attr(not(MODULE), no_std)]
+#![forbid(unsafe_code)]
+
+mod batch;
+mod completion;
+mod config;
+mod control;
+mod event;
+mod feature;
+pub mod golden;
+mod queue;
+mod status;
+
+pub use batch::{
+    BatchFlags, BatchHeader, BatchKind, CopyEntry, EntryFlags, Op, PageList, ENTRY_BYTES,
+    HEADER_BYTES, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES,
+};
+pub use completion::{status_array_bytes, Completion, COMPLETION_BYTES, NO_ERROR_INDEX};
+pub use config::{Config, Limits, CONFIG_BYTES, MAGIC, VERSION_MAJOR, VERSION_MINOR};
+pub use control::{ControlKind, ControlReply, ControlRequest, SessionFlags, CONTROL_BYTES};
+pub use event::{Event, EventKind, EVENT_BYTES};
+pub use feature::Features;
+pub use queue::{
+    queue_name, BULK_QUEUE_FIRST, CONTROL_QUEUE, EVENT_QUEUE, MAX_BULK_QUEUES, URGENT_QUEUE,
+    VIRTIO_ID,
+};
+pub use status::Status;

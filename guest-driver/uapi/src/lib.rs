@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The ioctls of `/dev/hmmN`, and a safe client for them.
+//!
+//! # Versioning
+//! The ioctl number carries the size of the caller's structure. The driver accepts any size from
+//! the first version's on: fields that an older caller does not have are zero, and what a newer
+//! caller has beyond the driver's structure must be zero (else `E2BIG`). Unknown flags and
+//! non-zero reserved fields are `EINVAL`. See `docs/uapi.md`.
+#![cfg_attr(any(MODULE, not(feature = "client")), no_std)]
+#![forbid(unsafe_code)]
+
+mod ioctl;
+mod skip;
+
+pub use ioctl::{
+    Direction, Info, Migrate, MigrateFlags, PageState, Residency, Stats, INFO_NR, IOCTL_TYPE,
+    MIGRATE_NR, RESIDENCY_NR, RESIDENCY_PAGES_MAX, STATS_NR, UAPI_VERSION,
+};
+pub use skip::{SkipReason, SKIP_REASONS};
