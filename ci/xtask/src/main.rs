@@ -1,3 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Placeholder root.
-fn main() {}
+//! `cargo xtask`: the developer commands of virtio-hmm.
+//!
+//! Exit codes: 0 success, 1 a test failed, 2 usage, 3 the environment lacks something, 124 time-out,
+//! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
+
+mod doctor;
+mod setup;
+mod setup_arguments;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of virtio-hmm.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make everything that a guest needs: QEMU, the kernel, the driver.
+    Setup(setup::Arguments),
+    /// Say what this machine has, what it lacks, and the command that installs it.
+    Doctor(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// The exit code of an error that no command turned into one itself.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    const ENVIRONMENT: u8 = 3;
+    const INFRASTRUCTURE: u8 = 125;
+    if error.is::<hmm_vm::SetupError>() {
+        ENVIRONMENT
+    } else {
+        INFRASTRUCTURE
+    }
+}

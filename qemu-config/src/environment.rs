@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What set-up hands to whoever boots a guest.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Progress, Result};
+
+/// A program and the arguments that must stand before the caller's own.
+///
+/// A program from an unpacked package is started through that package's loader, so that `program` may be the loader
+/// and `args` its library path, the program itself and its data folders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launcher {
+    /// What is executed.
+    pub program: PathBuf,
+    /// The first arguments.
+    pub args: Vec<OsString>,
+}
+
+impl Launcher {
+    /// A command that has the first arguments already.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args);
+        command
+    }
+}
+
+/// The kernel that the guest boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// The image for QEMU's `-kernel`.
+    pub image: PathBuf,
+    /// What `uname -r` says in the guest.
+    pub release: String,
+}
+
+/// Which kernel the guest boots and the driver is built for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// The unmodified kernel of `pins.toml`.
+    #[default]
+    Stock,
+    /// A kernel tree that the user has built, with Rust and what the driver needs enabled.
+    Tree(PathBuf),
+}
+
+impl FromStr for KernelChoice {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "stock" => Self::Stock,
+            path => Self::Tree(PathBuf::from(path)),
+        })
+    }
+}
+
+/// What the caller of [`prepare`] may choose.
+#[derive(Debug, Clone, Default)]
+pub struct SetupOptions {
+    /// Use what the cache has and no network.
+    pub offline: bool,
+    /// The Debian mirror; the machine's own apt configuration decides when it is `None`.
+    pub mirror: Option<String>,
+    /// The kernel.
+    pub kernel: KernelChoice,
+    /// The folder of the cache; `virtio-hmm` in the user's cache folder when it is `None`.
+    pub cache: Option<PathBuf>,
+}
+
+/// Everything that a guest needs, ready to be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// QEMU for x86-64 with a generic vhost-user device, with the folders of its firmware.
+    pub qemu: Launcher,
+    /// The first line of `qemu --version`.
+    pub qemu_version: String,
+    /// The daemon that shares a host folder with the guest.
+    pub virtiofsd: Launcher,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// `virtio_hmm.ko`, built for exactly this kernel.
+    pub module: PathBuf,
+    /// The folder of the cache, for further cached steps.
+    pub cache: PathBuf,
+}
+
+/// Finds or makes everything that a guest needs.
+///
+/// # Errors
+/// Says what is missing and what to do about it. What was made before the error stays in the cache.
+pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environment> {
+    let _ = (options, progress);
+    todo!("the steps are being written")
+}
