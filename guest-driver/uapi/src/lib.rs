@@ -7,8 +7,11 @@
 //! caller has beyond the driver's structure must be zero (else `E2BIG`). Unknown flags and
 //! non-zero reserved fields are `EINVAL`. See `docs/uapi.md`.
 #![cfg_attr(any(MODULE, not(feature = "client")), no_std)]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "client"), forbid(unsafe_code))]
+#![deny(unsafe_code)]
 
+#[cfg(all(feature = "client", not(MODULE)))]
+pub mod client;
 mod ioctl;
 mod skip;
 

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The ioctl itself: the one place that is not safe Rust.
+
+use crate::{
+    Info, Migrate, Residency, Stats, INFO_NR, IOCTL_TYPE, MIGRATE_NR, RESIDENCY_NR, STATS_NR,
+};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
+
+/// INFO on `node`.
+pub(super) fn info(node: BorrowedFd<'_>, argument: &mut Info) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Info>(IOCTL_TYPE, INFO_NR);
+    update::<OPCODE, Info>(node, argument)
+}
+
+/// MIGRATE on `node`.
+pub(super) fn migrate(node: BorrowedFd<'_>, argument: &mut Migrate) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Migrate>(IOCTL_TYPE, MIGRATE_NR);
+    update::<OPCODE, Migrate>(node, argument)
+}
+
+/// RESIDENCY on `node`, without a map.
+pub(super) fn residency_counts(
+    node: BorrowedFd<'_>,
+    argument: &mut Residency,
+) -> Result<(), Errno> {
+    argument.map = 0;
+    residency(node, argument)
+}
+
+/// RESIDENCY on `node` with a map, which must have one byte for each page of the range.
+pub(super) fn residency_map(
+    node: BorrowedFd<'_>,
+    argument: &mut Residency,
+    page_bytes: u64,
+    map: &mut [u8],
+) -> Result<(), Errno> {
+    let pages = argument.end.saturating_sub(argument.start) / page_bytes;
+    // The kernel writes one byte for each page of the range it was given, whatever the length of
+    // the slice: this check is what keeps it inside.
+    if map.len() as u64 != pages {
+        return Err(Errno::INVAL);
+    }
+    argument.map = map.as_mut_ptr().expose_provenance() as u64;
+    residency(node, argument)
+}
+
+fn residency(node: BorrowedFd<'_>, argument: &mut Residency) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Residency>(IOCTL_TYPE, RESIDENCY_NR);
+    update::<OPCODE, Residency>(node, argument)
+}
+
+/// STATS on `node`.
+pub(super) fn stats(node: BorrowedFd<'_>, argument: &mut Stats) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Stats>(IOCTL_TYPE, STATS_NR);
+    update::<OPCODE, Stats>(node, argument)
+}
+
+#[allow(unsafe_code)]
+fn update<const OPCODE: Opcode, T>(node: BorrowedFd<'_>, argument: &mut T) -> Result<(), Errno> {
+    // SAFETY: The callers above, which are all there are, give the opcode that carries the type
+    // byte, the number and the size of `T`, so the kernel reads and writes exactly `argument`.
+    // Every bit pattern is a value of these structures. The only address in one of them is
+    // `Residency::map`: it is zero in `residency_counts`, and in `residency_map` it is that of a
+    // slice which is borrowed for the call and has one byte for each page.
+    unsafe { ioctl(node, Updater::<OPCODE, T>::new(argument)) }
+}

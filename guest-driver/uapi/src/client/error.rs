@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! What can go wrong, and what to do about it.
+
+use super::Process;
+use core::ops::Range;
+use rustix::io::Errno;
+use std::path::PathBuf;
+
+/// A call on a device that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node does not exist.
+    #[error("{} does not exist: no device is bound; load the virtio_hmm module, and see the kernel log for why it refused the device", .path.display())]
+    NoDevice {
+        /// The node that was asked for.
+        path: PathBuf,
+    },
+    /// The node could not be opened for another reason.
+    #[error("cannot open {}: {errno}", .path.display())]
+    Open {
+        /// The node that was asked for.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The node does not answer INFO.
+    #[error("{} is not a virtio_hmm device: it answers INFO with {errno}", .path.display())]
+    NotHmm {
+        /// The node that was asked for.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The driver speaks an older version of the interface.
+    #[error("{} speaks version {found} of the interface, and {wanted} is needed: load a driver of the same release as this program", .path.display())]
+    Version {
+        /// The node that was asked for.
+        path: PathBuf,
+        /// The driver's version.
+        found: u32,
+        /// This crate's version.
+        wanted: u32,
+    },
+    /// The device was unbound or is lost.
+    #[error("{call}: the device is gone (unbound, removed or lost)")]
+    Gone {
+        /// The name of the ioctl.
+        call: &'static str,
+    },
+    /// Another process's memory without the right to touch it.
+    #[error(
+        "{call}: no permission for the memory of {process}: it takes CAP_SYS_PTRACE (run as root)"
+    )]
+    Permission {
+        /// The name of the ioctl.
+        call: &'static str,
+        /// Whose memory was asked for.
+        process: Process,
+    },
+    /// The process does not exist, or has no memory (any more).
+    #[error("{call}: {process} does not exist or has no memory")]
+    NoProcess {
+        /// The name of the ioctl.
+        call: &'static str,
+        /// Whose memory was asked for.
+        process: Process,
+    },
+    /// The range is not one that a process can have.
+    #[error("{call}: {:#x}-{:#x} is no range of whole pages of user memory", .range.start, .range.end)]
+    Range {
+        /// The name of the ioctl.
+        call: &'static str,
+        /// The range that was asked for.
+        range: Range<u64>,
+    },
+    /// Any other answer of the kernel.
+    #[error("{call}: {errno}")]
+    Call {
+        /// The name of the ioctl.
+        call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    /// The error of a call that is about no process.
+    pub(super) fn of_device(call: &'static str, errno: Errno) -> Self {
+        match errno {
+            Errno::NODEV => Self::Gone { call },
+            errno => Self::Call { call, errno },
+        }
+    }
+
+    /// The error of a call about a range of a process.
+    pub(super) fn of_range(
+        call: &'static str,
+        errno: Errno,
+        process: Process,
+        range: Range<u64>,
+    ) -> Self {
+        match errno {
+            Errno::PERM => Self::Permission { call, process },
+            Errno::SRCH => Self::NoProcess { call, process },
+            Errno::INVAL => Self::Range { call, range },
+            errno => Self::of_device(call, errno),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The safe client: [`Device`] and what its calls take and give.
+
+mod call;
+mod device;
+mod error;
+mod process;
+mod residency;
+mod skipped;
+
+pub use device::{Device, MigrateReport, MigrateRequest};
+pub use error::Error;
+pub use process::Process;
+pub use residency::{ResidencyCounts, ResidencyMap};
+pub use skipped::Skipped;
