@@ -1,3 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Placeholder root.
-fn main() {}
+//! `hmmctl`: moves memory of processes to the device and back, and shows where it is.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage. `run` passes on the exit code of its command
+//! (128 + N if signal N ended it); its own failures are 125, and as with env(1) 126 means that the
+//! command could not be executed and 127 that it was not found.
+
+mod cli;
+mod command;
+mod maps;
+mod output;
+mod range;
+mod run;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Info(info) => command::info::info(&cli.device, info),
+        Command::Migrate(migrate) => command::migrate::migrate(&cli.device, migrate),
+        Command::Residency(residency) => command::residency::residency(&cli.device, residency),
+        Command::Stats(stats) => command::stats::stats(&cli.device, stats),
+        Command::Run(run) => return run::run(&cli.device, run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hmmctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

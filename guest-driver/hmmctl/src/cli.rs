@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line.
+
+use crate::range::PageRange;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hmm_uapi::client::Process;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Moves memory of processes to the device and back, and shows where it is.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The device's node.
+    #[arg(long, global = true, value_name = "NODE", default_value = "/dev/hmm0")]
+    pub(crate) device: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage. 'run' passes on the exit code of its
+command (128 + N if signal N ended it); 125: hmmctl itself failed, 126: the command
+cannot be executed, 127: the command was not found.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows what the device is.
+    Info(Info),
+    /// Moves memory of a process to the device or to system memory.
+    Migrate(Migrate),
+    /// Shows how much of a process's memory is where.
+    Residency(Residency),
+    /// Runs a program and keeps moving its private anonymous memory to the device.
+    Run(Run),
+    /// Shows the device's counters.
+    Stats(Stats),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// Where to.
+    #[arg(long, value_name = "SIDE")]
+    pub(crate) to: Side,
+    /// Only these addresses, hexadecimal and page aligned, as /proc/PID/maps writes them. Without
+    /// it: every mapping of the process.
+    #[arg(long, value_name = "START-END")]
+    pub(crate) range: Option<PageRange>,
+    /// To the device: also give device pages to holes of anonymous mappings.
+    #[arg(long)]
+    pub(crate) populate: bool,
+    /// To the device: also move memory locked by mlock().
+    #[arg(long)]
+    pub(crate) mlocked: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Residency {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// Only these addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.
+    #[arg(long, value_name = "START-END")]
+    pub(crate) range: Option<PageRange>,
+    /// Also list the runs of pages that are on the same side.
+    #[arg(long)]
+    pub(crate) runs: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// What to do with memory that the program used and thereby brought home.
+    #[arg(long, value_enum, default_value_t = Policy::ToDevice)]
+    pub(crate) policy: Policy,
+    /// Milliseconds between the end of a pass over the program's memory and the next pass.
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = milliseconds)]
+    pub(crate) interval: Duration,
+    /// Write the summary as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary_json: Option<PathBuf>,
+    /// Do not print the summary to standard error.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// A side of the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// The device's private memory.
+    Device,
+    /// System memory.
+    System,
+}
+
+/// What `run` does with memory that came home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    /// Move it again, but less and less often while the program keeps using it: memory that rests
+    /// stays on the device.
+    ToDevice,
+    /// Move everything in every pass; the CPU's faults bring back what is used.
+    Churn,
+}
+
+impl Policy {
+    /// The word used on the command line and in the summary.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ToDevice => "to-device",
+            Self::Churn => "churn",
+        }
+    }
+}
+
+fn process(text: &str) -> Result<Process, String> {
+    text.parse()
+        .ok()
+        .and_then(Process::from_id)
+        .ok_or_else(|| "a process id is a positive number".to_owned())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .map(Duration::from_millis)
+        .map_err(|error| format!("expected a whole number of milliseconds: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Command, Policy};
+    use clap::{CommandFactory, Parser};
+    use std::time::Duration;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_command_are_its_own() {
+        let cli = Cli::try_parse_from([
+            "hmmctl",
+            "run",
+            "--policy",
+            "churn",
+            "--interval",
+            "5",
+            "--",
+            "sort",
+            "--json",
+            "-r",
+        ])
+        .unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("run was parsed as {:?}", cli.command);
+        };
+        assert_eq!(run.policy, Policy::Churn);
+        assert_eq!(run.interval, Duration::from_millis(5));
+        assert_eq!(run.command, ["sort", "--json", "-r"]);
+    }
+
+    #[test]
+    fn a_run_without_a_command_is_wrong_usage() {
+        let error = Cli::try_parse_from(["hmmctl", "run", "--"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn process_ids_are_positive() {
+        for pid in ["0", "-4", "x", "4294967297"] {
+            let arguments = ["hmmctl", "residency", &format!("--pid={pid}")];
+            assert!(Cli::try_parse_from(arguments).is_err(), "{pid}");
+        }
+    }
+}
