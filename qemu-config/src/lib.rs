@@ -4,11 +4,26 @@
 //! # Set-up: from the pins to an [`Environment`]
 //! [`prepare`] finds or makes everything that a guest needs and returns where it is. Each step is cached under the
 //! user's cache folder by the hash of its inputs.
+//!
+//! # Boot: from an [`Artifacts`] list to a guest that runs commands
+//! [`guest::Guest::boot`] takes a [`guest::BootSpec`]: a shape of [`machine`], the devices, and what is in the
+//! [`initramfs`]. [`accel`] decides whether the guest's processors are emulated.
 
+pub mod accel;
+mod artifacts;
+mod command_line;
 mod environment;
 mod error;
+pub mod guest;
+pub mod initramfs;
+pub mod machine;
+mod process;
 mod progress;
+mod size;
 
+pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts};
+pub use command_line::CommandLine;
 pub use environment::{Environment, Kernel, KernelChoice, Launcher, SetupOptions, prepare};
 pub use error::{Result, SetupError};
 pub use progress::{Progress, Step};
+pub use size::{ByteSize, SizeError};

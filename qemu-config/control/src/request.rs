@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Host to guest.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Text;
+
+/// One line from the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Runs a command; answered by [`crate::Report::ExecEnded`] or [`crate::Report::ExecFailed`].
+    Exec(Exec),
+    /// The command's input is complete once this many bytes of the input port have been read since boot.
+    InputEnd {
+        /// Bytes since boot.
+        total: u64,
+    },
+    /// Nobody reads this stream any more: the command shall see a broken pipe.
+    CloseOutput {
+        /// Which one.
+        stream: OutputStream,
+    },
+    /// Sends a signal to the command's process group.
+    Signal {
+        /// Its number on Linux x86-64.
+        number: i32,
+    },
+    /// The host's terminal has another size.
+    Resize(WindowSize),
+    /// Runs the guest's cases; answered by [`crate::Report::CasesEnded`].
+    Cases {
+        /// Which cases: substrings of their names, all when empty.
+        filter: Vec<String>,
+    },
+    /// The answer to [`crate::Report::Ask`].
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// The answer, or why there is none.
+        answer: Result<Value, String>,
+    },
+    /// Ends the guest.
+    Poweroff,
+}
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments.
+    pub argv: Vec<Text>,
+    /// The whole environment.
+    pub env: Vec<(Text, Text)>,
+    /// The working directory.
+    pub cwd: Text,
+    /// Which root folder the command sees.
+    pub root: Root,
+    /// A terminal of this size instead of three pipes.
+    pub terminal: Option<WindowSize>,
+}
+
+/// The root folder of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The host's files; what the command writes stays in the guest.
+    Host,
+    /// The guest's image.
+    Image,
+}
+
+/// The two output streams of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Height.
+    pub rows: u16,
+    /// Width.
+    pub columns: u16,
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The control port on the host: reports become events, questions get answers.
+
+use std::io::{self, BufReader};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use hmm_control::{Question, Report, Request, line};
+use serde_json::json;
+
+use super::event::Event;
+use super::layout::{device_name, qemu_device};
+use super::{Guest, Result, device};
+
+/// Reads the port all the time.
+pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("control port".to_owned())
+        .spawn(move || {
+            let mut reader = BufReader::new(socket);
+            loop {
+                let event = match line::read::<Report>(&mut reader) {
+                    Ok(Some(report)) => Event::Report(report),
+                    Ok(None) => Event::ControlLost("its control port was closed".to_owned()),
+                    Err(error) => Event::ControlLost(error.to_string()),
+                };
+                let last = matches!(event, Event::ControlLost(_));
+                if events.send(event).is_err() || last {
+                    break;
+                }
+            }
+        })?;
+    Ok(())
+}
+
+impl Guest {
+    /// Answers a question of the guest, now or as soon as the answer is known.
+    pub(super) fn answer(&mut self, id: u64, question: Question) -> Result<()> {
+        let answer = match question {
+            Question::Device { index, request } => {
+                device::ask(&self.devices, &self.folder, index, &request)
+            }
+            Question::Unplug { index } => {
+                let device = qemu_device(index);
+                match self.qmp.execute("device_del", json!({"id": device})) {
+                    Ok(_) => {
+                        self.watch.expect_unplug(&device, &device_name(index), id);
+                        return Ok(());
+                    }
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+        };
+        self.send(&Request::Answer { id, answer })
+    }
+}

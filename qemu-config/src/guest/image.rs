@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest's image: its init, `hmmctl`, the driver, the plan, and what the specification adds.
+
+use std::path::Path;
+
+use hmm_control::plan::{self, Driver, Plan};
+
+use super::layout::SHARE_TAG;
+use super::spec::BootSpec;
+use super::{Result, environment};
+use crate::Artifacts;
+use crate::initramfs::{Tree, TreeError};
+
+/// Where the guest's own programs are.
+pub(crate) const PROGRAMS: &str = "/hmm/bin";
+
+/// Puts the image together.
+pub(super) fn tree(artifacts: &Artifacts, spec: &BootSpec) -> Result<Tree> {
+    build(artifacts, spec)
+        .map_err(|error| environment(format!("the guest's image cannot be made: {error}")))
+}
+
+fn build(artifacts: &Artifacts, spec: &BootSpec) -> std::result::Result<Tree, TreeError> {
+    let mut tree = Tree::default();
+    // The kernel opens it for init before anything is mounted.
+    tree.character_device("/dev/console", 5, 1)?;
+    tree.host_file("/init", &artifacts.agent)?;
+    tree.host_file(Path::new(PROGRAMS).join("hmmctl"), &artifacts.hmmctl)?;
+    let module = "/hmm/virtio_hmm.ko";
+    let driver = spec.load_driver.then(|| Driver {
+        path: module.to_owned(),
+        parameters: spec.driver_parameters.clone(),
+        // Linux names no more devices than this type can count.
+        devices: u32::try_from(spec.devices.len()).unwrap_or(u32::MAX),
+    });
+    if driver.is_some() {
+        tree.host_file(module, &artifacts.environment.module)?;
+    }
+    let plan = Plan {
+        version: hmm_control::VERSION,
+        helper_modules: Vec::new(),
+        driver,
+        host_root: spec.share_host_root.then(|| SHARE_TAG.to_owned()),
+    };
+    let plan = serde_json::to_vec(&plan)
+        .map_err(|error| TreeError::io(Path::new(plan::PATH))(error.into()))?;
+    tree.bytes(plan::PATH, plan, 0o644)?;
+    tree.extend(&spec.image)?;
+    Ok(tree)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What kind of guest is wanted.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::interrupts::Interrupts;
+use crate::accel::AcceleratorChoice;
+use crate::initramfs::Tree;
+use crate::machine::Machine;
+use crate::size::ByteSize;
+
+/// A guest to boot. [`BootSpec::new`] gives the usual one: one device, the driver loaded, nothing shared.
+#[derive(Debug, Clone)]
+pub struct BootSpec {
+    /// The first part of the name of the boot's folder.
+    pub name: String,
+    /// The machine's shape.
+    pub machine: Machine,
+    /// How the guest's processors run.
+    pub accelerator: AcceleratorChoice,
+    /// How many processors.
+    pub cpus: u32,
+    /// How much memory the system side has.
+    pub memory: ByteSize,
+    /// The devices, in the order in which the guest finds them.
+    pub devices: Vec<DeviceSpec>,
+    /// Whether the driver is in the image and loaded.
+    pub load_driver: bool,
+    /// Module parameters, as `insmod` takes them.
+    pub driver_parameters: String,
+    /// Further arguments for the kernel; they stand last, so that they win.
+    pub append: Vec<String>,
+    /// Whether the guest sees the host's root folder.
+    pub share_host_root: bool,
+    /// What the guest's image has beside its own programs.
+    pub image: Tree,
+    /// How long the boot may take.
+    pub boot_limit: Duration,
+    /// Whether the boot's folder is kept in any case.
+    pub keep_folder: bool,
+    /// Where a person's Ctrl-C comes from.
+    pub interrupts: Interrupts,
+}
+
+impl BootSpec {
+    /// The usual guest of this shape.
+    #[must_use]
+    pub fn new(name: &str, machine: Machine) -> Self {
+        Self {
+            name: name.to_owned(),
+            accelerator: AcceleratorChoice::default(),
+            cpus: machine.cpus,
+            memory: machine.memory,
+            devices: vec![DeviceSpec::new(&machine)],
+            load_driver: true,
+            driver_parameters: String::new(),
+            append: Vec::new(),
+            share_host_root: false,
+            image: Tree::default(),
+            boot_limit: Duration::from_secs(180),
+            keep_folder: false,
+            interrupts: Interrupts::default(),
+            machine,
+        }
+    }
+}
+
+/// One device of the guest.
+#[derive(Debug, Clone)]
+pub struct DeviceSpec {
+    /// How much private memory it has.
+    pub memory: ByteSize,
+    /// How many bulk queues it offers.
+    pub bulk_queues: u32,
+    /// Entries of each queue.
+    pub queue_size: u32,
+    /// Further arguments for the device process.
+    pub args: Vec<OsString>,
+}
+
+impl DeviceSpec {
+    /// The usual device of this shape of machine.
+    #[must_use]
+    pub fn new(machine: &Machine) -> Self {
+        Self {
+            memory: machine.device.memory,
+            bulk_queues: machine.device.bulk_queues,
+            queue_size: machine.device.queue_size,
+            args: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The guest as a whole: whether it still lives, how long it may take, and what its end means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::event::Event;
+use super::layout::{QEMU, SERIAL_LOG, log_of};
+use super::qmp::Qmp;
+use super::run_folder::{RunFolder, tail};
+use super::{GuestError, GuestErrorKind, Result, infrastructure};
+
+/// How long the end of QEMU may trail the end of its sockets.
+const TRAILING: Duration = Duration::from_secs(3);
+
+/// How long something may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Limit {
+    /// What is limited; `None` when a person has asked for its end.
+    what: Option<String>,
+    limit: Duration,
+    end: Instant,
+}
+
+impl Limit {
+    /// From now.
+    pub(crate) fn new(what: &str, limit: Duration) -> Self {
+        Self {
+            what: Some(what.to_owned()),
+            limit,
+            end: Instant::now() + limit,
+        }
+    }
+
+    /// From now, for something that a person has asked to end.
+    pub(crate) fn interrupted(limit: Duration) -> Self {
+        Self {
+            what: None,
+            limit,
+            end: Instant::now() + limit,
+        }
+    }
+
+    fn error(&self) -> GuestError {
+        let limit = self.limit;
+        match &self.what {
+            Some(what) => GuestErrorKind::Timeout {
+                what: what.clone(),
+                limit,
+            },
+            None => GuestErrorKind::Interrupted,
+        }
+        .into()
+    }
+}
+
+/// What is known about the guest as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Set when the control port was lost: the end of QEMU should follow and says more.
+    lost: Option<(String, Instant)>,
+    /// The reason of QEMU's `SHUTDOWN`.
+    shutdown: Option<String>,
+    power_off_expected: bool,
+    qemu_ended: bool,
+    /// Processes whose end is in order: their devices were taken out.
+    released: BTreeSet<String>,
+    /// Devices that are being taken out, with the question that waits for it.
+    leaving: BTreeMap<String, u64>,
+}
+
+impl Watch {
+    pub(crate) fn expect_power_off(&mut self) {
+        self.power_off_expected = true;
+    }
+
+    /// Whether the guest powered off and QEMU is gone.
+    pub(crate) fn powered_off(&self) -> bool {
+        self.qemu_ended
+    }
+
+    /// A device is being taken out; `ask` is answered when it is gone. Its process may end from now on.
+    pub(crate) fn expect_unplug(&mut self, device: &str, process: &str, ask: u64) {
+        self.leaving.insert(device.to_owned(), ask);
+        self.released.insert(process.to_owned());
+    }
+
+    /// The next event, unless the limit or the end of everything comes first.
+    pub(crate) fn receive(&self, events: &Receiver<Event>, limit: Option<&Limit>) -> Result<Event> {
+        let lost = self.lost.as_ref().map(|(_, end)| *end);
+        let end = [lost, limit.map(|limit| limit.end)]
+            .into_iter()
+            .flatten()
+            .min();
+        let event = match end {
+            Some(end) => events.recv_timeout(end.saturating_duration_since(Instant::now())),
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match (event, &self.lost, limit) {
+            (Ok(event), ..) => Ok(event),
+            (Err(_), Some((reason, _)), _) => Err(infrastructure(format!(
+                "the guest's init is gone: {reason}"
+            ))),
+            (Err(RecvTimeoutError::Timeout), None, Some(limit)) => Err(limit.error()),
+            (Err(_), None, _) => Err(infrastructure("the guest's events ended")),
+        }
+    }
+
+    pub(crate) fn control_lost(&mut self, reason: String) {
+        if !self.power_off_expected {
+            self.lost.get_or_insert((reason, Instant::now() + TRAILING));
+        }
+    }
+
+    /// Looks at an event of QEMU. Returns the question that is answered by it.
+    pub(crate) fn qmp(&mut self, event: &str, data: &Value, qmp: &mut Qmp) -> Result<Option<u64>> {
+        match event {
+            "SHUTDOWN" => {
+                let reason = data["reason"].as_str().unwrap_or("unknown");
+                self.shutdown = Some(reason.to_owned());
+            }
+            "GUEST_PANICKED" => return Err(infrastructure("the guest's kernel panicked")),
+            "STOP" => {
+                let status = qmp
+                    .execute("query-status", json!({}))
+                    .map_err(|error| infrastructure(error.to_string()))?;
+                let status = status["status"].as_str().unwrap_or("unknown");
+                if status != "running" && status != "shutdown" {
+                    return Err(infrastructure(format!(
+                        "QEMU stopped the guest: {status}; with KVM this means that the host cannot run this kernel, \
+                         and \"--accel tcg\" can"
+                    )));
+                }
+            }
+            "DEVICE_DELETED" => {
+                if let Some(device) = data["device"].as_str() {
+                    return Ok(self.leaving.remove(device));
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Looks at the end of a process.
+    pub(crate) fn ended(
+        &mut self,
+        process: &str,
+        status: &io::Result<ExitStatus>,
+        folder: &RunFolder,
+    ) -> Result<()> {
+        let good = status.as_ref().is_ok_and(ExitStatus::success);
+        if process == QEMU {
+            let in_order = self.shutdown.as_deref() == Some("guest-shutdown");
+            if self.power_off_expected && good && in_order {
+                self.qemu_ended = true;
+                return Ok(());
+            }
+        } else if self.power_off_expected || self.released.contains(process) {
+            // Its peer is gone or going.
+            return Ok(());
+        }
+        let how = match status {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let text = match self.shutdown.as_deref() {
+            Some(reason) if process == QEMU => match panic_message(folder) {
+                Some(panic) => format!("the guest's kernel panicked:\n{panic}"),
+                None => format!(
+                    "the guest ended unasked ({reason}); the end of its console:\n{}",
+                    tail(&folder.file(SERIAL_LOG), 15)
+                ),
+            },
+            _ => format!(
+                "{process} ended unasked ({how}); the end of its log:\n{}",
+                tail(&folder.file(&log_of(process)), 15)
+            ),
+        };
+        Err(infrastructure(text))
+    }
+}
+
+/// What the console says from the first sign of a fatal error on.
+fn panic_message(folder: &RunFolder) -> Option<String> {
+    const SIGNS: [&str; 4] = ["Oops:", "BUG:", "kernel BUG at", "Kernel panic"];
+    const LINES: usize = 40;
+    let text = std::fs::read(folder.file(SERIAL_LOG)).ok()?;
+    let text = String::from_utf8_lossy(&text).replace('\r', "");
+    if !text.contains("Kernel panic") {
+        return None;
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines
+        .iter()
+        .position(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
+    let end = lines.len().min(first + LINES);
+    Some(lines[first..end].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, RunFolder) {
+        let runs = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(runs.path(), "test").unwrap();
+        (runs, folder)
+    }
+
+    fn ended_well() -> io::Result<ExitStatus> {
+        Ok(ExitStatus::from_raw(0))
+    }
+
+    #[test]
+    fn a_limit_ends_a_wait() {
+        let (_sender, events) = mpsc::channel();
+        let limit = Limit::new("the boot", Duration::ZERO);
+        let error = Watch::default().receive(&events, Some(&limit)).unwrap_err();
+        assert_eq!(error.exit_code(), 124);
+        assert!(error.to_string().contains("the boot"));
+    }
+
+    #[test]
+    fn a_panic_is_shown_from_its_first_sign_on() {
+        let (_runs, folder) = folder();
+        std::fs::write(
+            folder.file(SERIAL_LOG),
+            "fine\r\nBUG: bad thing\r\nstack\r\nKernel panic - not syncing\r\n",
+        )
+        .unwrap();
+        let mut watch = Watch {
+            shutdown: Some("guest-reset".to_owned()),
+            ..Watch::default()
+        };
+        let error = watch.ended(QEMU, &ended_well(), &folder).unwrap_err();
+        assert_eq!(error.exit_code(), 125);
+        let text = error.to_string();
+        assert!(
+            text.contains("BUG: bad thing") && !text.contains("fine"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_ends_unasked_shows_its_log() {
+        let (_runs, folder) = folder();
+        std::fs::write(folder.file(&log_of("device0")), "cannot map\n").unwrap();
+        let error = Watch::default()
+            .ended("device0", &Ok(ExitStatus::from_raw(11)), &folder)
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("device0") && text.contains("cannot map") && text.contains("signal"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn powering_off_takes_the_right_end_only() {
+        let (_runs, folder) = folder();
+        let mut watch = Watch::default();
+        watch.expect_power_off();
+        watch.shutdown = Some("guest-reset".to_owned());
+        assert!(watch.ended(QEMU, &ended_well(), &folder).is_err());
+        watch.shutdown = Some("guest-shutdown".to_owned());
+        watch.ended("device0", &ended_well(), &folder).unwrap();
+        assert!(!watch.powered_off());
+        watch.ended(QEMU, &ended_well(), &folder).unwrap();
+        assert!(watch.powered_off());
+    }
+
+    #[test]
+    fn a_lost_init_waits_for_the_better_reason() {
+        let (sender, events) = mpsc::channel();
+        let mut watch = Watch::default();
+        watch.control_lost("end of stream".to_owned());
+        sender
+            .send(Event::Ended {
+                process: QEMU.to_owned(),
+                status: ended_well(),
+            })
+            .unwrap();
+        assert!(matches!(
+            watch.receive(&events, None),
+            Ok(Event::Ended { .. })
+        ));
+        drop(sender);
+        let error = watch.receive(&events, None).unwrap_err();
+        assert!(error.to_string().contains("end of stream"), "{error}");
+    }
+}
