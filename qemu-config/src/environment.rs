@@ -3,13 +3,20 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Progress, Result};
+use crate::cache::Cache;
+use crate::driver::{self, ModuleTree};
+use crate::packages::Apt;
+use crate::pins::Pins;
+use crate::sysroot::{Emulator, emulator};
+use crate::workshop::Workshop;
+use crate::{Progress, Result, SetupError};
 
 /// A program and the arguments that must stand before the caller's own.
 ///
@@ -72,6 +79,8 @@ pub struct SetupOptions {
     pub mirror: Option<String>,
     /// The kernel.
     pub kernel: KernelChoice,
+    /// The file of pins; the project's own when it is `None`.
+    pub pins: Option<PathBuf>,
     /// The folder of the cache; `virtio-hmm` in the user's cache folder when it is `None`.
     pub cache: Option<PathBuf>,
 }
@@ -98,6 +107,68 @@ pub struct Environment {
 /// # Errors
 /// Says what is missing and what to do about it. What was made before the error stays in the cache.
 pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environment> {
-    let _ = (options, progress);
-    todo!("the steps are being written")
+    let workshop = workshop(options, progress)?;
+    let tree = ModuleTree::open(&options.kernel)?;
+    // The three lines meet in the mirror, which serves one at a time; what each does with its packages overlaps.
+    std::thread::scope(|scope| {
+        let emulator = scope.spawn(|| emulator(&workshop));
+        let kernel = scope.spawn(|| tree.kernel(&workshop));
+        let module = driver::module(&workshop, &tree);
+        let Emulator {
+            qemu,
+            version,
+            virtiofsd,
+        } = joined(emulator)?;
+        Ok(Environment {
+            qemu,
+            qemu_version: version,
+            virtiofsd,
+            kernel: joined(kernel)?,
+            module: module?,
+            cache: workshop.cache.root().to_owned(),
+        })
+    })
+}
+
+/// Checks the form and the lints of the driver's sources with the tools of the compiler that builds it.
+///
+/// # Errors
+/// Those of the tools, whole, and those of [`prepare`].
+pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
+    driver::lint(&workshop(options, progress)?)
+}
+
+fn workshop(options: &SetupOptions, progress: &Progress) -> Result<Workshop> {
+    let repository = repository()?;
+    let pins = match &options.pins {
+        Some(pins) => Pins::load(pins)?,
+        None => Pins::load(&repository.join("qemu-config/pins.toml"))?,
+    };
+    let cache = Cache::open(options.cache.clone())?;
+    let apt = Apt::new(
+        &cache,
+        &pins.suites,
+        options.mirror.clone(),
+        options.offline,
+    );
+    Ok(Workshop {
+        pins,
+        cache,
+        progress: progress.clone(),
+        repository,
+        apt,
+        offline: options.offline,
+    })
+}
+
+/// The root of the project that this program was built from: it holds the sources of the driver.
+fn repository() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::canonicalize(&root).map_err(SetupError::io("find the project in", &root))
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

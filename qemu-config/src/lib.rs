@@ -11,19 +11,32 @@
 
 pub mod accel;
 mod artifacts;
+mod cache;
 mod command_line;
+mod driver;
 mod environment;
 mod error;
 pub mod guest;
+pub mod host;
 pub mod initramfs;
+mod kernel;
 pub mod machine;
+mod packages;
+mod pins;
 mod process;
 mod progress;
 mod size;
+mod sysroot;
+mod workshop;
 
 pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts};
+pub use cache::Cache;
 pub use command_line::CommandLine;
-pub use environment::{Environment, Kernel, KernelChoice, Launcher, SetupOptions, prepare};
+pub use environment::{
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, lint_driver, prepare,
+};
 pub use error::{Result, SetupError};
+pub use kernel::SymbolDifference;
+pub use pins::{BuildRootPins, KernelPin, Pins, QemuPins, Suites};
 pub use progress::{Progress, Step};
 pub use size::{ByteSize, SizeError};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The options that every command shares which sets the machine up first.
 
+use std::path::PathBuf;
+
 use hmm_vm::{KernelChoice, SetupOptions};
 
 /// Options of the set-up.
@@ -12,6 +14,9 @@ pub(crate) struct SetupArguments {
     /// Debian mirror to download from, instead of the one in this machine's apt configuration.
     #[arg(long, value_name = "URL", env = "HMM_MIRROR")]
     mirror: Option<String>,
+    /// Versions to use instead of those in qemu-config/pins.toml.
+    #[arg(long, value_name = "FILE", env = "HMM_PINS")]
+    pins: Option<PathBuf>,
     /// The guest's kernel: `stock`, or the path of a kernel tree that you have built.
     #[arg(long, value_name = "stock|PATH", default_value = "stock")]
     kernel: KernelChoice,
@@ -23,6 +28,7 @@ impl SetupArguments {
         SetupOptions {
             offline: self.offline,
             mirror: self.mirror.clone(),
+            pins: self.pins.clone(),
             kernel: self.kernel.clone(),
             ..SetupOptions::default()
         }

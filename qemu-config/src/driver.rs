@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The driver: from its sources to a module that fits the kernel, and the lints of its sources.
+
+mod build;
+mod inputs;
+mod lint;
+mod module_info;
+
+pub(crate) use build::{ModuleTree, module};
+pub(crate) use lint::lint;

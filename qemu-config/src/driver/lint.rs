@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The form and the lints of the module's sources, by the tools of the compiler that builds it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::build::ModuleTree;
+use super::inputs;
+use crate::cache::KeyBuilder;
+use crate::kernel::PreparedTree;
+use crate::sysroot::BuildRoot;
+use crate::workshop::Workshop;
+use crate::{Result, SetupError, process};
+
+const STEP: &str = "driver-lint";
+const VERSION: u32 = 1;
+/// Clippy instead of the compiler, and every warning an error.
+const VARIABLES: &[&str] = &["CLIPPY=1", "W=e"];
+
+/// Checks the sources; a check that passed is not repeated for the same sources.
+pub(crate) fn lint(workshop: &Workshop) -> Result<()> {
+    let key = KeyBuilder::new(STEP, VERSION)
+        .value(&VARIABLES)
+        .key(&PreparedTree::key(workshop));
+    let key = inputs::add_to(key, &workshop.repository)?;
+    let key = (key.file(
+        "rustfmt.toml",
+        &workshop.repository.join("guest-driver/rustfmt.toml"),
+    )?)
+    .finish();
+    workshop.step(STEP, &key, |work| {
+        let tree = ModuleTree::Stock;
+        let mut make = tree.make(workshop, work, VARIABLES)?;
+        let step = workshop.progress.step("check the driver's form", None);
+        check_form(workshop)?;
+        step.finish("rustfmt finds nothing");
+        let step = workshop.progress.step("check the driver with clippy", None);
+        process::watch("clippy of the driver", &mut make, |line| step.detail(line))?;
+        step.finish("clippy and the compilers warn of nothing");
+        remove_contents(work)?;
+        Ok(Vec::new())
+    })?;
+    Ok(())
+}
+
+fn check_form(workshop: &Workshop) -> Result<()> {
+    const REPOSITORY_INSIDE: &str = "/build/repository";
+    let inside = |file: &Path| Path::new(REPOSITORY_INSIDE).join(file);
+    let files = inputs::module_rust_files(&workshop.repository)?;
+    let sandbox = BuildRoot::get(workshop)?.sandbox()?;
+    let arguments = (["--check", "--config-path"].map(PathBuf::from).into_iter())
+        .chain([inside(Path::new("guest-driver/rustfmt.toml"))])
+        .chain(files.iter().map(|file| inside(file)));
+    let sandbox = sandbox.read(&workshop.repository, REPOSITORY_INSIDE);
+    let mut command = sandbox.program("rustfmt", arguments).into_command();
+    process::watch("rustfmt --check of the driver", &mut command, |_| {})?;
+    Ok(())
+}
+
+/// Only the fact that the check passed is kept.
+fn remove_contents(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(SetupError::io("list", folder))? {
+        let path = (entry.map_err(SetupError::io("list", folder))?).path();
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.map_err(SetupError::io("remove", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The build root: the compilers that built the stock kernel, entered with bubblewrap.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache::{Key, KeyBuilder};
+use crate::host::find_program;
+use crate::packages::{Closure, Request, unpack};
+use crate::workshop::Workshop;
+use crate::{Result, SetupError};
+
+const STEP: &str = "build-root";
+const VERSION: u32 = 1;
+
+/// Large parts of packages that no build of the kernel reads.
+const EXCLUDED: &[&str] = &[
+    // rust-src brings the compiler's own source and LLVM's beside the library's.
+    "./usr/src/rustc-*/compiler/*",
+    "./usr/src/rustc-*/src/*",
+    // bindgen needs libclang, which brings what is linked into other tools.
+    "./usr/lib/llvm-*/lib/*.a",
+    "./usr/lib/llvm-*/include/*",
+];
+
+/// What the packages' own scripts would have made, had they been run.
+const LINKS: &[(&str, &str)] = &[
+    ("usr/bin/sh", "dash"),
+    ("usr/bin/awk", "gawk"),
+    ("usr/bin/cc", "gcc"),
+];
+
+/// An unpacked build root.
+pub(crate) struct BuildRoot {
+    folder: PathBuf,
+}
+
+impl BuildRoot {
+    /// What the build root is made of.
+    pub(crate) fn key(workshop: &Workshop) -> Key {
+        KeyBuilder::new(STEP, VERSION)
+            .value(&workshop.pins.suites)
+            .value(&workshop.pins.build_root)
+            .value(&EXCLUDED)
+            .finish()
+    }
+
+    /// Finds or makes it.
+    pub(crate) fn get(workshop: &Workshop) -> Result<Self> {
+        let pins = &workshop.pins.build_root;
+        let folder = workshop.step(STEP, &Self::key(workshop), |work| {
+            let requests: Vec<Request> = (pins.packages.iter())
+                .map(|(package, version)| Request::pinned(package, version))
+                .chain(pins.tools.iter().map(Request::any))
+                .collect();
+            let download = workshop.fetch(STEP, &requests, Closure::WithDependencies)?;
+            let count = download.files.len() as u64;
+            let what = format!("unpack {STEP} ({count} packages)");
+            let step = workshop.progress.step(&what, Some(count));
+            unpack(&download.files, work, EXCLUDED, &step)?;
+            download.discard()?;
+            for (link, target) in LINKS {
+                let link = work.join(link);
+                if fs::symlink_metadata(&link).is_err() {
+                    symlink(target, &link).map_err(SetupError::io("link", &link))?;
+                }
+            }
+            step.finish("unpacked");
+            let files = [
+                "usr/bin/rustc",
+                "usr/bin/bindgen",
+                "usr/bin/make",
+                "usr/bin/sh",
+            ];
+            let compiler = Path::new("usr/bin").join(&pins.compiler);
+            Ok(files
+                .map(PathBuf::from)
+                .into_iter()
+                .chain([compiler])
+                .collect())
+        })?;
+        Ok(Self { folder })
+    }
+
+    /// Begins a command inside: nothing of the host but what is bound, and an environment that does not depend on who
+    /// builds.
+    pub(crate) fn sandbox(&self) -> Result<Sandbox> {
+        let bubblewrap = find_program("bwrap").ok_or_else(|| SetupError::HostLacks {
+            missing: vec!["bwrap (enters the build root)".to_owned()],
+            command: "sudo apt-get install bubblewrap".to_owned(),
+        })?;
+        let mut command = Command::new(bubblewrap);
+        command.env_clear();
+        for folder in ["usr", "etc"] {
+            let inside = Path::new("/").join(folder);
+            command
+                .arg("--ro-bind")
+                .arg(self.folder.join(folder))
+                .arg(inside);
+        }
+        for folder in ["bin", "lib", "lib64", "sbin"] {
+            command.args(["--symlink", &format!("usr/{folder}"), &format!("/{folder}")]);
+        }
+        command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]);
+        for (name, value) in [
+            ("PATH", "/usr/sbin:/usr/bin"),
+            ("HOME", "/tmp"),
+            ("LC_ALL", "C.UTF-8"),
+            ("KBUILD_BUILD_USER", "virtio-hmm"),
+            ("KBUILD_BUILD_HOST", "build-root"),
+            ("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC"),
+        ] {
+            command.env(name, value);
+        }
+        command.args([
+            "--die-with-parent",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--chdir",
+            "/",
+        ]);
+        Ok(Sandbox { command })
+    }
+}
+
+/// A command that will run in the build root.
+pub(crate) struct Sandbox {
+    command: Command,
+}
+
+impl Sandbox {
+    /// Shows a host folder or file inside; nothing can be written to it.
+    pub(crate) fn read(mut self, host: &Path, inside: impl AsRef<OsStr>) -> Self {
+        self.command.arg("--ro-bind").arg(host).arg(inside);
+        self
+    }
+
+    /// Shows a host folder inside; it can be written to.
+    pub(crate) fn write(mut self, host: &Path, inside: impl AsRef<OsStr>) -> Self {
+        self.command.arg("--bind").arg(host).arg(inside);
+        self
+    }
+
+    /// The program and its arguments.
+    pub(crate) fn program<A: AsRef<OsStr>>(
+        mut self,
+        program: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.command.arg("--").arg(program).args(arguments);
+        self
+    }
+
+    /// The whole command.
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+}
