@@ -1,4 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
-//! Pure logic of the driver.
+//! Pure logic of the driver: which device page is free, which pages a fault takes along.
+//!
+//! Everything here takes `&mut self` and plain data; the driver supplies the locks and has the
+//! effects. The same source is tested on the host and compiled into the module.
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
+
+mod blocks;
+mod window;
+
+pub use blocks::{Block, BlockAllocator, DoubleFree, Run, BLOCK_PAGES};
+pub use window::window_around;

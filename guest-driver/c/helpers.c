@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/dax.h>
+#include <linux/fs.h>
+#include <linux/gfp.h>
+#include <linux/hugetlb_inline.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+
+#include "helpers.h"
+
+unsigned long vhmm_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct page *vhmm_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+struct dev_pagemap *vhmm_page_pgmap(const struct page *page)
+{
+	return page_pgmap(page);
+}
+
+bool vhmm_page_is_device_private(const struct page *page)
+{
+	return is_device_private_page(page);
+}
+
+bool vhmm_page_is_anon(struct page *page)
+{
+	return folio_test_anon(page_folio(page));
+}
+
+bool vhmm_page_is_ksm(struct page *page)
+{
+	return folio_test_ksm(page_folio(page));
+}
+
+int vhmm_page_references(struct page *page)
+{
+	return folio_ref_count(page_folio(page));
+}
+
+int vhmm_page_mappings(struct page *page)
+{
+	return folio_mapcount(page_folio(page)) + folio_test_swapcache(page_folio(page));
+}
+
+void vhmm_page_put(struct page *page)
+{
+	put_page(page);
+}
+
+void vhmm_page_lock(struct page *page)
+{
+	lock_page(page);
+}
+
+void vhmm_page_unlock(struct page *page)
+{
+	unlock_page(page);
+}
+
+struct page *vhmm_page_alloc_for(struct vm_area_struct *vma, unsigned long address)
+{
+	return alloc_page_vma(GFP_HIGHUSER_MOVABLE, vma, address);
+}
+
+struct page *vhmm_page_alloc(void)
+{
+	return alloc_page(GFP_HIGHUSER_MOVABLE);
+}
+
+unsigned long vhmm_page_mapping_bits(struct page *page)
+{
+	return (unsigned long)READ_ONCE(page_folio(page)->mapping);
+}
+
+bool vhmm_page_is_mapped(struct page *page)
+{
+	return folio_mapped(page_folio(page));
+}
+
+bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma)
+{
+	return atomic_inc_not_zero(&anon_vma->refcount);
+}
+
+bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma)
+{
+	return atomic_add_unless(&anon_vma->refcount, -1, 1);
+}
+
+bool vhmm_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
+bool vhmm_vma_is_mlocked(struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_LOCKED;
+}
+
+bool vhmm_vma_is_dax(struct vm_area_struct *vma)
+{
+	return vma_is_dax(vma);
+}
+
+bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma)
+{
+	return is_vm_hugetlb_page(vma);
+}
+
+bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
+{
+	return mmap_lock_is_contended(mm);
+}
+
+void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)
+{
+	mmu_interval_set_seq(notifier, seq);
+}
+
+bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit)
+{
+	return virtio_has_feature(vdev, bit);
+}
+
+int vhmm_virtio_find_vqs(struct virtio_device *vdev, unsigned int count, struct virtqueue *vqs[],
+			 struct virtqueue_info infos[])
+{
+	return virtio_find_vqs(vdev, count, vqs, infos, NULL);
+}
+
+void vhmm_virtio_del_vqs(struct virtio_device *vdev)
+{
+	vdev->config->del_vqs(vdev);
+}
+
+int vhmm_virtio_finalize_features(struct virtio_device *vdev)
+{
+	return vdev->config->finalize_features(vdev);
+}
+
+u8 vhmm_virtio_get_status(struct virtio_device *vdev)
+{
+	return vdev->config->get_status(vdev);
+}
+
+void vhmm_virtio_device_ready(struct virtio_device *vdev)
+{
+	virtio_device_ready(vdev);
+}
+
+void vhmm_virtio_read_config(struct virtio_device *vdev, unsigned int offset, void *buffer,
+			     size_t len)
+{
+	virtio_cread_bytes(vdev, offset, buffer, len);
+}

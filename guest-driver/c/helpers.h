@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One-line functions for inlines and macros that bindgen cannot express. No logic lives here.
+ */
+#ifndef VHMM_HELPERS_H
+#define VHMM_HELPERS_H
+
+#include <linux/mm_types.h>
+#include <linux/types.h>
+
+struct anon_vma;
+struct mmu_interval_notifier;
+struct virtio_device;
+struct virtqueue;
+struct virtqueue_info;
+
+/* struct page and folio */
+unsigned long vhmm_page_to_pfn(const struct page *page);
+struct page *vhmm_pfn_to_page(unsigned long pfn);
+struct dev_pagemap *vhmm_page_pgmap(const struct page *page);
+bool vhmm_page_is_device_private(const struct page *page);
+bool vhmm_page_is_anon(struct page *page);
+bool vhmm_page_is_ksm(struct page *page);
+int vhmm_page_references(struct page *page);
+int vhmm_page_mappings(struct page *page);
+void vhmm_page_put(struct page *page);
+void vhmm_page_lock(struct page *page);
+void vhmm_page_unlock(struct page *page);
+struct page *vhmm_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
+struct page *vhmm_page_alloc(void);
+
+/* anon_vma */
+unsigned long vhmm_page_mapping_bits(struct page *page);
+bool vhmm_page_is_mapped(struct page *page);
+bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma);
+bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma);
+
+/* vm_area_struct and mm_struct */
+bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
+bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
+bool vhmm_vma_is_dax(struct vm_area_struct *vma);
+bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
+bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
+
+/* mmu_interval_notifier */
+void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
+
+/* virtio */
+bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit);
+int vhmm_virtio_find_vqs(struct virtio_device *vdev, unsigned int count, struct virtqueue *vqs[],
+			 struct virtqueue_info infos[]);
+void vhmm_virtio_del_vqs(struct virtio_device *vdev);
+int vhmm_virtio_finalize_features(struct virtio_device *vdev);
+u8 vhmm_virtio_get_status(struct virtio_device *vdev);
+void vhmm_virtio_device_ready(struct virtio_device *vdev);
+void vhmm_virtio_read_config(struct virtio_device *vdev, unsigned int offset, void *buffer,
+			     size_t len);
+
+#endif

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One virtio device: its queues, its session, the batches that it executes, and what happens
+//! when it does not answer.
+//!
+//! The link knows extents of device memory and DMA addresses, and nothing of pages.
+//!
+//! # Time-outs
+//!
+//! Every wait is bounded. A request that is not answered in time resets the device, which takes
+//! its hands off all memory; then the link starts it anew and adopts the contents of its memory.
+//! If the contents are still there nothing is lost. Otherwise, or if the device goes on not to
+//! answer, the link is dead, and stays so.
+//!
+//! # Lock order
+//!
+//! `Link::recovery` > `Virtqueues::live` > a queue's ring. The batch path takes only the latter,
+//! unless the device has failed.
+
+mod batch;
+mod config;
+mod control;
+mod events;
+mod request_pool;
+
+pub(crate) use self::{
+    batch::{
+        Batch,
+        Outcome, //
+    },
+    config::FEATURES, //
+};
+use self::{
+    control::Control,
+    events::Events,
+    request_pool::RequestPool, //
+};
+use crate::{
+    stats::Stats,
+    sys::{
+        request::{
+            Idle,
+            Submitted, //
+        },
+        virtio,
+        virtqueue::{
+            Queue,
+            Virtqueues, //
+        }, //
+    }, //
+};
+use hmm_protocol::{
+    status_array_bytes,
+    ControlKind,
+    Features,
+    Limits,
+    SessionFlags,
+    Status,
+    BULK_QUEUE_FIRST,
+    COMPLETION_BYTES,
+    CONTROL_QUEUE,
+    ENTRY_BYTES,
+    EVENT_QUEUE,
+    HEADER_BYTES,
+    PAGE_LIST_BYTES,
+    URGENT_QUEUE, //
+};
+use kernel::{
+    device::Bound,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering::{
+                Acquire,
+                Relaxed,
+                Release, //
+            },
+            Atomic, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::Delta, //
+};
+
+/// Pages of the largest batch that the driver builds.
+pub(crate) const BATCH_PAGES: usize = 512;
+
+/// Requests of the urgent queue: as many CPUs may wait for a page at once without waiting for
+/// each other.
+const URGENT_REQUESTS: usize = 32;
+/// Requests of each bulk queue.
+const BULK_REQUESTS: usize = 4;
+/// Time-outs in a row after which the device is given up.
+const STRIKES: u32 = 3;
+
+/// Which queue a batch goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A CPU waits.
+    Urgent,
+    /// Everything else.
+    Bulk,
+}
+
+/// The device answers.
+const RUNNING: u32 = 0;
+/// The device did not answer and is being started anew.
+const RECOVERING: u32 = 1;
+/// The device is given up, or gone.
+const DEAD: u32 = 2;
+
+/// A virtio device with an open session.
+#[pin_data]
+pub(crate) struct Link {
+    // Dropped, hence reset, before the requests go.
+    #[pin]
+    queues: Virtqueues,
+    #[pin]
+    control: Control,
+    #[pin]
+    urgent: RequestPool,
+    #[pin]
+    bulk: RequestPool,
+    #[pin]
+    events: Events,
+    #[pin]
+    recovery: Mutex<()>,
+    state: Atomic<u32>,
+    strikes: Atomic<u32>,
+    cookie: Atomic<u64>,
+    next_bulk: Atomic<u32>,
+    generation: Atomic<u64>,
+    limits: Limits,
+    features: Features,
+    uuid: [u8; 16],
+    timeout: Delta,
+    stats: Arc<Stats>,
+}
+
+impl Link {
+    /// Starts the device and opens a session; all device memory is discarded.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` what the device publishes makes no sense or it lacks a feature (the log says what),
+    /// `EIO` it refuses a session, `ETIMEDOUT` it does not answer; what the transport reports.
+    pub(crate) fn new<'a>(
+        vdev: &'a virtio::Device<Bound>,
+        timeout: Delta,
+        stats: Arc<Stats>,
+    ) -> impl PinInit<Self, Error> + 'a {
+        pin_init::pin_init_scope(move || {
+            let (config, limits) = config::read(vdev)?;
+            let features = config::features(vdev)?;
+
+            let names = config::queue_names(limits.bulk_queues)?;
+            let entries = BATCH_PAGES as u32;
+            let bulk_bytes = HEADER_BYTES + PAGE_LIST_BYTES + BATCH_PAGES * ENTRY_BYTES;
+            let urgent_entries = limits.max_urgent_entries.min(entries);
+            let urgent_bytes =
+                HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
+            let bulk_requests = BULK_REQUESTS * limits.bulk_queues as usize;
+
+            Ok(try_pin_init!(&this in Self {
+                queues <- Virtqueues::new(vdev, names),
+                control <- Control::new(),
+                urgent <- RequestPool::new(
+                    URGENT_REQUESTS,
+                    urgent_bytes,
+                    COMPLETION_BYTES + status_array_bytes(urgent_entries),
+                ),
+                bulk <- RequestPool::new(
+                    bulk_requests,
+                    bulk_bytes,
+                    COMPLETION_BYTES + status_array_bytes(entries),
+                ),
+                events <- Events::new(),
+                recovery <- new_mutex!((), "Link::recovery"),
+                state: Atomic::new(RUNNING),
+                strikes: Atomic::new(0),
+                cookie: Atomic::new(1),
+                next_bulk: Atomic::new(0),
+                generation: Atomic::new(0),
+                limits,
+                features,
+                uuid: config.uuid,
+                timeout,
+                stats,
+                _: {
+                    // SAFETY: All fields are initialised.
+                    unsafe { this.as_ref() }.open_session(None)?;
+                },
+            }? Error))
+        })
+    }
+
+    /// What the device publishes.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The negotiated device features.
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The identity of device memory.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The generation of the contents of device memory.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Entries that a batch may have.
+    pub(crate) fn max_entries(&self, lane: Lane) -> usize {
+        let limit = match lane {
+            Lane::Urgent => self.limits.max_urgent_entries,
+            Lane::Bulk => self.limits.max_batch_entries,
+        };
+        BATCH_PAGES.min(limit as usize)
+    }
+
+    /// Whether the device is given up, or gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.load(Acquire) == DEAD
+    }
+
+    /// The link's counters.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Stops the device for good. All requests come back; new ones are refused.
+    pub(crate) fn shut_down(&self) {
+        self.state.store(DEAD, Release);
+        self.queues.stop();
+        self.events.take_back(self);
+    }
+
+    fn queue(&self, index: u16) -> Result<&Queue> {
+        self.queues.get(index).ok_or(ENODEV)
+    }
+
+    /// The queue for the next batch on `lane`, and the requests that it uses.
+    fn lane(&self, lane: Lane) -> Result<(&Queue, &RequestPool)> {
+        match lane {
+            Lane::Urgent => Ok((self.queue(URGENT_QUEUE)?, &self.urgent)),
+            Lane::Bulk => {
+                let turn = self.next_bulk.fetch_add(1, Relaxed) % self.limits.bulk_queues;
+                // CAST: There are at most 16 bulk queues.
+                Ok((self.queue(BULK_QUEUE_FIRST + turn as u16)?, &self.bulk))
+            }
+        }
+    }
+
+    fn next_cookie(&self) -> u64 {
+        self.cookie.fetch_add(1, Relaxed)
+    }
+
+    /// Opens a session: a new one, or one that adopts the contents of a generation.
+    fn open_session(&self, adopt: Option<u64>) -> Result {
+        let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
+        let reply = self
+            .control
+            .ask(self, ControlKind::SessionOpen, flags, adopt.unwrap_or(0))?;
+        if reply.status != Status::Ok.to_wire() {
+            pr_err!(
+                "the device refused to open a session: {}\n",
+                Status::from_wire(reply.status).map_or("unknown status", Status::name)
+            );
+            return Err(EIO);
+        }
+        if adopt.is_some_and(|generation| generation != reply.generation.get()) {
+            pr_err!("the device adopted another generation than it was asked to\n");
+            return Err(EIO);
+        }
+        self.generation.store(reply.generation.get(), Relaxed);
+        self.events.post(self)
+    }
+
+    /// A batch was answered.
+    fn answered(&self) {
+        self.strikes.store(0, Relaxed);
+    }
+
+    /// A request was not answered in time. Starts the device anew unless the answer came after
+    /// all. When this returns the device has the request no more, and works again or is dead.
+    fn not_answered(&self, submitted: Submitted) -> Option<Idle> {
+        self.stats.timeouts.add(1);
+        let guard = self.recovery.lock();
+        if !submitted.is_returned() && !self.is_dead() {
+            self.recover();
+        }
+        drop(guard);
+        submitted.into_returned()
+    }
+
+    /// Starts the device anew, or gives it up. The caller holds `recovery`.
+    fn recover(&self) {
+        self.state.store(RECOVERING, Release);
+        let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
+        let result = if strikes > STRIKES {
+            Err(ETIMEDOUT)
+        } else {
+            pr_warn!("the device did not answer in time; starting it anew\n");
+            self.queues.restart().and_then(|()| {
+                self.events.take_back(self);
+                self.open_session(Some(self.generation()))
+            })
+        };
+        match result {
+            Ok(()) => {
+                pr_warn!("the device works again, with its memory as it was\n");
+                self.state.store(RUNNING, Release);
+            }
+            Err(error) => {
+                pr_err!("the device is given up ({})\n", error.to_errno());
+                self.state.store(DEAD, Release);
+                self.queues.stop();
+                self.events.take_back(self);
+            }
+        }
+    }
+
+    /// Waits while somebody recovers the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the device is dead.
+    fn ready(&self) -> Result {
+        match self.state.load(Acquire) {
+            RUNNING => Ok(()),
+            RECOVERING => {
+                drop(self.recovery.lock());
+                if self.is_dead() {
+                    Err(ENODEV)
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Err(ENODEV),
+        }
+    }
+
+    fn control_queue(&self) -> Result<&Queue> {
+        self.queue(CONTROL_QUEUE)
+    }
+
+    fn event_queue(&self) -> Result<&Queue> {
+        self.queue(EVENT_QUEUE)
+    }
+}
+

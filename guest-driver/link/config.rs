@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a device publishes, checked.
+
+use crate::sys::virtio;
+use hmm_protocol::{
+    Config,
+    Features,
+    Limits,
+    BULK_QUEUE_FIRST,
+    CONFIG_BYTES, //
+};
+use kernel::{
+    device::Bound,
+    prelude::*, //
+};
+use zerocopy::FromBytes;
+
+/// virtio feature bits that the driver understands: its own, and those of the transport that it
+/// needs (VERSION_1 and ACCESS_PLATFORM) or likes (the ring's are added by the kernel).
+pub(crate) const FEATURES: &[u32] = &[
+    0,  // EVENT_QUEUE
+    1,  // URGENT_QUEUE
+    2,  // STATUS_ARRAY
+    3,  // FILL
+    4,  // DEVICE_COPY
+    5,  // PAGE_LIST
+    6,  // SCRUB
+    7,  // DISCARD
+    8,  // POLLED_COMPLETION
+    23, // FAULT_INJECTION
+];
+
+/// `VIRTIO_F_VERSION_1`.
+const VERSION_1: u32 = 32;
+/// `VIRTIO_F_ACCESS_PLATFORM`.
+const ACCESS_PLATFORM: u32 = 33;
+
+/// Reads and checks the configuration space.
+///
+/// # Errors
+///
+/// `ENODEV`: something in it makes no sense; the log says what.
+pub(super) fn read(vdev: &virtio::Device<Bound>) -> Result<(Config, Limits)> {
+    let mut bytes = [0; CONFIG_BYTES];
+    vdev.read_config(0, &mut bytes);
+    let config = Config::read_from_bytes(&bytes).map_err(|_| EINVAL)?;
+    let limits = config.validate().map_err(|reason| {
+        dev_err!(vdev, "configuration space: {}\n", reason);
+        ENODEV
+    })?;
+    Ok((config, limits))
+}
+
+/// The negotiated device features.
+///
+/// # Errors
+///
+/// `ENODEV`: one is missing that the driver needs.
+pub(super) fn features(vdev: &virtio::Device<Bound>) -> Result<Features> {
+    if !vdev.has_feature(VERSION_1) || !vdev.has_feature(ACCESS_PLATFORM) {
+        dev_err!(vdev, "the device lacks VERSION_1 or ACCESS_PLATFORM\n");
+        return Err(ENODEV);
+    }
+    let features = FEATURES
+        .iter()
+        .filter(|&&bit| vdev.has_feature(bit))
+        .fold(Features(0), |features, &bit| {
+            features.union(Features(1 << bit))
+        });
+    if !features.contains(Features::REQUIRED) {
+        dev_err!(
+            vdev,
+            "the device lacks features: has {:#x}, needs {:#x}\n",
+            features.0,
+            Features::REQUIRED.0
+        );
+        return Err(ENODEV);
+    }
+    Ok(features)
+}
+
+/// Names of all queues, for the transport.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(super) fn queue_names(bulk_queues: u32) -> Result<KVec<&'static CStr>> {
+    let mut names = KVec::with_capacity(usize::from(BULK_QUEUE_FIRST), GFP_KERNEL)?;
+    names.push(c"control", GFP_KERNEL)?;
+    names.push(c"event", GFP_KERNEL)?;
+    names.push(c"urgent", GFP_KERNEL)?;
+    for _ in 0..bulk_queues {
+        names.push(c"bulk", GFP_KERNEL)?;
+    }
+    Ok(names)
+}

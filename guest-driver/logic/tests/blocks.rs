@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! The block allocator against a set of pages.
+
+use hmm_logic::{Block, BlockAllocator, DoubleFree, BLOCK_PAGES};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate(usize),
+    /// Frees the n-th page in use (modulo their number).
+    Free(usize),
+    /// Frees a page that is not in use, or does not exist.
+    FreeUnused(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0usize..700).prop_map(Step::Allocate),
+        40 => any::<usize>().prop_map(Step::Free),
+        1 => any::<usize>().prop_map(Step::FreeUnused),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn behaves_like_a_set_of_pages(
+        blocks in 0usize..6,
+        steps in prop::collection::vec(step(), 0..600),
+    ) {
+        let mut allocator = BlockAllocator::new(vec![Block::new(); blocks]);
+        let mut used = BTreeSet::new();
+        for step in steps {
+            match step {
+                Step::Allocate(want) => match allocator.allocate(want) {
+                    Some(run) => {
+                        prop_assert!(run.len >= 1 && run.len <= want.clamp(1, BLOCK_PAGES));
+                        prop_assert!(run.first + run.len <= blocks * BLOCK_PAGES);
+                        prop_assert_eq!(
+                            run.first / BLOCK_PAGES,
+                            (run.first + run.len - 1) / BLOCK_PAGES
+                        );
+                        for page in run.first..run.first + run.len {
+                            prop_assert!(used.insert(page), "page {page} given out twice");
+                        }
+                    }
+                    None => prop_assert_eq!(used.len(), blocks * BLOCK_PAGES),
+                },
+                Step::Free(n) => {
+                    if let Some(&page) = used.iter().nth(n % used.len().max(1)) {
+                        prop_assert_eq!(allocator.free(page), Ok(()));
+                        used.remove(&page);
+                    }
+                }
+                Step::FreeUnused(page) => {
+                    if !used.contains(&page) {
+                        prop_assert_eq!(allocator.free(page), Err(DoubleFree));
+                    }
+                }
+            }
+            prop_assert_eq!(allocator.pages_in_use(), used.len());
+            prop_assert_eq!(
+                allocator.next_in_use(0),
+                used.first().map(|page| page / BLOCK_PAGES)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_batch_gets_one_extent_while_a_block_is_free() {
+    let mut allocator = BlockAllocator::new(vec![Block::new(); 4]);
+    let single = allocator.allocate(1).unwrap();
+    let batch = allocator.allocate(BLOCK_PAGES).unwrap();
+    assert_eq!(batch.len, BLOCK_PAGES);
+    // The small allocation and the next one share a block.
+    assert_eq!(
+        allocator.allocate(1).unwrap().first / BLOCK_PAGES,
+        single.first / BLOCK_PAGES
+    );
+}
+
+#[test]
+fn freed_pages_of_a_full_device_are_found_again() {
+    let mut allocator = BlockAllocator::new(vec![Block::new(); 2]);
+    while allocator.allocate(100).is_some() {}
+    assert_eq!(allocator.pages_in_use(), 2 * BLOCK_PAGES);
+    for page in [3, 4, 5, 900] {
+        allocator.free(page).unwrap();
+    }
+    let mut found: Vec<usize> = Vec::new();
+    while let Some(run) = allocator.allocate(8) {
+        found.extend(run.first..run.first + run.len);
+    }
+    found.sort_unstable();
+    assert_eq!(found, [3, 4, 5, 900]);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What became of every page of a request.
+
+use crate::{
+    stats::Stats,
+    sys::{
+        mm::VmaObstacle,
+        snapshot::Place, //
+    }, //
+};
+use hmm_uapi::{
+    Direction,
+    SkipReason,
+    SKIP_REASONS, //
+};
+
+/// Pages of one request that moved, and those that did not, by reason.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) moved: u64,
+    pub(crate) skipped: [u64; SKIP_REASONS],
+}
+
+impl Tally {
+    /// Counts pages that did not move, here and in the device's counters.
+    pub(super) fn skip(&mut self, stats: &Stats, reason: SkipReason, pages: u64) {
+        if let Some(slot) = self.skipped.get_mut(reason as usize) {
+            *slot += pages;
+        }
+        stats.skip(reason, pages);
+    }
+}
+
+/// The reason for what keeps all pages of a mapping from moving.
+pub(super) fn reason_of_obstacle(obstacle: VmaObstacle) -> SkipReason {
+    match obstacle {
+        VmaObstacle::NoAccess => SkipReason::NoAccess,
+        VmaObstacle::Special => SkipReason::Special,
+        VmaObstacle::Hugetlb => SkipReason::Hugetlb,
+        VmaObstacle::Shared => SkipReason::File,
+    }
+}
+
+/// The likely reason why the kernel did not collect a page that is found at `place` afterwards.
+/// `anonymous` tells whether the mapping has no file behind it.
+pub(super) fn reason_of_place(direction: Direction, place: Place, anonymous: bool) -> SkipReason {
+    match (place, direction) {
+        (Place::Special, _) => SkipReason::Special,
+        (Place::Device, Direction::ToDevice)
+        | (Place::System | Place::SystemReferenced, Direction::ToSystem) => SkipReason::Already,
+        (Place::SystemReferenced, Direction::ToDevice) => SkipReason::Pinned,
+        (Place::System, Direction::ToDevice) | (Place::Device, Direction::ToSystem) => {
+            SkipReason::Busy
+        }
+        // Holes of anonymous mappings are collected, so what is not there is in swap.
+        (Place::Nowhere, _) if anonymous => SkipReason::Swapped,
+        (Place::Nowhere, _) => SkipReason::Hole,
+    }
+}

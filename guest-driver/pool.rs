@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Device memory: which page is free, how much is resident.
+//!
+//! # Lock order
+//!
+//! `Pool::blocks` is a leaf. It is taken in atomic context, when the kernel frees a page.
+
+use crate::sys::{
+    page::Destination,
+    pagemap::{
+        Fault,
+        FaultError,
+        Operations,
+        PrivateMemory, //
+    }, //
+};
+use core::ops::Range;
+use hmm_logic::{
+    Block,
+    BlockAllocator,
+    Run,
+    BLOCK_PAGES, //
+};
+use kernel::{
+    new_spinlock_irq,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        SpinLockIrq, //
+    }, //
+};
+
+/// Who brings pages home when a CPU touches them.
+pub(crate) trait FaultServer: Send + Sync + 'static {
+    /// See [`Operations::migrate_to_ram`].
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`].
+    fn serve(
+        &self,
+        memory: &PrivateMemory<Pool<Self>>,
+        fault: &Fault<'_>,
+    ) -> Result<(), FaultError>
+    where
+        Self: Sized;
+}
+
+/// Where the allocator keeps its blocks.
+struct Blocks(KVVec<Block>);
+
+impl AsRef<[Block]> for Blocks {
+    fn as_ref(&self) -> &[Block] {
+        &self.0
+    }
+}
+
+impl AsMut<[Block]> for Blocks {
+    fn as_mut(&mut self) -> &mut [Block] {
+        &mut self.0
+    }
+}
+
+/// The pages of a device, as the operations of its [`PrivateMemory`].
+pub(crate) struct Pool<S> {
+    blocks: Pin<KBox<SpinLockIrq<BlockAllocator<Blocks>>>>,
+    /// The most pages that were in use at once.
+    peak_pages: Atomic<u64>,
+    server: S,
+}
+
+impl<S: FaultServer> Pool<S> {
+    /// A pool of `pages` free pages, a multiple of [`BLOCK_PAGES`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pages: usize, server: S) -> Result<Self> {
+        let count = pages / BLOCK_PAGES;
+        let mut blocks = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            blocks.push(Block::new(), GFP_KERNEL)?;
+        }
+        let allocator = BlockAllocator::new(Blocks(blocks));
+        Ok(Self {
+            blocks: KBox::pin_init(new_spinlock_irq!(allocator, "Pool::blocks"), GFP_KERNEL)?,
+            peak_pages: Atomic::new(0),
+            server,
+        })
+    }
+
+    /// Who serves CPU faults.
+    pub(crate) fn server(&self) -> &S {
+        &self.server
+    }
+
+    /// Device memory in use by pages, bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        (self.blocks.lock().pages_in_use() * PAGE_SIZE) as u64
+    }
+
+    /// The most device memory that was in use at once, bytes.
+    pub(crate) fn peak_resident_bytes(&self) -> u64 {
+        self.peak_pages.load(Relaxed) * PAGE_SIZE as u64
+    }
+
+    /// The pages of the first block from block `from` on that has pages in use, and the block
+    /// after it.
+    pub(crate) fn next_block_in_use(&self, from: usize) -> Option<(Range<usize>, usize)> {
+        let block = self.blocks.lock().next_in_use(from)?;
+        let first = block * BLOCK_PAGES;
+        Some((first..first + BLOCK_PAGES, block + 1))
+    }
+
+    /// Takes up to `want` contiguous pages.
+    fn allocate(&self, want: usize) -> Option<Run> {
+        let mut blocks = self.blocks.lock();
+        let run = blocks.allocate(want)?;
+        let in_use = blocks.pages_in_use() as u64;
+        // Written only under the lock, so there is no race to the maximum.
+        if in_use > self.peak_pages.load(Relaxed) {
+            self.peak_pages.store(in_use, Relaxed);
+        }
+        Some(run)
+    }
+
+    fn free(&self, page: usize) {
+        if self.blocks.lock().free(page).is_err() {
+            pr_err!("page {} of device memory was freed twice\n", page);
+        }
+    }
+}
+
+impl<S: FaultServer> Operations for Pool<S> {
+    fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError> {
+        memory.ops().server.serve(memory, fault)
+    }
+
+    fn page_freed(&self, index: usize) {
+        self.free(index);
+    }
+}
+
+/// Device pages that are allocated but have no owner yet. What is not used goes back.
+pub(crate) struct Allocation<'a, S: FaultServer> {
+    memory: &'a PrivateMemory<Pool<S>>,
+    run: Run,
+}
+
+impl<'a, S: FaultServer> Allocation<'a, S> {
+    /// Up to `want` contiguous pages; `None` if the device is full.
+    pub(crate) fn new(memory: &'a PrivateMemory<Pool<S>>, want: usize) -> Option<Self> {
+        let run = memory.ops().allocate(want)?;
+        Some(Self { memory, run })
+    }
+
+    /// The next page as a destination; `None` if all are used.
+    pub(crate) fn next(&mut self) -> Option<Destination> {
+        while self.run.len > 0 {
+            let index = self.run.first;
+            self.run.first += 1;
+            self.run.len -= 1;
+            match self.memory.destination(index) {
+                Ok(destination) => return Some(destination),
+                // The page stays out of the free list: something else has it.
+                Err(_) => pr_err!("free page {} of device memory is in use\n", index),
+            }
+        }
+        None
+    }
+}
+
+impl<S: FaultServer> Drop for Allocation<'_, S> {
+    fn drop(&mut self) {
+        for index in self.run.first..self.run.first + self.run.len {
+            self.memory.ops().free(index);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ioctls of `/dev/hmmN`. `hmm_uapi` describes them.
+
+mod argument;
+mod residency;
+
+use crate::{
+    link::{
+        Link,
+        BATCH_PAGES, //
+    },
+    migration::{
+        range::{
+            migrate,
+            Order, //
+        },
+        DeviceMemory, //
+    },
+    sys::{
+        gate::{
+            Entered,
+            Gate, //
+        },
+        mm::address_space_of,
+        node::Handler, //
+    }, //
+};
+use argument::Argument;
+use core::ops::Range;
+use hmm_uapi::{
+    Direction,
+    Info,
+    Migrate,
+    MigrateFlags,
+    Stats,
+    INFO_NR,
+    IOCTL_TYPE,
+    MIGRATE_NR,
+    RESIDENCY_NR,
+    STATS_NR,
+    UAPI_VERSION, //
+};
+use hmm_logic::BLOCK_PAGES;
+use kernel::{
+    ioctl::{
+        _IOC_DIR,
+        _IOC_NR,
+        _IOC_TYPE, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The way from open files to the device, which may go while they stay.
+pub(crate) type Door = Gate<Pin<KBox<DeviceMemory>>>;
+
+/// What stands behind `/dev/hmmN`.
+#[derive(Clone)]
+pub(crate) struct Session {
+    door: Arc<Door>,
+}
+
+impl Session {
+    /// Sessions of the device behind `door`.
+    pub(crate) fn new(door: Arc<Door>) -> Self {
+        Self { door }
+    }
+}
+
+impl Handler for Session {
+    fn open(&self) -> Result {
+        self.door.enter().map(|_| ()).ok_or(ENODEV)
+    }
+
+    fn ioctl(&self, command: u32, argument: usize) -> Result<isize> {
+        // Both directions: every structure is read and written.
+        if _IOC_TYPE(command) != u32::from(IOCTL_TYPE) || _IOC_DIR(command) != 3 {
+            return Err(ENOTTY);
+        }
+        let memory = self.door.enter().ok_or(ENODEV)?;
+        let engine = memory.ops().server();
+        let link = engine.link().enter().ok_or(ENODEV)?;
+        let call = Call {
+            memory: &memory,
+            link: &link,
+        };
+        // CAST: The number has 8 bits.
+        match _IOC_NR(command) as u8 {
+            INFO_NR => call.info(Argument::new(command, argument)?),
+            MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
+            RESIDENCY_NR => residency::residency(&memory, Argument::new(command, argument)?),
+            STATS_NR => call.stats(Argument::new(command, argument)?),
+            _ => Err(ENOTTY),
+        }
+        .map(|()| 0)
+    }
+}
+
+/// An ioctl that found the device.
+struct Call<'a> {
+    memory: &'a Entered<'a, Pin<KBox<DeviceMemory>>>,
+    link: &'a Link,
+}
+
+impl Call<'_> {
+    fn info(&self, mut argument: Argument<Info>) -> Result {
+        let info = argument.get_mut();
+        if info.flags != 0 {
+            return Err(EINVAL);
+        }
+        let limits = self.link.limits();
+        *info = Info {
+            flags: 0,
+            version: UAPI_VERSION,
+            features: self.link.features().0,
+            memory_bytes: limits.memory_bytes,
+            resident_bytes: self.memory.ops().resident_bytes(),
+            page_bytes: PAGE_SIZE as u32,
+            block_bytes: (BLOCK_PAGES * PAGE_SIZE) as u32,
+            max_batch_pages: BATCH_PAGES as u32,
+            bulk_queues: limits.bulk_queues,
+            generation: self.link.generation(),
+            uuid: self.link.uuid(),
+        };
+        argument.write()
+    }
+
+    fn migrate(&self, mut argument: Argument<Migrate>) -> Result {
+        let call = argument.get_mut();
+        let order = Order {
+            direction: Direction::from_raw(call.direction).ok_or(EINVAL)?,
+            flags: MigrateFlags(call.flags),
+        };
+        if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
+            return Err(EINVAL);
+        }
+        if order.direction == Direction::ToSystem && call.flags != 0 {
+            return Err(EINVAL);
+        }
+        let range = page_range(call.start, call.end)?;
+        let mm = address_space_of(call.pid)?;
+
+        let stats = self.link.stats();
+        let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
+        let mut tally = crate::migration::Tally::default();
+        let end = range.end;
+        let next = migrate(self.memory, self.link, &mm, range, order, &mut tally)?;
+
+        call.next = next as u64;
+        call.pages_moved = tally.moved;
+        call.pages_skipped = tally.skipped;
+        call.batches = stats.batches.get() - batches;
+        call.doorbells = stats.doorbells.get() - doorbells;
+        argument.write()?;
+        if next < end {
+            return Err(EINTR);
+        }
+        Ok(())
+    }
+
+    fn stats(&self, mut argument: Argument<Stats>) -> Result {
+        let call = argument.get_mut();
+        if call.flags != 0 || call.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let stats = self.link.stats();
+        let pool = self.memory.ops();
+        *call = Stats {
+            flags: 0,
+            reserved: 0,
+            bytes_to_device: stats.bytes_to_device.get(),
+            bytes_to_system: stats.bytes_to_system.get(),
+            bytes_by_fault: stats.bytes_by_fault.get(),
+            bytes_by_eviction: stats.bytes_by_eviction.get(),
+            resident_bytes: pool.resident_bytes(),
+            peak_resident_bytes: pool.peak_resident_bytes(),
+            cpu_faults: stats.cpu_faults.get(),
+            cpu_faults_failed: stats.cpu_faults_failed.get(),
+            batches: stats.batches.get(),
+            doorbells: stats.doorbells.get(),
+            copy_errors: stats.copy_errors.get(),
+            timeouts: stats.timeouts.get(),
+            protocol_errors: stats.protocol_errors.get(),
+            pages_skipped: stats.skipped(),
+        };
+        argument.write()
+    }
+}
+
+/// Checks a range of addresses: page aligned, not empty, not wrapping.
+fn page_range(start: u64, end: u64) -> Result<Range<usize>> {
+    let (start, end) = (usize::try_from(start)?, usize::try_from(end)?);
+    if start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 || start >= end {
+        return Err(EINVAL);
+    }
+    Ok(start..end)
+}

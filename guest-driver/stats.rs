@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Counters of a device. The names and units are those of `hmm_uapi::Stats`.
+
+use hmm_uapi::{
+    SkipReason,
+    SKIP_REASONS, //
+};
+use kernel::sync::atomic::{
+    ordering::Relaxed,
+    Atomic, //
+};
+
+/// A counter that only grows.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Adds to the counter.
+    pub(crate) fn add(&self, value: u64) {
+        self.0.fetch_add(value, Relaxed);
+    }
+
+    /// The counter's value.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// All counters but those of the pool.
+pub(crate) struct Stats {
+    pub(crate) bytes_to_device: Counter,
+    pub(crate) bytes_to_system: Counter,
+    pub(crate) bytes_by_fault: Counter,
+    pub(crate) bytes_by_eviction: Counter,
+    pub(crate) cpu_faults: Counter,
+    pub(crate) cpu_faults_failed: Counter,
+    pub(crate) batches: Counter,
+    pub(crate) doorbells: Counter,
+    pub(crate) copy_errors: Counter,
+    pub(crate) timeouts: Counter,
+    pub(crate) protocol_errors: Counter,
+    skipped: [Counter; SKIP_REASONS],
+}
+
+impl Stats {
+    /// All zero.
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes_to_device: Counter::new(),
+            bytes_to_system: Counter::new(),
+            bytes_by_fault: Counter::new(),
+            bytes_by_eviction: Counter::new(),
+            cpu_faults: Counter::new(),
+            cpu_faults_failed: Counter::new(),
+            batches: Counter::new(),
+            doorbells: Counter::new(),
+            copy_errors: Counter::new(),
+            timeouts: Counter::new(),
+            protocol_errors: Counter::new(),
+            skipped: [const { Counter::new() }; SKIP_REASONS],
+        }
+    }
+
+    /// Counts pages that did not move.
+    pub(crate) fn skip(&self, reason: SkipReason, pages: u64) {
+        if let Some(counter) = self.skipped.get(reason as usize) {
+            counter.add(pages);
+        }
+    }
+
+    /// Pages that did not move, by reason.
+    pub(crate) fn skipped(&self) -> [u64; SKIP_REASONS] {
+        let mut values = [0; SKIP_REASONS];
+        for (value, counter) in values.iter_mut().zip(&self.skipped) {
+            *value = counter.get();
+        }
+        values
+    }
+}

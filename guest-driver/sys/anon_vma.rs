@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Keeps the reverse mapping of an anonymous page alive while the page is migrated by its pfn.
+//!
+//! `migrate_device_pfns()` removes the mappings of a page, and `migrate_device_finalize()` walks
+//! the page's `anon_vma` to put them back. In between the last process that maps the page may
+//! exit and free the `anon_vma`; who does not hold the mmap lock must hold a reference (see the
+//! comment at `rmap_walk_anon_lock()` in mm/rmap.c). The functions that take and drop one are not
+//! exported, so this does what they do, but for the last step: the last reference cannot be
+//! freed from a module, and is kept for ever and counted.
+//!
+//! C header: [`include/linux/rmap.h`](srctree/include/linux/rmap.h)
+
+use super::{
+    bindings,
+    page::PageRef, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        rcu, //
+    }, //
+};
+
+/// How many `anon_vma` are kept for ever because the last reference was ours.
+static KEPT: Atomic<u64> = Atomic::new(0);
+
+/// How many `anon_vma` are kept for ever because the last reference was ours.
+pub(crate) fn kept() -> u64 {
+    KEPT.load(Relaxed)
+}
+
+/// A reference to an `anon_vma`.
+///
+/// # Invariants
+///
+/// The object owns a reference.
+pub(crate) struct AnonVma(NonNull<bindings::anon_vma>);
+
+// SAFETY: A reference may be dropped on any thread.
+unsafe impl Send for AnonVma {}
+
+impl AnonVma {
+    /// Takes a reference to the `anon_vma` of a mapped anonymous page; `None` if the page is not
+    /// mapped or not anonymous, so that nobody will walk its reverse mapping.
+    pub(crate) fn of(page: PageRef<'_>) -> Option<Self> {
+        let guard = rcu::read_lock();
+        let page = page.as_raw().as_ptr();
+        // SAFETY: The page is valid. An `anon_vma` is freed by RCU (SLAB_TYPESAFE_BY_RCU), so its
+        // reference count may be read while `guard` lives, whatever it is the count of; that the
+        // page is mapped after the count was raised proves that it is the page's `anon_vma`.
+        let anon_vma = unsafe {
+            let bits = bindings::vhmm_page_mapping_bits(page);
+            if bits & 3 != bindings::VHMM_MAPPING_ANON || !bindings::vhmm_page_is_mapped(page) {
+                return None;
+            }
+            let anon_vma = (bits & !3) as *mut bindings::anon_vma;
+            if anon_vma.is_null() || !bindings::vhmm_anon_vma_try_get(anon_vma) {
+                return None;
+            }
+            // INVARIANT: The count was raised.
+            let anon_vma = Self(NonNull::new_unchecked(anon_vma));
+            if !bindings::vhmm_page_is_mapped(page) {
+                drop(guard);
+                return None;
+            }
+            anon_vma
+        };
+        Some(anon_vma)
+    }
+}
+
+impl Drop for AnonVma {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the object is alive.
+        if !unsafe { bindings::vhmm_anon_vma_put_unless_last(self.0.as_ptr()) } {
+            KEPT.fetch_add(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Address spaces of other processes, and their mappings.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/pid.h`](srctree/include/linux/pid.h)
+
+use super::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    mm::{
+        virt::{
+            flags,
+            VmaRef, //
+        },
+        MmWithUser,
+        MmapReadGuard, //
+    },
+    prelude::*,
+    sync::aref::ARef,
+    task::Pid, //
+};
+
+/// Finds the address space of a process by its id in the caller's namespace; 0 is the caller.
+///
+/// # Errors
+///
+/// `ESRCH` no such process or it has no address space (any more), `EPERM` another process's
+/// address space without `CAP_SYS_PTRACE`.
+pub(crate) fn address_space_of(pid: Pid) -> Result<ARef<MmWithUser>> {
+    let own = current!().mm().map(ARef::from);
+    if pid == 0 {
+        return own.ok_or(ESRCH);
+    }
+
+    // SAFETY: `find_get_pid` takes any number. `get_pid_task` takes a referenced pid or null, and
+    // `put_pid` drops that reference.
+    let task = unsafe {
+        let pid = bindings::find_get_pid(pid);
+        let task = bindings::get_pid_task(pid, bindings::pid_type_PIDTYPE_PID);
+        bindings::put_pid(pid);
+        task
+    };
+    if task.is_null() {
+        return Err(ESRCH);
+    }
+    // SAFETY: The task is referenced. `get_task_mm` returns null or takes a reference to the mm.
+    let mm = unsafe {
+        let mm = bindings::get_task_mm(task);
+        bindings::put_task_struct(task);
+        mm
+    };
+    let mm = NonNull::new(mm).ok_or(ESRCH)?;
+    // SAFETY: `get_task_mm` gave us a user reference.
+    let mm: ARef<MmWithUser> = unsafe { ARef::from_raw(mm.cast()) };
+
+    let is_own = own.is_some_and(|own| own.as_raw() == mm.as_raw());
+    // SAFETY: Has no requirements. CAST: The capability's number is small.
+    if is_own || unsafe { bindings::capable(bindings::CAP_SYS_PTRACE as c_int) } {
+        Ok(mm)
+    } else {
+        Err(EPERM)
+    }
+}
+
+/// Whether somebody waits for the mmap lock of `mm`.
+pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
+    // SAFETY: The address space is valid.
+    unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }
+}
+
+/// What keeps all pages of a mapping from moving.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VmaObstacle {
+    /// No read access.
+    NoAccess,
+    /// I/O, PFN, mixed, do-not-expand or DAX.
+    Special,
+    /// hugetlb.
+    Hugetlb,
+    /// Shared, hence page cache or shmem.
+    Shared,
+}
+
+/// A mapping, while the mmap lock is held for reading or writing. (A per-VMA lock is not enough
+/// for a migration.)
+///
+/// # Invariants
+///
+/// The mmap lock of the mapping's address space is held for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Vma<'a> {
+    vma: &'a VmaRef,
+    _lock: PhantomData<&'a MmapReadGuard<'a>>,
+}
+
+impl<'a> Vma<'a> {
+    /// Wraps a mapping.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for `'a`.
+    pub(super) unsafe fn from_raw(vma: *const bindings::vm_area_struct) -> Self {
+        Self {
+            // SAFETY: By the safety requirement.
+            vma: unsafe { VmaRef::from_raw(vma) },
+            _lock: PhantomData,
+        }
+    }
+
+    /// The first mapping that ends after `address`.
+    pub(crate) fn find(
+        mm: &'a MmWithUser,
+        guard: &'a MmapReadGuard<'_>,
+        address: usize,
+    ) -> Option<Self> {
+        // The guard does not tell its address space, so ask it for a mapping and compare.
+        let _held = guard;
+        // SAFETY: The mmap lock is held: `guard` is the only way that callers lock `mm`.
+        let vma = unsafe { bindings::find_vma(mm.as_raw(), address) };
+        // SAFETY: The mapping is valid while the lock is held.
+        (!vma.is_null()).then(|| unsafe { Self::from_raw(vma) })
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::vm_area_struct {
+        self.vma.as_ptr()
+    }
+
+    /// First address.
+    pub(crate) fn start(&self) -> usize {
+        self.vma.start()
+    }
+
+    /// One past the last address.
+    pub(crate) fn end(&self) -> usize {
+        self.vma.end()
+    }
+
+    /// Whether the mapping has no file behind it.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_anonymous(self.as_raw()) }
+    }
+
+    /// Whether `mlock()` keeps the mapping in memory.
+    pub(crate) fn is_mlocked(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_mlocked(self.as_raw()) }
+    }
+
+    /// What keeps all pages of the mapping from moving, if anything does.
+    pub(crate) fn obstacle(&self) -> Option<VmaObstacle> {
+        let special = flags::IO | flags::PFNMAP | flags::MIXEDMAP | flags::DONTEXPAND;
+        let vm_flags = self.vma.flags();
+        // SAFETY: By the type invariant.
+        if unsafe { bindings::vhmm_vma_is_hugetlb(self.as_raw()) } {
+            Some(VmaObstacle::Hugetlb)
+        } else if vm_flags & special != 0
+            // SAFETY: By the type invariant.
+            || unsafe { bindings::vhmm_vma_is_dax(self.as_raw()) }
+        {
+            Some(VmaObstacle::Special)
+        } else if vm_flags & flags::READ == 0 {
+            Some(VmaObstacle::NoAccess)
+        } else if vm_flags & flags::SHARED != 0 {
+            Some(VmaObstacle::Shared)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Device nodes whose open files find the device that they belong to.
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
+
+use kernel::{
+    container_of,
+    fs::File,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    prelude::*, //
+};
+
+/// What stands behind a device node.
+pub(crate) trait Handler: Clone + Send + Sync + 'static {
+    /// The node is opened.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `open()` is to return.
+    fn open(&self) -> Result;
+
+    /// An ioctl on an open file.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `ioctl()` is to return.
+    fn ioctl(&self, command: u32, argument: usize) -> Result<isize>;
+}
+
+/// A registered misc device.
+#[pin_data]
+pub(crate) struct Node<H: Handler> {
+    // Deregistered before the handler goes.
+    #[pin]
+    misc: MiscDeviceRegistration<OpenFile<H>>,
+    handler: H,
+}
+
+impl<H: Handler> Node<H> {
+    /// Registers `/dev/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// What `misc_register()` reports, `EEXIST` among them.
+    pub(crate) fn new(name: &'static CStr, handler: H) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            // The node may be opened as soon as it is registered, so the handler comes first.
+            handler,
+            misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name }),
+        })
+    }
+}
+
+/// The private data of an open file.
+pub(crate) struct OpenFile<H>(H);
+
+#[vtable]
+impl<H: Handler> MiscDevice for OpenFile<H> {
+    type Ptr = KBox<Self>;
+
+    fn open(_file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        // SAFETY: `MiscDeviceRegistration<OpenFile<_>>` is a private type of this module in effect:
+        // only `Node::new` registers one, as the field `misc` of a `Node`. The misc core lets no
+        // node be deregistered while it is being opened.
+        let node = unsafe { &*container_of!(core::ptr::from_ref(misc), Node<H>, misc) };
+        node.handler.open()?;
+        Ok(KBox::new(Self(node.handler.clone()), GFP_KERNEL)?)
+    }
+
+    fn ioctl(this: &Self, _file: &File, command: u32, argument: usize) -> Result<isize> {
+        this.0.ioctl(command, argument)
+    }
+}

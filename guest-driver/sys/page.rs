@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Pages that a migration reads from or writes to.
+
+use super::{
+    bindings,
+    mm::Vma, //
+};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+use kernel::prelude::*;
+
+/// A locked page with one reference that this object owns: a destination of a migration, either
+/// in system memory or on a device.
+///
+/// Dropping it unlocks and frees the page.
+///
+/// # Invariants
+///
+/// The page is locked, and the object owns a reference.
+pub(crate) struct Destination(NonNull<bindings::page>);
+
+impl Destination {
+    /// Wraps a page.
+    ///
+    /// # Safety
+    ///
+    /// The page must be locked, and the caller hands over a reference.
+    pub(super) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+        Self(page)
+    }
+
+    /// Allocates a system page for `address` in `vma`, by the memory policy of the VMA. It is not
+    /// zeroed by this function and not charged: the charge moves with the migration.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
+        // SAFETY: The VMA is valid while its mmap lock is held, which `Vma` proves.
+        Self::lock(unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) })
+    }
+
+    /// Allocates a system page for nobody in particular.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn system() -> Result<Self> {
+        // SAFETY: Has no requirements but a sleepable context.
+        Self::lock(unsafe { bindings::vhmm_page_alloc() })
+    }
+
+    fn lock(page: *mut bindings::page) -> Result<Self> {
+        let page = NonNull::new(page).ok_or(ENOMEM)?;
+        // SAFETY: The page was just allocated, so nobody else can hold its lock.
+        unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
+        // INVARIANT: The allocation gave one reference, and the page is locked.
+        Ok(Self(page))
+    }
+
+    /// Gives the page away, reference and lock.
+    pub(super) fn into_raw(self) -> NonNull<bindings::page> {
+        ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe {
+            bindings::vhmm_page_unlock(self.0.as_ptr());
+            bindings::vhmm_page_put(self.0.as_ptr());
+        }
+    }
+}
+
+/// A page that somebody else keeps alive for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct PageRef<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
+
+impl PageRef<'_> {
+    /// Wraps a page.
+    ///
+    /// # Safety
+    ///
+    /// The page must stay allocated for the lifetime of the result.
+    pub(super) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+        Self(page, PhantomData)
+    }
+
+    pub(super) fn as_raw(self) -> NonNull<bindings::page> {
+        self.0
+    }
+
+    /// The page frame number.
+    pub(crate) fn pfn(self) -> usize {
+        // SAFETY: The page is valid.
+        unsafe { bindings::vhmm_page_to_pfn(self.0.as_ptr()) }
+    }
+
+    /// Whether the page belongs to private anonymous memory.
+    pub(crate) fn is_anon(self) -> bool {
+        // SAFETY: The page is valid, so it belongs to a folio.
+        unsafe { bindings::vhmm_page_is_anon(self.0.as_ptr()) }
+    }
+
+    /// Whether KSM merged the page.
+    pub(crate) fn is_ksm(self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::vhmm_page_is_ksm(self.0.as_ptr()) }
+    }
+}

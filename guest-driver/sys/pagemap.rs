@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Device-private memory: struct pages for memory that no CPU can reach.
+//!
+//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use super::{
+    bindings,
+    memory_region::FreeRegion,
+    mm::Vma,
+    page::{
+        Destination,
+        PageRef, //
+    }, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::atomic::{
+        ordering::{
+            Full,
+            Relaxed, //
+        },
+        Atomic, //
+    },
+    types::Opaque, //
+};
+
+/// Why a CPU fault on a device page could not be served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FaultError {
+    /// No memory for the destination; the kernel retries or kills.
+    OutOfMemory,
+    /// The contents are lost: SIGBUS.
+    Lost,
+}
+
+/// What the owner of device-private memory does for the kernel.
+pub(crate) trait Operations: Send + Sync + Sized {
+    /// A CPU touched a page of `memory`: bring it home. The mmap lock is held for reading and must
+    /// stay so; `current` need not be the owner of the address space. `Ok` also if the page
+    /// could not be moved now: the CPU tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError`].
+    fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError>;
+
+    /// The last reference to the page at `index` is gone. Atomic context.
+    fn page_freed(&self, index: usize);
+}
+
+/// A range of device-private memory, `pages()` pages long.
+///
+/// Dropping it waits until every page is free.
+///
+/// # Invariants
+///
+/// `pgmap` is registered from initialisation to drop, and its owner is its own address.
+#[pin_data(PinnedDrop)]
+pub(crate) struct PrivateMemory<T: Operations> {
+    #[pin]
+    pgmap: Opaque<bindings::dev_pagemap>,
+    ops: T,
+    /// One bit for each page: set while the page is in use.
+    in_use: KVVec<Atomic<u64>>,
+    first_pfn: usize,
+    pages: usize,
+    // Released after `pgmap`, which `PinnedDrop` unregisters first.
+    _region: FreeRegion,
+}
+
+// SAFETY: `dev_pagemap` is only handed to the kernel, which may use it from any thread.
+unsafe impl<T: Operations> Send for PrivateMemory<T> {}
+// SAFETY: All `&self` methods are thread safe; `T` is `Sync`.
+unsafe impl<T: Operations> Sync for PrivateMemory<T> {}
+
+impl<T: Operations> PrivateMemory<T> {
+    const OPS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        folio_free: Some(Self::folio_free),
+        migrate_to_ram: Some(Self::migrate_to_ram),
+        memory_failure: None,
+        folio_split: None,
+    };
+
+    /// Makes `pages` struct pages (64 bytes each).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or `ERANGE` if the physical address space has no room.
+    pub(crate) fn new(
+        pages: usize,
+        name: &'static CStr,
+        ops: T,
+    ) -> impl PinInit<Self, Error>
+    where
+        T: 'static,
+    {
+        pin_init::pin_init_scope(move || {
+            let bytes = pages.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
+            let region = FreeRegion::new(bytes, name)?;
+            let (start, end) = region.bounds();
+            let words = pages.div_ceil(64);
+            let mut in_use = KVVec::with_capacity(words, GFP_KERNEL)?;
+            for _ in 0..words {
+                in_use.push(Atomic::new(0u64), GFP_KERNEL)?;
+            }
+
+            Ok(try_pin_init!(Self {
+                ops,
+                in_use,
+                first_pfn: (start >> PAGE_SHIFT) as usize,
+                pages,
+                _region: region,
+                pgmap <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
+                    // SAFETY: `slot` is valid for writes. `pgmap` is a field of `Self`, so the
+                    // owner, its own address, is unique among all pagemaps.
+                    unsafe {
+                        slot.write(bindings::dev_pagemap::default());
+                        (*slot).type_ = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+                        (*slot).ops = &Self::OPS;
+                        (*slot).owner = slot.cast();
+                        (*slot).nr_range = 1;
+                        *(*slot).__bindgen_anon_1.range.as_mut() =
+                            bindings::range { start, end };
+                    }
+                    // SAFETY: `slot` is pinned and lives until `memunmap_pages` in drop.
+                    let address = unsafe {
+                        bindings::memremap_pages(slot, bindings::NUMA_NO_NODE)
+                    };
+                    kernel::error::from_err_ptr(address).map(|_| ())
+                }),
+            }))
+        })
+    }
+
+    /// The owner's operations.
+    pub(crate) fn ops(&self) -> &T {
+        &self.ops
+    }
+
+    /// What tells this memory from that of other devices.
+    pub(super) fn owner(&self) -> *mut c_void {
+        self.pgmap.get().cast()
+    }
+
+    /// The index of a page of this memory.
+    pub(crate) fn index_of(&self, page: PageRef<'_>) -> Option<usize> {
+        let index = page.pfn().checked_sub(self.first_pfn)?;
+        (index < self.pages).then_some(index)
+    }
+
+    /// The page frame number of the page at `index`.
+    pub(super) fn pfn(&self, index: usize) -> Option<usize> {
+        (index < self.pages).then_some(self.first_pfn + index)
+    }
+
+    /// Turns the free page at `index` into a destination.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such page, `EBUSY` if it is in use.
+    pub(crate) fn destination(&self, index: usize) -> Result<Destination> {
+        let pfn = self.pfn(index).ok_or(EINVAL)?;
+        if !self.mark(index, true) {
+            return Err(EBUSY);
+        }
+        // SAFETY: The pagemap covers `pfn`, and the mark says that the page was free, so nobody
+        // has a reference to it. `zone_device_page_init` returns it locked with one reference.
+        unsafe {
+            let page = bindings::vhmm_pfn_to_page(pfn);
+            bindings::zone_device_page_init(page, self.pgmap.get(), 0);
+            Ok(Destination::from_raw(NonNull::new_unchecked(page)))
+        }
+    }
+
+    /// Sets or clears the mark of a page; false if it was so already.
+    fn mark(&self, index: usize, used: bool) -> bool {
+        let Some(word) = self.in_use.get(index / 64) else {
+            return false;
+        };
+        let bit = 1u64 << (index % 64);
+        let mut old = word.load(Relaxed);
+        loop {
+            if (old & bit != 0) == used {
+                return false;
+            }
+            match word.cmpxchg(old, old ^ bit, Full) {
+                Ok(_) => return true,
+                Err(current) => old = current,
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `page` must belong to a `PrivateMemory<T>` that outlives the result.
+    unsafe fn from_page<'a>(page: *mut bindings::page) -> &'a Self {
+        // SAFETY: The pagemap of the page is the field `pgmap` of a `Self`.
+        unsafe {
+            let pgmap = bindings::vhmm_page_pgmap(page);
+            &*container_of!(Opaque::cast_from(pgmap), Self, pgmap)
+        }
+    }
+
+    /// Called by the kernel with a folio of this pagemap whose last reference is gone.
+    unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
+        let page = folio.cast::<bindings::page>();
+        // SAFETY: The folio belongs to a pagemap that waits for all of its pages before it goes.
+        let this = unsafe { Self::from_page(page) };
+        // SAFETY: The kernel holds the page until this returns.
+        let page = unsafe { PageRef::from_raw(NonNull::new_unchecked(page)) };
+        if let Some(index) = this.index_of(page) {
+            this.mark(index, false);
+            this.ops.page_freed(index);
+        }
+    }
+
+    /// Called by the kernel with a fault on a page of this pagemap.
+    unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The kernel passes a valid fault and holds a reference and the lock of its page.
+        let this = unsafe { Self::from_page((*vmf).page) };
+        // SAFETY: As above; the mmap lock is held for reading during the call.
+        let fault = unsafe { Fault::from_raw(vmf) };
+        match T::migrate_to_ram(this, &fault) {
+            Ok(()) => 0,
+            Err(FaultError::OutOfMemory) => bindings::vm_fault_reason_VM_FAULT_OOM,
+            Err(FaultError::Lost) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+        }
+    }
+}
+
+#[pinned_drop]
+impl<T: Operations> PinnedDrop for PrivateMemory<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant the pagemap is registered. This waits for all pages.
+        unsafe { bindings::memunmap_pages(self.pgmap.get()) };
+    }
+}
+
+/// A CPU fault on a device page.
+pub(crate) struct Fault<'a> {
+    vmf: *mut bindings::vm_fault,
+    vma: Vma<'a>,
+    _lifetime: PhantomData<&'a ()>,
+}
+
+impl Fault<'_> {
+    /// # Safety
+    ///
+    /// `vmf` must be valid, its page must be referenced and locked, and the mmap lock must be held
+    /// for reading, all for the lifetime of the result.
+    unsafe fn from_raw(vmf: *mut bindings::vm_fault) -> Self {
+        Self {
+            vmf,
+            // SAFETY: By the safety requirement.
+            vma: unsafe { Vma::from_raw((*vmf).__bindgen_anon_1.vma) },
+            _lifetime: PhantomData,
+        }
+    }
+
+    /// The mapping that the address is in.
+    pub(crate) fn vma(&self) -> &Vma<'_> {
+        &self.vma
+    }
+
+    /// The address, page aligned.
+    pub(crate) fn address(&self) -> usize {
+        // SAFETY: By the constructor's requirement.
+        unsafe { (*self.vmf).__bindgen_anon_1.address }
+    }
+
+    /// The device page.
+    pub(crate) fn page(&self) -> PageRef<'_> {
+        // SAFETY: By the constructor's requirement the page is not null and stays.
+        unsafe { PageRef::from_raw(NonNull::new_unchecked((*self.vmf).page)) }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where the pages of an address space are, at the moment of asking.
+//!
+//! C headers: [`include/linux/hmm.h`](srctree/include/linux/hmm.h),
+//! [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use super::{
+    bindings,
+    pagemap::{
+        Operations,
+        PrivateMemory, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    error::to_result,
+    mm::{
+        MmWithUser,
+        MmapReadGuard, //
+    },
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque, //
+};
+
+/// How often a snapshot is tried when the address space changes meanwhile.
+const TRIES: usize = 8;
+
+const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
+const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
+const PFN_MASK: usize = VALID - 1;
+
+/// What a snapshot says of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing that this memory's owner may see: hole, swap, being migrated, another device.
+    Nowhere,
+    /// A special page, or one without read access.
+    Special,
+    /// In system memory.
+    System,
+    /// In system memory, and somebody besides the page tables refers to it.
+    SystemReferenced,
+    /// In the device memory asked for.
+    Device,
+}
+
+/// A view of an address space.
+///
+/// # Invariants
+///
+/// `notifier` is inserted into `mm` from initialisation to drop.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Snapshot {
+    #[pin]
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    mm: ARef<MmWithUser>,
+}
+
+// SAFETY: The notifier may be used and removed from any thread.
+unsafe impl Send for Snapshot {}
+
+impl Snapshot {
+    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+        invalidate: Some(Self::invalidate),
+        invalidate_start: None,
+        invalidate_finish: None,
+    };
+
+    /// Prepares for snapshots of `mm`. Takes the mmap lock for writing, so the caller must not
+    /// hold it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(mm: ARef<MmWithUser>) -> impl PinInit<Self, Error> {
+        let raw = mm.as_raw();
+        try_pin_init!(Self {
+            mm,
+            notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
+                // SAFETY: `slot` is pinned until drop removes it, the address space has users,
+                // and the operations are static.
+                to_result(unsafe {
+                    bindings::mmu_interval_notifier_insert(
+                        slot,
+                        raw,
+                        0,
+                        usize::MAX & !((1 << PAGE_SHIFT) - 1),
+                        &Self::OPS,
+                    )
+                })
+            }),
+        })
+    }
+
+    /// Looks at every page of `range`, which must be page aligned and must lie within one mapping,
+    /// and calls `each` with the number of the page within the range. `entries` is scratch space
+    /// of at least as many elements as pages.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` the range changes again and again, `EINVAL` range or scratch space; others as
+    /// `hmm_range_fault()`.
+    pub(crate) fn look<T: Operations>(
+        &self,
+        _guard: &MmapReadGuard<'_>,
+        range: Range<usize>,
+        memory: &PrivateMemory<T>,
+        entries: &mut [usize],
+        mut each: impl FnMut(usize, Place),
+    ) -> Result {
+        let pages = range.end.checked_sub(range.start).ok_or(EINVAL)? >> PAGE_SHIFT;
+        let entries = entries.get_mut(..pages).ok_or(EINVAL)?;
+        let mut tries = 0;
+        loop {
+            entries.fill(0);
+            let mut query = bindings::hmm_range {
+                notifier: self.notifier.get(),
+                // SAFETY: The notifier is inserted.
+                notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
+                start: range.start,
+                end: range.end,
+                hmm_pfns: entries.as_mut_ptr(),
+                default_flags: 0,
+                pfn_flags_mask: 0,
+                dev_private_owner: memory.owner(),
+            };
+            // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no
+            // page is faulted in.
+            match to_result(unsafe { bindings::hmm_range_fault(&mut query) }) {
+                Err(error) if error == EBUSY => {
+                    tries += 1;
+                    if tries == TRIES {
+                        return Err(EBUSY);
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        for (index, &entry) in entries.iter().enumerate() {
+            each(index, place(entry));
+        }
+        Ok(())
+    }
+
+    /// Called by the kernel when a range of the address space changes.
+    unsafe extern "C" fn invalidate(
+        notifier: *mut bindings::mmu_interval_notifier,
+        _range: *const bindings::mmu_notifier_range,
+        seq: usize,
+    ) -> bool {
+        // A snapshot is old as soon as it is taken and keeps nothing that would have to be
+        // forgotten, so there is nothing to do but to say that time went on.
+        // SAFETY: The notifier is inserted while it is called.
+        unsafe { bindings::vhmm_interval_set_seq(notifier, seq) };
+        true
+    }
+}
+
+/// What an entry of `hmm_range_fault()` says.
+fn place(entry: usize) -> Place {
+    if entry & ERROR != 0 {
+        return Place::Special;
+    }
+    if entry & VALID == 0 {
+        return Place::Nowhere;
+    }
+    // SAFETY: A valid entry holds a pfn with a struct page. The page may have been freed since,
+    // but its struct page stays, and the numbers read here are only a hint for a human.
+    unsafe {
+        let page = bindings::vhmm_pfn_to_page(entry & PFN_MASK);
+        if bindings::vhmm_page_is_device_private(page) {
+            Place::Device
+        } else if bindings::vhmm_page_references(page) > bindings::vhmm_page_mappings(page) {
+            Place::SystemReferenced
+        } else {
+            Place::System
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Snapshot {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant. The caller of a method holds no lock that `invalidate`
+        // takes, since it takes none.
+        unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
+    }
+}
