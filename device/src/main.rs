@@ -1,3 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Placeholder root.
-fn main() {}
+//! The process `vhost-user-hmm`. Everything it does is in the library.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use vhost_user_hmm::{config, daemon, logging};
+
+fn main() -> ExitCode {
+    let args = config::Args::parse();
+    let Some(socket) = args.socket() else {
+        return print_capabilities();
+    };
+    daemon::end_on_panic();
+    let run = || -> anyhow::Result<()> {
+        let level = logging::start(args.log_level, args.log_format)?;
+        daemon::run(&args, &socket, level)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-user-hmm: {error:#}");
+            ExitCode::from(daemon::EXIT_CONFIGURATION)
+        }
+    }
+}
+
+fn print_capabilities() -> ExitCode {
+    let printed = config::capabilities()
+        .map_err(std::io::Error::from)
+        .and_then(|text| writeln!(std::io::stdout(), "{text}"));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vhost-user-hmm: Cannot print the capabilities: {error}");
+            ExitCode::from(daemon::EXIT_CONFIGURATION)
+        }
+    }
+}

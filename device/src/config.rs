@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line, by the conventions that QEMU documents for vhost-user back ends.
+
+use std::{os::fd::RawFd, path::PathBuf};
+
+use clap::{ArgGroup, Parser};
+use hmm_protocol::MAX_BULK_QUEUES;
+use serde::Serialize;
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    logging::{LogFormat, parse_level},
+    size::parse_size,
+};
+
+/// Device memory comes in blocks of this size.
+const BLOCK_BYTES: u64 = 2 << 20;
+/// Most that a driver accepts.
+const MAX_MEMORY_BYTES: u64 = 1 << 46;
+/// QEMU refuses larger queues.
+const MAX_QUEUE_SIZE: u16 = 1024;
+
+/// A vhost-user device with private memory and a DMA engine.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "vhost-user-hmm", version)]
+#[command(group = ArgGroup::new("socket").required(true).args(["socket_path", "fd", "print_capabilities"]))]
+pub struct Args {
+    /// Listen for a front end on this Unix socket
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Serve the front end on this inherited socket: one that is connected, or one that listens
+    #[arg(long, value_name = "FDNUM", value_parser = clap::value_parser!(i32).range(3..))]
+    pub fd: Option<RawFd>,
+
+    /// Print what this back end can do, as JSON, and exit
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// Size of the device's private memory: a multiple of 2M
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory)]
+    pub memory: u64,
+
+    /// Keep device memory in this file, beyond the life of the process
+    #[arg(long, value_name = "PATH")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Number of bulk queues, each with a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BULK_QUEUES)))]
+    pub bulk_queues: u32,
+
+    /// Most descriptors of a queue: a power of two
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = parse_queue_size)]
+    pub queue_size: u16,
+
+    /// Answer commands, as JSON lines, on this Unix socket
+    #[arg(long, value_name = "PATH")]
+    pub control_socket: Option<PathBuf>,
+
+    /// Inject the faults of this file, one JSON object a line
+    #[arg(long, value_name = "PATH")]
+    pub fault_script: Option<PathBuf>,
+
+    /// off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = parse_level)]
+    pub log_level: LevelFilter,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// End when the front end disconnects, instead of waiting for the next
+    #[arg(long)]
+    pub exit_on_disconnect: bool,
+}
+
+/// Where front ends come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// A path to bind.
+    Path(PathBuf),
+    /// An inherited descriptor.
+    Inherited(RawFd),
+}
+
+/// What `--print-capabilities` prints.
+#[derive(Debug, Serialize)]
+struct Capabilities {
+    /// The kind of back end.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Optional features.
+    features: [&'static str; 3],
+    /// Version of the wire format, major and minor.
+    wire_format: (u16, u16),
+    /// The virtio device id that the front end must give the device.
+    virtio_id: u32,
+    /// Bytes of the configuration space.
+    config_bytes: usize,
+    /// Queues beside the bulk queues.
+    queues_beside_bulk: u16,
+}
+
+/// The text that `--print-capabilities` prints.
+///
+/// # Errors
+/// Never, as far as anybody knows.
+pub fn capabilities() -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Capabilities {
+        kind: "hmm",
+        features: ["memory-file", "fault-injection", "control-socket"],
+        wire_format: (hmm_protocol::VERSION_MAJOR, hmm_protocol::VERSION_MINOR),
+        virtio_id: hmm_protocol::VIRTIO_ID,
+        config_bytes: hmm_protocol::CONFIG_BYTES,
+        queues_beside_bulk: hmm_protocol::BULK_QUEUE_FIRST,
+    })
+}
+
+impl Args {
+    /// The socket, unless only capabilities were asked for.
+    pub fn socket(&self) -> Option<Socket> {
+        match (&self.socket_path, self.fd) {
+            (Some(path), _) => Some(Socket::Path(path.clone())),
+            (None, Some(fd)) => Some(Socket::Inherited(fd)),
+            (None, None) => None,
+        }
+    }
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) || bytes > MAX_MEMORY_BYTES {
+        return Err(format!(
+            "expected a multiple of 2M from 2M to 64T, found {bytes} bytes"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn parse_queue_size(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(size) if size.is_power_of_two() && (2..=MAX_QUEUE_SIZE).contains(&size) => Ok(size),
+        _ => Err(format!(
+            "expected a power of two from 2 to {MAX_QUEUE_SIZE}, found '{text}'"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Args, Socket};
+
+    fn parse(arguments: &[&str]) -> Result<Args, String> {
+        Args::try_parse_from([&["vhost-user-hmm"], arguments].concat())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn one_socket_is_needed() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--socket-path", "/tmp/a", "--fd", "3"]).is_err());
+        let args = parse(&["--fd", "3"]).expect("fd");
+        assert_eq!(args.socket(), Some(Socket::Inherited(3)));
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for bad in [
+            ["--memory", "0"],
+            ["--memory", "3M"],
+            ["--memory", "100T"],
+            ["--bulk-queues", "0"],
+            ["--bulk-queues", "17"],
+            ["--queue-size", "1"],
+            ["--queue-size", "100"],
+            ["--queue-size", "2048"],
+            ["--log-level", "loud"],
+            ["--log-format", "xml"],
+        ] {
+            let arguments = ["--socket-path", "/tmp/a", bad[0], bad[1]];
+            assert!(parse(&arguments).is_err(), "{bad:?} was taken");
+        }
+        assert!(
+            parse(&["--fd", "1"]).is_err(),
+            "standard output is no socket"
+        );
+    }
+}

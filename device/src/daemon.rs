@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The process: its main thread waits for front ends, signals and commands; everything else has threads of its own.
+
+mod front_ends;
+mod signals;
+mod socket;
+
+pub(crate) use self::socket::{BoundListener, bind};
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+
+use self::{front_ends::FrontEnds, signals::Signals};
+use crate::{
+    config::{Args, Socket},
+    control::ControlServer,
+    device::Device,
+    engine::{Engine, KernelChoice, Kernels},
+    inject::{Faults, read_script},
+    logging::LogLevel,
+    memory::DeviceMemory,
+    size::format_size,
+};
+
+/// Exit code for arguments, files and sockets that cannot be used.
+pub const EXIT_CONFIGURATION: u8 = 1;
+/// Exit code for a failure of the process itself.
+pub const EXIT_INTERNAL: i32 = 70;
+
+/// How long the end may take before the process leaves without waiting for the rest.
+const END_TIME: Duration = Duration::from_secs(2);
+
+/// Whether and how the process is to end. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End {
+    wanted: Arc<AtomicBool>,
+}
+
+impl End {
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes a panic of any thread the end of the process: half a device is worse than none.
+pub fn end_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        // SAFETY: _exit() takes no pointers. Destructors must not run: the state is not to be trusted.
+        unsafe { libc::_exit(EXIT_INTERNAL) }
+    }));
+}
+
+/// Serves front ends until a signal, or the only front end, ends it.
+///
+/// # Errors
+/// What could not be set up.
+pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> {
+    let end = End::default();
+    // Signals first: one that comes during set-up must not end the process halfway through a file.
+    let signals = Signals::new(end.clone()).context("Cannot receive signals")?;
+    let faults = Faults::default();
+    if let Some(path) = &args.fault_script {
+        let count = read_script(path, &faults)?;
+        tracing::warn!(count, "faults will be injected");
+    }
+    let memory = match &args.memory_file {
+        Some(path) => DeviceMemory::in_file(path, args.memory)?,
+        None => DeviceMemory::anonymous(args.memory)?,
+    };
+    let identity = memory.identity();
+    let engine = Engine::new(
+        memory,
+        args.bulk_queues,
+        faults,
+        Kernels::new(KernelChoice::Auto),
+    );
+    let device = Arc::new(
+        Device::new(engine, args.queue_size).context("Cannot make the queues' descriptors")?,
+    );
+
+    let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
+        EventManager::new().context("Cannot make the event loop")?;
+    let (listener, name, once) = socket::open(socket)?;
+    let front_ends = FrontEnds::new(
+        Arc::clone(&device),
+        listener,
+        once || args.exit_on_disconnect,
+        end.clone(),
+    )?;
+    let connection = front_ends.connection();
+    if let Some(path) = &args.control_socket {
+        let server = ControlServer::new(path, Arc::clone(&device), level)?;
+        manager.add_subscriber(Box::new(server));
+    }
+    manager.add_subscriber(Box::new(signals));
+    manager.add_subscriber(Box::new(front_ends));
+
+    tracing::info!(
+        memory = format_size(args.memory),
+        uuid = %identity.uuid,
+        generation = identity.generation,
+        bulk_queues = args.bulk_queues,
+        copies = device.engine().kernels().name(),
+        "ready"
+    );
+    // Whoever started the process may have closed its output; that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "listening on {name}");
+    while !end.is_wanted() {
+        manager
+            .run()
+            .map_err(|error| anyhow::anyhow!("The event loop failed: {error}"))?;
+    }
+
+    let until = Instant::now() + END_TIME;
+    connection.end(until);
+    device
+        .engine()
+        .memory()
+        .close()
+        .context("Cannot record the end of the memory file's use")?;
+    tracing::info!("end");
+    // Dropping the manager removes the sockets; a connection that did not end in time ends with the process.
+    drop(manager);
+    Ok(())
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The virtio device: what its queues, its front end and its control socket share.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use hmm_protocol::{BULK_QUEUE_FIRST, Event, Features, URGENT_QUEUE};
+use parking_lot::RwLock;
+use vhost_user_backend::VringT;
+use virtio_bindings::{
+    virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1},
+    virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC},
+};
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
+use zerocopy::IntoBytes;
+
+use crate::{
+    engine::Engine,
+    gate::Gate,
+    guest_memory::GuestMemory,
+    queue::{EventLog, FIRST_THREAD, thread_of_queue},
+    ring::Ring,
+    stats::Stats,
+};
+
+/// What queues know of each other.
+#[derive(Debug, Default)]
+pub struct QueueStatus {
+    broken: AtomicBool,
+    executing: AtomicBool,
+    restarted: AtomicBool,
+    fence_ticket: AtomicU64,
+}
+
+impl QueueStatus {
+    /// Whether it made no sense and is not served.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Marks it broken; whether it was not.
+    pub(crate) fn set_broken(&self) -> bool {
+        !self.broken.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes whether the chain that was popped last is still executed. Only call it with the ring locked, or when the
+    /// chain is complete.
+    pub(crate) fn set_executing(&self, executing: bool) {
+        self.executing.store(executing, Ordering::Release);
+    }
+
+    pub(crate) fn is_executing(&self) -> bool {
+        self.executing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fence_ticket(&self) -> u64 {
+        self.fence_ticket.load(Ordering::Acquire)
+    }
+
+    /// Whether the queue was stopped since the last call.
+    pub(crate) fn take_restarted(&self) -> bool {
+        self.restarted.swap(false, Ordering::Relaxed)
+    }
+
+    fn restart(&self) {
+        self.broken.store(false, Ordering::Relaxed);
+        self.executing.store(false, Ordering::Release);
+        self.restarted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An eventfd that makes a worker thread look at all its queues.
+#[derive(Debug)]
+struct Waker {
+    consumer: EventConsumer,
+    notifier: EventNotifier,
+}
+
+/// The device. It lives as long as the process; front ends and drivers come and go.
+pub struct Device {
+    engine: Engine,
+    gate: Gate,
+    stats: Stats,
+    queues: Vec<QueueStatus>,
+    rings: RwLock<Arc<Vec<Ring>>>,
+    events: EventLog,
+    wakers: Vec<Waker>,
+    urgent: AtomicUsize,
+    paused: AtomicBool,
+    next_ticket: AtomicU64,
+    queue_size: u16,
+}
+
+impl Device {
+    /// A device around `engine`, whose queues have at most `queue_size` descriptors.
+    ///
+    /// # Errors
+    /// No eventfd can be made.
+    pub fn new(engine: Engine, queue_size: u16) -> io::Result<Self> {
+        let queues = BULK_QUEUE_FIRST + engine.limits().bulk_queues as u16;
+        let threads = thread_of_queue(queues - 1) + 1;
+        let wakers = (0..threads)
+            .map(|_| {
+                new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)
+                    .map(|(consumer, notifier)| Waker { consumer, notifier })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            engine,
+            gate: Gate::new(),
+            stats: Stats::new(usize::from(queues)),
+            queues: (0..queues).map(|_| QueueStatus::default()).collect(),
+            rings: RwLock::default(),
+            events: EventLog::default(),
+            wakers,
+            urgent: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            next_ticket: AtomicU64::new(0),
+            queue_size,
+        })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Number of queues.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Most descriptors of a queue.
+    pub fn queue_size(&self) -> u16 {
+        self.queue_size
+    }
+
+    /// Number of worker threads.
+    pub fn thread_count(&self) -> usize {
+        self.wakers.len()
+    }
+
+    /// The virtio features that are offered.
+    pub fn features(&self) -> u64 {
+        let ours = Features::REQUIRED
+            .union(Features::DEVICE_COPY)
+            .union(Features::SCRUB)
+            .union(Features::DISCARD)
+            .union(Features::FAULT_INJECTION);
+        ours.0
+            | 1 << VIRTIO_F_VERSION_1
+            | 1 << VIRTIO_F_ACCESS_PLATFORM
+            | 1 << VIRTIO_F_IN_ORDER
+            | 1 << VIRTIO_RING_F_EVENT_IDX
+            | 1 << VIRTIO_RING_F_INDIRECT_DESC
+    }
+
+    /// `size` bytes of the configuration space from `offset`; zeros beyond its end.
+    pub fn read_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        self.stats.config_reads.add(1);
+        let config = self.engine.config();
+        let bytes = config.as_bytes();
+        (offset as usize..)
+            .take(size as usize)
+            .map(|index| bytes.get(index).copied().unwrap_or(0))
+            .collect()
+    }
+
+    /// A driver negotiated features: it has started, and whatever was open is closed.
+    pub fn driver_started(&self) {
+        self.stats.driver_starts.add(1);
+        self.engine.close_session();
+        self.events.clear();
+        self.restart_queues();
+    }
+
+    /// There is a front end; `rings` are its queues.
+    pub fn attach(&self, rings: Vec<Ring>) {
+        self.stats.connections.add(1);
+        *self.rings.write() = Arc::new(rings);
+        self.restart_queues();
+    }
+
+    /// The front end is gone. When this returns, nothing touches its guest's memory, and none of it is mapped for us.
+    pub fn detach(&self) {
+        let rings = std::mem::take(&mut *self.rings.write());
+        for ring in rings.iter() {
+            ring.set_enabled(false);
+        }
+        self.gate.replace(GuestMemory::empty());
+        self.engine.close_session();
+        self.events.clear();
+        self.restart_queues();
+    }
+
+    /// The memory table changed; the old one is unused when this returns.
+    pub fn replace_memory(&self, memory: GuestMemory) {
+        self.stats.memory_updates.add(1);
+        self.gate.replace(memory);
+    }
+
+    /// Queue `index` was stopped; nothing works on it any more when this returns.
+    pub fn queue_stopped(&self, index: u16) {
+        self.gate.quiesce();
+        if let Some(queue) = self.queues.get(usize::from(index)) {
+            queue.restart();
+        }
+    }
+
+    /// Stops or resumes serving batches; control requests and events go on.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+        if paused {
+            self.gate.quiesce();
+        } else {
+            self.wake_all();
+        }
+    }
+
+    /// Whether batches are not served.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Makes every worker look at its queues, because what held them back may be gone.
+    pub fn wake_all(&self) {
+        for thread in 0..self.wakers.len() {
+            self.wake(thread);
+        }
+    }
+
+    /// Tells the driver `event` as soon as it has posted a buffer.
+    pub fn raise(&self, event: Event) {
+        self.events.push(event);
+        self.wake(FIRST_THREAD);
+    }
+
+    /// The descriptor that wakes a worker.
+    pub(crate) fn waker(&self, thread: usize) -> Option<RawFd> {
+        self.wakers
+            .get(thread)
+            .map(|waker| waker.consumer.as_raw_fd())
+    }
+
+    /// Takes the wake-up of a worker, so that the next one is seen.
+    pub(crate) fn take_wake_up(&self, thread: usize) {
+        if let Some(waker) = self.wakers.get(thread) {
+            // There may be none left: two wake-ups in a row are one.
+            let _ = waker.consumer.consume();
+        }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) fn queue(&self, index: u16) -> &QueueStatus {
+        &self.queues[usize::from(index)]
+    }
+
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    pub(crate) fn rings(&self) -> Arc<Vec<Ring>> {
+        self.rings.read().clone()
+    }
+
+    pub(crate) fn batch_queues(&self) -> impl Iterator<Item = u16> {
+        URGENT_QUEUE..self.queues.len() as u16
+    }
+
+    /// Number of urgent batches that are being executed.
+    pub(crate) fn urgent(&self) -> &AtomicUsize {
+        &self.urgent
+    }
+
+    pub(crate) fn urgent_is_busy(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether batch queue `index` is to be served now.
+    pub(crate) fn is_served(&self, index: u16) -> bool {
+        !self.is_paused() && !self.engine.faults().is_stalled(index)
+    }
+
+    pub(crate) fn take_fence_ticket(&self, index: u16) -> u64 {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed) + 1;
+        self.queue(index)
+            .fence_ticket
+            .store(ticket, Ordering::Release);
+        ticket
+    }
+
+    pub(crate) fn return_fence_ticket(&self, index: u16) {
+        self.queue(index).fence_ticket.store(0, Ordering::Release);
+    }
+
+    fn wake(&self, thread: usize) {
+        if let Some(waker) = self.wakers.get(thread) {
+            // It fails only when the counter is full, and then the worker is woken already.
+            let _ = waker.notifier.notify();
+        }
+    }
+
+    fn restart_queues(&self) {
+        for queue in &self.queues {
+            queue.restart();
+        }
+    }
+}

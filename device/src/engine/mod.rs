@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The DMA engine: executes batches and control requests against device memory and a guest's memory.
+//!
+//! It is given the bytes of a request in private memory and a table of the guest's memory, and hands back what to
+//! answer. Nothing is read twice from memory that the guest can write.
+//!
+//! Lock order: the caller's gate, then `session`.
+
+mod batch;
+mod control;
+mod kernel;
+mod session;
+mod transfer;
+
+use hmm_protocol::{
+    BatchHeader, CONTROL_BYTES, Completion, Config, HEADER_BYTES, Limits, MAGIC, NO_ERROR_INDEX,
+    Op, Status, VERSION_MAJOR, VERSION_MINOR,
+};
+use parking_lot::RwLock;
+use zerocopy::{
+    FromBytes,
+    byteorder::little_endian::{U16, U32, U64},
+};
+
+use self::session::Session;
+pub use self::{
+    batch::{OpCount, Workspace},
+    kernel::{KernelChoice, Kernels},
+};
+use crate::{
+    guest_memory::GuestMemory,
+    inject::{Delivery, Faults},
+    memory::DeviceMemory,
+};
+
+/// Most entries of a batch on a bulk queue.
+pub const MAX_BATCH_ENTRIES: u32 = 4096;
+/// Most entries of a batch on the urgent queue: one 2 MiB folio in 4 KiB pages.
+pub const MAX_URGENT_ENTRIES: u32 = 512;
+/// Most bytes of one entry.
+pub const MAX_ENTRY_BYTES: u32 = 2 << 20;
+/// Most bytes of one batch.
+pub const MAX_BATCH_BYTES: u64 = 64 << 20;
+/// The longest request that can be right: a header and the most entries.
+pub const MAX_REQUEST_BYTES: usize =
+    HEADER_BYTES + MAX_BATCH_ENTRIES as usize * hmm_protocol::ENTRY_BYTES;
+const _: () = assert!(MAX_REQUEST_BYTES > CONTROL_BYTES);
+const PREFERRED_ALIGNMENT: u32 = 2 << 20;
+
+/// What the engine asks of whoever calls it while it works.
+pub trait Pace {
+    /// Called about every 64 KiB. It may wait for a moment to let more urgent work go first.
+    fn between_slices(&self);
+    /// Whether somebody waits for this worker, so that waiting on purpose must end.
+    fn is_wanted(&self) -> bool;
+}
+
+/// Where a batch comes from and what it may touch.
+pub struct Job<'a> {
+    /// The queue's index.
+    pub queue: u16,
+    /// The guest's memory.
+    pub guest: &'a GuestMemory,
+    /// The caller's pace.
+    pub pace: &'a dyn Pace,
+    /// Whether the chain has room for a status array of this many bytes.
+    pub status_room: usize,
+}
+
+/// What to answer to a batch.
+#[derive(Debug)]
+pub struct Report {
+    /// The record.
+    pub completion: Completion,
+    /// Whether the workspace's status array follows the record.
+    pub with_statuses: bool,
+    /// The batch's status.
+    pub status: Status,
+    /// What faults want of the delivery.
+    pub delivery: Delivery,
+}
+
+impl Report {
+    /// A batch that failed as a whole.
+    pub fn refusal(status: Status, cookie: u64) -> Self {
+        Self {
+            completion: Completion {
+                status: status.to_wire(),
+                flags: 0,
+                reserved: U16::new(0),
+                entries_ok: U32::new(0),
+                bytes_done: U64::new(0),
+                first_error: U32::new(NO_ERROR_INDEX),
+                device_ns: U32::new(0),
+                cookie: U64::new(cookie),
+            },
+            with_statuses: false,
+            status,
+            delivery: Delivery::default(),
+        }
+    }
+}
+
+/// Device memory, its session and how it is copied.
+#[derive(Debug)]
+pub struct Engine {
+    memory: DeviceMemory,
+    session: RwLock<Session>,
+    limits: Limits,
+    faults: Faults,
+    kernels: Kernels,
+}
+
+impl Engine {
+    /// An engine over `memory`, for `bulk_queues` bulk queues. No session is open.
+    pub fn new(memory: DeviceMemory, bulk_queues: u32, faults: Faults, kernels: Kernels) -> Self {
+        Self {
+            limits: Limits {
+                memory_bytes: memory.bytes(),
+                max_batch_entries: MAX_BATCH_ENTRIES,
+                max_urgent_entries: MAX_URGENT_ENTRIES,
+                max_entry_bytes: MAX_ENTRY_BYTES,
+                max_batch_bytes: MAX_BATCH_BYTES,
+                bulk_queues,
+            },
+            memory,
+            session: RwLock::new(Session::Closed),
+            faults,
+            kernels,
+        }
+    }
+
+    /// The device's memory.
+    pub fn memory(&self) -> &DeviceMemory {
+        &self.memory
+    }
+
+    /// The faults that it obeys.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// What bounds a batch.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How it copies.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The configuration space, as faults leave it.
+    pub fn config(&self) -> Config {
+        let identity = self.memory.identity();
+        let mut config = Config {
+            magic: U32::new(MAGIC),
+            version_major: U16::new(VERSION_MAJOR),
+            version_minor: U16::new(VERSION_MINOR),
+            memory_bytes: U64::new(self.limits.memory_bytes),
+            page_bytes: U32::new(4096),
+            max_batch_entries: U32::new(self.limits.max_batch_entries),
+            max_entry_bytes: U32::new(self.limits.max_entry_bytes),
+            max_urgent_entries: U32::new(self.limits.max_urgent_entries),
+            capabilities: U64::new(0),
+            generation: U64::new(identity.generation),
+            uuid: identity.uuid.into_bytes(),
+            bulk_queues: U32::new(self.limits.bulk_queues),
+            preferred_alignment: U32::new(PREFERRED_ALIGNMENT),
+            max_batch_bytes: U64::new(self.limits.max_batch_bytes),
+            health: U32::new(0),
+            reserved: [U32::new(0); 11],
+        };
+        self.faults.distort(&mut config);
+        config
+    }
+
+    /// The operation that a request asks for first, for faults that ask about it.
+    fn first_op(request: &[u8]) -> Option<Op> {
+        let after_header = request.get(HEADER_BYTES)?;
+        Op::from_wire(*after_header)
+    }
+
+    /// The cookie of a request, or 0 if it is too short for a header.
+    pub fn cookie_of(request: &[u8]) -> u64 {
+        BatchHeader::read_from_prefix(request).map_or(0, |(header, _)| header.cookie.get())
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The barrier between workers and whoever changes what they work on.
+//!
+//! A worker holds the gate's read side while it touches guest memory: it walks a ring, copies, completes. Stopping a
+//! queue, changing the memory table and losing the front end take the write side, so that when they return, no worker
+//! touches guest memory any more, and none starts before it has seen what changed. Writers go first: a worker that
+//! comes back for more waits behind them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use crate::guest_memory::GuestMemory;
+
+/// The gate and the memory table behind it.
+#[derive(Debug)]
+pub struct Gate {
+    memory: RwLock<GuestMemory>,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    /// A gate with an empty memory table.
+    pub fn new() -> Self {
+        Self {
+            memory: RwLock::new(GuestMemory::empty()),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Lets a worker in; it may touch guest memory until it drops what this returns. Take no second one meanwhile.
+    pub fn enter(&self) -> RwLockReadGuard<'_, GuestMemory> {
+        self.memory.read()
+    }
+
+    /// Whether somebody waits for the workers to leave: finish what must be finished and start nothing new.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns when every worker has left at least once since the call.
+    pub fn quiesce(&self) {
+        self.exclusively(|_| ());
+    }
+
+    /// Replaces the memory table; the old one is unused when this returns.
+    pub fn replace(&self, memory: GuestMemory) {
+        self.exclusively(|current| *current = memory);
+    }
+
+    fn exclusively(&self, change: impl FnOnce(&mut GuestMemory)) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut memory = self.memory.write();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        change(&mut memory);
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
+        thread,
+    };
+
+    use super::Gate;
+
+    #[test]
+    fn nobody_is_inside_with_an_old_view_after_quiesce() {
+        let gate = Gate::new();
+        let open = AtomicBool::new(true);
+        let inside = AtomicU64::new(0);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Acquire) {
+                        let guard = gate.enter();
+                        if open.load(Ordering::Acquire) {
+                            inside.fetch_add(1, Ordering::AcqRel);
+                            std::hint::spin_loop();
+                            inside.fetch_sub(1, Ordering::AcqRel);
+                        }
+                        drop(guard);
+                    }
+                });
+            }
+            for _ in 0..2000 {
+                open.store(false, Ordering::Release);
+                gate.quiesce();
+                assert_eq!(inside.load(Ordering::Acquire), 0);
+                open.store(true, Ordering::Release);
+            }
+            done.store(true, Ordering::Release);
+        });
+    }
+}

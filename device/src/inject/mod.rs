@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Faults on command: what makes every error path of a driver testable.
+//!
+//! A fault is an [`Action`] with a scope (batches or entries, of an operation, of a queue) and a trigger (the n-th,
+//! every n-th, a random fraction with a seed; at most so many times). Without faults the cost is one load a batch.
+
+mod parse;
+mod script;
+mod trigger;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use hmm_protocol::{BULK_QUEUE_FIRST, Config, Op, Status, URGENT_QUEUE};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use self::trigger::Trigger;
+pub use self::{
+    parse::{ConfigField, FaultSpec},
+    script::{ScriptError, read_script},
+};
+
+/// What a fault does.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// The batch or entry is not executed and gets this status.
+    Fail(Status),
+    /// The batch or entry starts so much later.
+    Delay(Duration),
+    /// The used element reports this length.
+    Shorten(u32),
+    /// Neither the record nor the used element is written.
+    Drop,
+    /// The used element is written twice.
+    Duplicate,
+    /// The completion waits for the next one of its queue and follows it.
+    Reorder,
+    /// One bit of the byte at this offset of the entry's destination is inverted after the copy.
+    Corrupt(u64),
+    /// The record carries another cookie than the header.
+    Cookie,
+    /// The queue is not served.
+    Stall,
+    /// Reading device memory [`start`, `start + length`) fails with `Poison`.
+    Poison {
+        /// First byte.
+        start: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// The configuration space says this.
+    Config(ConfigField, u64),
+    /// The process dies.
+    Die(Step),
+}
+
+/// Where in a batch's life the process can die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The batch is read, nothing is copied.
+    BeforeCopy,
+    /// All is copied, no record is written.
+    AfterCopy,
+    /// The record is written, the used ring is not.
+    AfterRecord,
+    /// The used ring is written, the driver is not signalled.
+    AfterUsed,
+}
+
+impl Step {
+    /// Ends the process as a crash would: no destructor runs and nothing is flushed.
+    pub fn die(self) -> ! {
+        tracing::warn!(step = ?self, "dying because a fault says so");
+        // SAFETY: raise() and _exit() take no pointers; _exit() is there in case SIGKILL could not be raised.
+        unsafe {
+            libc::raise(libc::SIGKILL);
+            libc::_exit(137)
+        }
+    }
+}
+
+/// Which queues a fault is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueScope {
+    /// All.
+    Any,
+    /// All bulk queues.
+    Bulk,
+    /// One, by its index.
+    One(u16),
+}
+
+impl QueueScope {
+    fn contains(self, queue: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Bulk => queue >= BULK_QUEUE_FIRST,
+            Self::One(index) => index == queue,
+        }
+    }
+}
+
+/// What a fault counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Batches.
+    Batch,
+    /// Entries of batches, or pages of page lists.
+    Entry,
+}
+
+#[derive(Debug)]
+struct Fault {
+    id: u64,
+    spec: FaultSpec,
+    action: Action,
+    unit: Unit,
+    op: Option<Op>,
+    queue: QueueScope,
+    trigger: Trigger,
+}
+
+impl Fault {
+    fn fires(&mut self, unit: Unit, queue: u16, op: Option<Op>) -> bool {
+        self.unit == unit
+            && self.queue.contains(queue)
+            && (self.op.is_none() || self.op == op)
+            && self.trigger.fires()
+    }
+}
+
+/// What the faults want of one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchFaults {
+    /// Fail it with this status.
+    pub fail: Option<Status>,
+    /// Start it later.
+    pub delay: Duration,
+    /// Report another cookie.
+    pub wrong_cookie: bool,
+    /// What becomes of its completion.
+    pub delivery: Delivery,
+    /// Die at this step.
+    pub die: Option<Step>,
+}
+
+/// What becomes of a completion on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Do not deliver it.
+    pub drop: bool,
+    /// Deliver it twice.
+    pub duplicate: bool,
+    /// Deliver it after the next one of the queue.
+    pub reorder: bool,
+    /// Report this used length.
+    pub used_len: Option<u32>,
+    /// Die at this step.
+    pub die: Option<Step>,
+}
+
+/// What the faults want of one entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryFaults {
+    /// Fail it with this status.
+    pub fail: Option<Status>,
+    /// Start it later.
+    pub delay: Duration,
+    /// Invert a bit of this byte of its destination.
+    pub corrupt: Option<u64>,
+}
+
+/// A fault as the control socket lists it.
+#[derive(Clone, Debug, Serialize)]
+pub struct FaultState {
+    /// Its number.
+    pub id: u64,
+    /// Batches or entries in its scope so far.
+    pub seen: u64,
+    /// How often it fired.
+    pub fired: u64,
+    /// The fault itself.
+    pub fault: FaultSpec,
+}
+
+/// All faults of a device.
+#[derive(Debug, Default)]
+pub struct Faults {
+    any: AtomicBool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_id: u64,
+    faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// Whether there is any fault.
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Adds a fault and returns its number.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn add(&self, spec: FaultSpec) -> Result<u64, String> {
+        let (action, unit, op, queue, trigger) = spec.check()?;
+        let mut table = self.table.lock();
+        table.next_id += 1;
+        let id = table.next_id;
+        table.faults.push(Fault {
+            id,
+            spec,
+            action,
+            unit,
+            op,
+            queue,
+            trigger,
+        });
+        self.any.store(true, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Removes fault `id`, or all; returns how many went.
+    pub fn clear(&self, id: Option<u64>) -> usize {
+        let mut table = self.table.lock();
+        let before = table.faults.len();
+        table
+            .faults
+            .retain(|fault| id.is_some_and(|id| fault.id != id));
+        self.any.store(!table.faults.is_empty(), Ordering::Relaxed);
+        before - table.faults.len()
+    }
+
+    /// All faults with their counts.
+    pub fn list(&self) -> Vec<FaultState> {
+        let table = self.table.lock();
+        table
+            .faults
+            .iter()
+            .map(|fault| FaultState {
+                id: fault.id,
+                seen: fault.trigger.seen(),
+                fired: fault.trigger.fired(),
+                fault: fault.spec.clone(),
+            })
+            .collect()
+    }
+
+    /// What to do to a batch on `queue` whose first operation is `op`.
+    pub fn batch(&self, queue: u16, op: Option<Op>) -> BatchFaults {
+        let mut wanted = BatchFaults::default();
+        if !self.any() {
+            return wanted;
+        }
+        for fault in &mut self.table.lock().faults {
+            if matches!(
+                fault.action,
+                Action::Stall | Action::Poison { .. } | Action::Config(..)
+            ) || !fault.fires(Unit::Batch, queue, op)
+            {
+                continue;
+            }
+            match fault.action {
+                Action::Fail(status) => wanted.fail = Some(status),
+                Action::Delay(time) => wanted.delay += time,
+                Action::Shorten(length) => wanted.delivery.used_len = Some(length),
+                Action::Drop => wanted.delivery.drop = true,
+                Action::Duplicate => wanted.delivery.duplicate = true,
+                Action::Reorder => wanted.delivery.reorder = true,
+                Action::Cookie => wanted.wrong_cookie = true,
+                Action::Die(step @ (Step::BeforeCopy | Step::AfterCopy)) => wanted.die = Some(step),
+                Action::Die(step) => wanted.delivery.die = Some(step),
+                Action::Corrupt(_) | Action::Stall | Action::Poison { .. } | Action::Config(..) => {
+                }
+            }
+        }
+        wanted
+    }
+
+    /// What to do to an entry with `op` on `queue`.
+    pub fn entry(&self, queue: u16, op: Op) -> EntryFaults {
+        let mut wanted = EntryFaults::default();
+        for fault in &mut self.table.lock().faults {
+            if !fault.fires(Unit::Entry, queue, Some(op)) {
+                continue;
+            }
+            match fault.action {
+                Action::Fail(status) => wanted.fail = Some(status),
+                Action::Delay(time) => wanted.delay += time,
+                Action::Corrupt(offset) => wanted.corrupt = Some(offset),
+                _ => {}
+            }
+        }
+        wanted
+    }
+
+    /// Whether device memory [`start`, `start + len`) may not be read.
+    pub fn is_poisoned(&self, start: u64, len: u64) -> bool {
+        self.any()
+            && self.table.lock().faults.iter().any(|fault| {
+                matches!(fault.action, Action::Poison { start: first, length }
+                    if start < first.saturating_add(length) && first < start.saturating_add(len))
+            })
+    }
+
+    /// Whether `queue` is not to be served.
+    pub fn is_stalled(&self, queue: u16) -> bool {
+        self.any()
+            && self
+                .table
+                .lock()
+                .faults
+                .iter()
+                .any(|fault| matches!(fault.action, Action::Stall) && fault.queue.contains(queue))
+    }
+
+    /// Writes what faults say into a configuration space.
+    pub fn distort(&self, config: &mut Config) {
+        if !self.any() {
+            return;
+        }
+        for fault in &self.table.lock().faults {
+            if let Action::Config(field, value) = fault.action {
+                field.set(config, value);
+            }
+        }
+    }
+}
+
+/// The queue that a name means.
+fn queue_by_name(name: &str) -> Option<QueueScope> {
+    match name {
+        "urgent" => Some(QueueScope::One(URGENT_QUEUE)),
+        "bulk" => Some(QueueScope::Bulk),
+        _ => {
+            let number: u16 = name.strip_prefix("bulk")?.parse().ok()?;
+            (u32::from(number) < hmm_protocol::MAX_BULK_QUEUES)
+                .then_some(QueueScope::One(BULK_QUEUE_FIRST + number))
+        }
+    }
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Faults as users write them, and the checks on them. `docs/device-control.md` is the prose of this file.
+
+use std::time::Duration;
+
+use hmm_protocol::{Config, Op, Status};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, QueueScope, Step, Unit, queue_by_name,
+    trigger::{Trigger, When},
+};
+
+const MAX_DELAY: Duration = Duration::from_secs(3600);
+
+/// A fault as one JSON object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultSpec {
+    /// What it does: `fail`, `delay`, `shorten`, `drop`, `duplicate`, `reorder`, `corrupt`, `cookie`, `stall`,
+    /// `poison`, `config` or `die`.
+    pub action: String,
+    /// `batch` or `entry`; for `fail` and `delay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// Only this operation: `to_device`, `to_system`, `copy`, `fill` or `nop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<String>,
+    /// Only this queue: `urgent`, `bulk` (all), `bulk0`, `bulk1` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Only the n-th in scope, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nth: Option<u64>,
+    /// Every n-th in scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Each in scope with this probability, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    /// Seed of `fraction`; 0 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// At most so many times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Of `fail`: the name of the status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Of `delay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microseconds: Option<u64>,
+    /// Of `shorten`: the used length. Of `poison`: bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Of `poison`: offset in device memory, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+    /// Of `corrupt`: the byte within the entry; 0 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Of `config`: the field's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Of `config`: the field's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    /// Of `die`: `before-copy`, `after-copy`, `after-record` or `after-used`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+type Checked = (Action, Unit, Option<Op>, QueueScope, Trigger);
+
+impl FaultSpec {
+    /// The fault that the object describes.
+    pub(super) fn check(&self) -> Result<Checked, String> {
+        let (action, allowed) = self.action()?;
+        self.refuse_strangers(allowed)?;
+        let unit = match (self.on.as_deref(), action) {
+            (None, Action::Fail(_) | Action::Corrupt(_)) | (Some("entry"), _) => Unit::Entry,
+            (None | Some("batch"), _) => Unit::Batch,
+            (Some(other), _) => {
+                return Err(format!("'on' is 'batch' or 'entry', found '{other}'"));
+            }
+        };
+        let op = self.op.as_deref().map(op_by_name).transpose()?;
+        let queue = match self.queue.as_deref() {
+            None => QueueScope::Any,
+            Some(name) => queue_by_name(name).ok_or_else(|| {
+                format!("'queue' is 'urgent', 'bulk' or 'bulk0' to 'bulk15', found '{name}'")
+            })?,
+        };
+        Ok((action, unit, op, queue, self.trigger()?))
+    }
+
+    /// The action, and which fields it takes beside those of scope and trigger.
+    fn action(&self) -> Result<(Action, &'static [&'static str]), String> {
+        let need = |name: &str, value: Option<u64>| {
+            value.ok_or_else(|| format!("action '{}' needs '{name}', a number", self.action))
+        };
+        Ok(match self.action.as_str() {
+            "fail" => {
+                let name = self.status.as_deref().unwrap_or("internal");
+                let status = Status::ALL
+                    .into_iter()
+                    .filter(|status| !matches!(status, Status::Ok | Status::NotAttempted))
+                    .find(|status| status.name() == name)
+                    .ok_or_else(|| format!("'{name}' is not the name of an error status"))?;
+                (Action::Fail(status), &["on", "status"])
+            }
+            "delay" => {
+                let time = Duration::from_micros(need("microseconds", self.microseconds)?);
+                if time > MAX_DELAY {
+                    return Err("'microseconds' is at most one hour".to_owned());
+                }
+                (Action::Delay(time), &["on", "microseconds"])
+            }
+            "shorten" => {
+                let length = u32::try_from(need("length", self.length)?)
+                    .map_err(|_| "'length' of a used element has 32 bits".to_owned())?;
+                (Action::Shorten(length), &["length"])
+            }
+            "drop" => (Action::Drop, &[]),
+            "duplicate" => (Action::Duplicate, &[]),
+            "reorder" => (Action::Reorder, &[]),
+            "corrupt" => (Action::Corrupt(self.offset.unwrap_or(0)), &["offset"]),
+            "cookie" => (Action::Cookie, &[]),
+            "stall" => (Action::Stall, &[]),
+            "poison" => {
+                let (start, length) = (need("start", self.start)?, need("length", self.length)?);
+                if length == 0 || start.checked_add(length).is_none() {
+                    return Err("'length' is at least 1 and the range does not wrap".to_owned());
+                }
+                (Action::Poison { start, length }, &["start", "length"])
+            }
+            "config" => {
+                let name = self.field.as_deref().unwrap_or_default();
+                let field = ConfigField::by_name(name).ok_or_else(|| {
+                    format!(
+                        "'field' is one of {}, found '{name}'",
+                        ConfigField::names().join(", ")
+                    )
+                })?;
+                (
+                    Action::Config(field, need("value", self.value)?),
+                    &["field", "value"],
+                )
+            }
+            "die" => {
+                let step = match self.step.as_deref() {
+                    None | Some("before-copy") => Step::BeforeCopy,
+                    Some("after-copy") => Step::AfterCopy,
+                    Some("after-record") => Step::AfterRecord,
+                    Some("after-used") => Step::AfterUsed,
+                    Some(other) => {
+                        return Err(format!(
+                            "'step' is before-copy, after-copy, after-record or after-used, found '{other}'"
+                        ));
+                    }
+                };
+                (Action::Die(step), &["step"])
+            }
+            "" => return Err("'action' is missing".to_owned()),
+            other => return Err(format!("there is no action '{other}'")),
+        })
+    }
+
+    /// A field that the action does not take is a mistake, not a wish.
+    fn refuse_strangers(&self, allowed: &[&str]) -> Result<(), String> {
+        let given = [
+            ("on", self.on.is_some()),
+            ("status", self.status.is_some()),
+            ("microseconds", self.microseconds.is_some()),
+            ("length", self.length.is_some()),
+            ("start", self.start.is_some()),
+            ("offset", self.offset.is_some()),
+            ("field", self.field.is_some()),
+            ("value", self.value.is_some()),
+            ("step", self.step.is_some()),
+        ];
+        match given
+            .into_iter()
+            .find(|(name, given)| *given && !allowed.contains(name))
+        {
+            Some((name, _)) => Err(format!("action '{}' takes no '{name}'", self.action)),
+            None => Ok(()),
+        }
+    }
+
+    fn trigger(&self) -> Result<Trigger, String> {
+        let when = match (self.nth, self.every, self.fraction) {
+            (None, None, None) => When::Always,
+            (Some(nth), None, None) if nth > 0 => When::Nth(nth),
+            (None, Some(every), None) if every > 0 => When::Every(every),
+            (None, None, Some(fraction)) if (0.0..=1.0).contains(&fraction) => {
+                When::Fraction(fraction)
+            }
+            _ => {
+                return Err(
+                    "give at most one of 'nth' (from 1), 'every' (from 1) and 'fraction' (0 to 1)"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Trigger::new(
+            when,
+            self.count.unwrap_or(u64::MAX),
+            self.seed.unwrap_or(0),
+        ))
+    }
+}
+
+fn op_by_name(name: &str) -> Result<Op, String> {
+    [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop]
+        .into_iter()
+        .find(|op| op.name() == name)
+        .ok_or_else(|| format!("'op' is to_device, to_system, copy, fill or nop, found '{name}'"))
+}
+
+/// A field of the configuration space.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigField {
+    name: &'static str,
+    set: fn(&mut Config, u64),
+}
+
+macro_rules! fields {
+    ($($name:ident: $int:ty),* $(,)?) => {
+        [$(ConfigField {
+            name: stringify!($name),
+            // A value that is too large for its field loses its upper bits: nonsense is what the user asks for.
+            set: |config, value| config.$name = (value as $int).into(),
+        }),*]
+    };
+}
+
+static FIELDS: [ConfigField; 14] = fields![
+    magic: u32,
+    version_major: u16,
+    version_minor: u16,
+    memory_bytes: u64,
+    page_bytes: u32,
+    max_batch_entries: u32,
+    max_entry_bytes: u32,
+    max_urgent_entries: u32,
+    capabilities: u64,
+    generation: u64,
+    bulk_queues: u32,
+    preferred_alignment: u32,
+    max_batch_bytes: u64,
+    health: u32,
+];
+
+impl ConfigField {
+    fn by_name(name: &str) -> Option<Self> {
+        FIELDS.into_iter().find(|field| field.name == name)
+    }
+
+    fn names() -> Vec<&'static str> {
+        FIELDS.iter().map(|field| field.name).collect()
+    }
+
+    pub(super) fn set(self, config: &mut Config, value: u64) {
+        (self.set)(config, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FaultSpec;
+
+    fn check(json: &str) -> Result<(), String> {
+        let spec: FaultSpec = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        spec.check().map(|_| ())
+    }
+
+    #[test]
+    fn every_documented_fault_is_taken() {
+        for json in [
+            r#"{"action":"fail"}"#,
+            r#"{"action":"fail","status":"poison","on":"batch","queue":"urgent","nth":2}"#,
+            r#"{"action":"delay","microseconds":500,"on":"entry","op":"to_system","every":3}"#,
+            r#"{"action":"shorten","length":8}"#,
+            r#"{"action":"drop","fraction":0.5,"seed":7,"count":3}"#,
+            r#"{"action":"duplicate"}"#,
+            r#"{"action":"reorder"}"#,
+            r#"{"action":"corrupt","offset":17,"op":"to_device"}"#,
+            r#"{"action":"cookie"}"#,
+            r#"{"action":"stall","queue":"bulk0"}"#,
+            r#"{"action":"poison","start":0,"length":4096}"#,
+            r#"{"action":"config","field":"magic","value":0}"#,
+            r#"{"action":"die","step":"after-record"}"#,
+        ] {
+            assert_eq!(check(json), Ok(()), "{json}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for json in [
+            r#"{}"#,
+            r#"{"action":"explode"}"#,
+            r#"{"action":"fail","status":"ok"}"#,
+            r#"{"action":"fail","status":"tired"}"#,
+            r#"{"action":"fail","nth":1,"every":2}"#,
+            r#"{"action":"fail","nth":0}"#,
+            r#"{"action":"fail","fraction":1.5}"#,
+            r#"{"action":"fail","queue":"bulk99"}"#,
+            r#"{"action":"fail","op":"move"}"#,
+            r#"{"action":"delay"}"#,
+            r#"{"action":"delay","microseconds":99999999999}"#,
+            r#"{"action":"shorten","length":4294967296}"#,
+            r#"{"action":"drop","on":"entry"}"#,
+            r#"{"action":"poison","start":0,"length":0}"#,
+            r#"{"action":"poison","start":18446744073709551615,"length":2}"#,
+            r#"{"action":"config","field":"colour","value":1}"#,
+            r#"{"action":"config","field":"magic"}"#,
+            r#"{"action":"die","step":"later"}"#,
+            r#"{"action":"drop","wish":1}"#,
+        ] {
+            assert!(check(json).is_err(), "{json} was taken");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `vhost-user-hmm`: a vhost-user back end with private memory and a DMA engine.
+//!
+//! From the outside in:
+//! - [`config`]: the command line, checked.
+//! - [`daemon`]: the process: sockets, signals, one front end at a time.
+//! - [`backend`]: what vhost-user asks for, in terms of [`device`].
+//! - [`device`]: the virtio device: queues, events, the configuration space.
+//! - [`queue`]: from a ring to a batch and back.
+//! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], the wire format and [`inject`], and neither
+//!   vhost nor rings, so that a second front end is possible.
+//! - [`control`]: the control socket. [`stats`]: what is counted.
+
+pub mod backend;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod daemon;
+pub mod device;
+pub mod engine;
+pub mod gate;
+pub mod guest_memory;
+pub mod inject;
+pub mod logging;
+pub mod memory;
+pub mod queue;
+pub mod relay;
+pub mod ring;
+pub mod size;
+pub mod stats;

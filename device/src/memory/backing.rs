@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The file behind device memory: a memfd, or a file that the user names.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        FallocateFlags, FlockOperation, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, flock,
+        memfd_create,
+    },
+    io::Errno,
+};
+
+use super::{MemoryError, mapping::Mapping};
+
+/// What a memory file has beyond the memory itself: room for the identity, one huge page so that hugetlbfs takes it.
+pub(super) const TRAILER_BYTES: u64 = 2 << 20;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Backing {
+    file: File,
+}
+
+impl Backing {
+    /// A memfd of `bytes` bytes. It can neither shrink nor grow, so no access can fail for lack of file.
+    pub(super) fn anonymous(bytes: u64) -> Result<Self, MemoryError> {
+        let error = |source: io::Error| MemoryError::System {
+            what: "make",
+            bytes,
+            source,
+        };
+        let descriptor = memfd_create(
+            "hmm-device-memory",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )
+        .map_err(|errno| error(errno.into()))?;
+        let file = File::from(descriptor);
+        file.set_len(bytes).map_err(error)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)
+            .map_err(|errno| error(errno.into()))?;
+        Ok(Self { file })
+    }
+
+    /// The file `path` for `bytes` bytes of memory, and whether it was empty or new.
+    pub(super) fn in_file(path: &Path, bytes: u64) -> Result<(Self, bool), MemoryError> {
+        let name = path.display().to_string();
+        let open_error = |source: io::Error| MemoryError::Open {
+            path: name.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(open_error)?;
+        let metadata = file.metadata().map_err(open_error)?;
+        if !metadata.is_file() {
+            return Err(MemoryError::NotAFile(name));
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(MemoryError::InUse(name)),
+            Err(errno) => return Err(open_error(errno.into())),
+        }
+        // The length may have changed while another process held the lock.
+        let found = file.metadata().map_err(open_error)?.len();
+        let expected = bytes + TRAILER_BYTES;
+        if found == 0 {
+            file.set_len(expected).map_err(open_error)?;
+        } else if found != expected {
+            return Err(MemoryError::WrongLength {
+                path: name,
+                found,
+                expected,
+            });
+        }
+        Ok((Self { file }, found == 0))
+    }
+
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes a range read as zero: by a hole where the file system can, by writing zeros where it cannot.
+    pub(super) fn discard(
+        &self,
+        mapping: &Mapping,
+        start: u64,
+        len: u64,
+    ) -> Result<(), MemoryError> {
+        let error = |source: io::Error| MemoryError::System {
+            what: "discard",
+            bytes: len,
+            source,
+        };
+        let punched = fallocate(
+            &self.file,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            start,
+            len,
+        );
+        match punched {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let at = mapping
+                    .at(start, len)
+                    .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidInput)))?;
+                // SAFETY: `at` is the start of `len` mapped, writable bytes; they are shared memory of which nobody
+                // holds a reference.
+                unsafe { std::ptr::write_bytes(at, 0, len as usize) };
+                Ok(())
+            }
+            Err(errno) => Err(error(errno.into())),
+        }
+    }
+}

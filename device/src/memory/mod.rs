@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The device's private memory: a file of its own that no guest maps.
+//!
+//! Contents belong to an identity (a uuid and a generation). The generation changes before contents are given up, so
+//! that nobody can take new memory for old.
+
+mod backing;
+mod identity;
+mod mapping;
+
+use std::{io, path::Path};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+pub use self::identity::Identity;
+use self::{
+    backing::Backing,
+    identity::{IdentityFile, Slot},
+    mapping::Mapping,
+};
+
+/// What can go wrong with device memory.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// The file could not be opened, created or sized.
+    #[error("Cannot open the memory file {path}: {source}")]
+    Open {
+        /// The file's path.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Another process holds the file.
+    #[error(
+        "The memory file {0} is in use by another process; end that process or choose another file"
+    )]
+    InUse(String),
+    /// The path names something that is not a regular file.
+    #[error(
+        "{0} is not a regular file; give the path of a file that does not exist yet, or of an earlier memory file"
+    )]
+    NotAFile(String),
+    /// The file has another size.
+    #[error(
+        "The memory file {path} has {found} bytes, expected {expected} for this memory size; \
+         choose the size that it was made with, or remove it"
+    )]
+    WrongLength {
+        /// The file's path.
+        path: String,
+        /// Its length.
+        found: u64,
+        /// The length that the memory size asks for.
+        expected: u64,
+    },
+    /// Memory could not be made, mapped or discarded.
+    #[error("Cannot {what} {bytes} bytes of device memory: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u64,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The system's random numbers failed.
+    #[error("Cannot get random bytes: {0}")]
+    Random(String),
+}
+
+/// The private memory and its identity.
+#[derive(Debug)]
+pub struct DeviceMemory {
+    mapping: Mapping,
+    backing: Backing,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    identity: Identity,
+    file: Option<IdentityFile>,
+}
+
+impl DeviceMemory {
+    /// Memory of `bytes` bytes (a multiple of 2 MiB) that ends with the process.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn anonymous(bytes: u64) -> Result<Self, MemoryError> {
+        let backing = Backing::anonymous(bytes)?;
+        let mapping = Mapping::new(backing.file(), 0, bytes)?;
+        Ok(Self {
+            mapping,
+            backing,
+            state: Mutex::new(State {
+                identity: Identity::random()?,
+                file: None,
+            }),
+        })
+    }
+
+    /// Memory in the file `path`, which is made if it does not exist. Contents and identity of an earlier process stay
+    /// if the file says that they are whole; otherwise the memory is scrubbed and gets a new identity.
+    ///
+    /// # Errors
+    /// The file is in use, has another size, or the system's reason.
+    pub fn in_file(path: &Path, bytes: u64) -> Result<Self, MemoryError> {
+        let (backing, fresh) = Backing::in_file(path, bytes)?;
+        let mapping = Mapping::new(backing.file(), 0, bytes)?;
+        let trailer = Mapping::new(backing.file(), bytes, backing::TRAILER_BYTES)?;
+        let mut file = IdentityFile::new(trailer, bytes);
+        let slot = if fresh { None } else { file.load() };
+        let memory = match slot {
+            Some(slot) if slot.contents_are_whole() => {
+                file.store(slot.opened())?;
+                Self {
+                    mapping,
+                    backing,
+                    state: Mutex::new(State {
+                        identity: slot.identity(),
+                        file: Some(file),
+                    }),
+                }
+            }
+            other => {
+                let identity = match other {
+                    Some(slot) => slot.identity().next_generation(),
+                    None => Identity::random()?,
+                };
+                let memory = Self {
+                    mapping,
+                    backing,
+                    state: Mutex::new(State {
+                        identity,
+                        file: Some(file),
+                    }),
+                };
+                memory.give_up(&mut memory.state.lock(), identity)?;
+                memory
+            }
+        };
+        Ok(memory)
+    }
+
+    /// Size, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.mapping.bytes()
+    }
+
+    /// Who the contents belong to.
+    pub fn identity(&self) -> Identity {
+        self.state.lock().identity
+    }
+
+    /// Where offset `start` is mapped, if `start + len` is within the memory.
+    pub fn at(&self, start: u64, len: u64) -> Option<*mut u8> {
+        self.mapping.at(start, len)
+    }
+
+    /// Gives all contents up and takes the next generation, which it returns. Nobody may be copying meanwhile.
+    ///
+    /// # Errors
+    /// The system's reason; the generation has changed nevertheless.
+    pub fn renew(&self) -> Result<u64, MemoryError> {
+        let mut state = self.state.lock();
+        let identity = state.identity.next_generation();
+        self.give_up(&mut state, identity)?;
+        Ok(identity.generation)
+    }
+
+    /// Makes `len` bytes from `start` read as zero and gives their pages back; both multiples of 4096 and in range.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn discard(&self, start: u64, len: u64) -> Result<(), MemoryError> {
+        self.backing.discard(&self.mapping, start, len)
+    }
+
+    /// Records that the process ends in order: nothing is in flight.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn close(&self) -> Result<(), MemoryError> {
+        let mut state = self.state.lock();
+        let identity = state.identity;
+        match &mut state.file {
+            Some(file) => file.store(Slot::new(identity).closed()),
+            None => Ok(()),
+        }
+    }
+
+    /// The order matters: the new generation is on record, as unscrubbed, before the first byte goes, and on record as
+    /// scrubbed only after the last. A crash in between is found at the next start.
+    fn give_up(&self, state: &mut State, identity: Identity) -> Result<(), MemoryError> {
+        state.identity = identity;
+        if let Some(file) = &mut state.file {
+            file.store(Slot::new(identity).scrub_pending())?;
+        }
+        self.discard(0, self.bytes())?;
+        if let Some(file) = &mut state.file {
+            file.store(Slot::new(identity))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceMemory, MemoryError};
+
+    const BYTES: u64 = 4 << 20;
+
+    fn poke(memory: &DeviceMemory, offset: u64, value: u8) {
+        let at = memory.at(offset, 1).expect("in range");
+        // SAFETY: `at` points to one mapped byte, and this test has one thread.
+        unsafe { at.write_volatile(value) };
+    }
+
+    fn peek(memory: &DeviceMemory, offset: u64) -> u8 {
+        let at = memory.at(offset, 1).expect("in range");
+        // SAFETY: `at` points to one mapped byte, and this test has one thread.
+        unsafe { at.read_volatile() }
+    }
+
+    #[test]
+    fn renewing_gives_zeros_and_another_generation() {
+        let memory = DeviceMemory::anonymous(BYTES).expect("memory");
+        let before = memory.identity();
+        poke(&memory, 4096, 7);
+        let generation = memory.renew().expect("renew");
+        assert_ne!(generation, before.generation);
+        assert_eq!(memory.identity().uuid, before.uuid);
+        assert_eq!(peek(&memory, 4096), 0);
+    }
+
+    #[test]
+    fn ranges_are_bounded() {
+        let memory = DeviceMemory::anonymous(BYTES).expect("memory");
+        assert!(memory.at(0, BYTES).is_some());
+        assert!(memory.at(BYTES, 0).is_some());
+        assert!(memory.at(1, BYTES).is_none());
+        assert!(memory.at(BYTES + 1, 0).is_none());
+        assert!(memory.at(u64::MAX, 2).is_none());
+    }
+
+    #[test]
+    fn a_file_keeps_contents_and_identity() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("memory");
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("new file");
+        let identity = memory.identity();
+        poke(&memory, 12345, 99);
+        assert!(matches!(
+            DeviceMemory::in_file(&path, BYTES),
+            Err(MemoryError::InUse(_))
+        ));
+        drop(memory);
+        // Not closed, as after a crash of the process: the page cache still has every byte.
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("same file");
+        assert_eq!(memory.identity(), identity);
+        assert_eq!(peek(&memory, 12345), 99);
+        memory.close().expect("close");
+        drop(memory);
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("same file");
+        assert_eq!(memory.identity(), identity);
+        drop(memory);
+        assert!(matches!(
+            DeviceMemory::in_file(&path, BYTES * 2),
+            Err(MemoryError::WrongLength { .. })
+        ));
+    }
+
+    #[test]
+    fn a_torn_record_costs_the_contents_and_the_identity() {
+        use std::os::unix::fs::FileExt;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("memory");
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("new file");
+        let identity = memory.identity();
+        poke(&memory, 0, 1);
+        drop(memory);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("open");
+        for slot in [0, 4096] {
+            file.write_all_at(&[0xff; 16], BYTES + slot + 24)
+                .expect("tear");
+        }
+        drop(file);
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("same file");
+        assert_ne!(memory.identity(), identity);
+        assert_eq!(peek(&memory, 0), 0, "unowned contents were readable");
+    }
+
+    /// Opens a file whose slot at `torn` was torn after its first use, and returns the two identities and byte 0.
+    fn after_tearing(torn: u64) -> (super::Identity, super::Identity, u8) {
+        use std::os::unix::fs::FileExt;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("memory");
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("new file");
+        let before = memory.identity();
+        poke(&memory, 0, 5);
+        drop(memory);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("open");
+        file.write_all_at(&[0xff; 16], BYTES + torn + 24)
+            .expect("tear");
+        drop(file);
+        let memory = DeviceMemory::in_file(&path, BYTES).expect("same file");
+        (before, memory.identity(), peek(&memory, 0))
+    }
+
+    #[test]
+    fn one_torn_slot_falls_back_to_the_other() {
+        // Making the file recorded "scrub pending" in the first slot and "whole" in the second.
+        let (before, after, byte) = after_tearing(0);
+        assert_eq!((after, byte), (before, 5), "the newer slot is enough");
+        let (before, after, byte) = after_tearing(4096);
+        assert_eq!(after.uuid, before.uuid);
+        assert_ne!(after.generation, before.generation);
+        assert_eq!(byte, 0, "the older slot says that nobody scrubbed");
+    }
+
+    #[test]
+    fn a_folder_is_not_a_memory_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        assert!(matches!(
+            DeviceMemory::in_file(folder.path(), BYTES),
+            Err(MemoryError::NotAFile(_) | MemoryError::Open { .. })
+        ));
+    }
+}

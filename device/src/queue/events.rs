@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The event queue: the driver posts buffers, the device fills one for each event.
+
+use std::collections::VecDeque;
+
+use hmm_protocol::{EVENT_BYTES, EVENT_QUEUE, Event, EventKind};
+use parking_lot::Mutex;
+use zerocopy::{
+    IntoBytes,
+    byteorder::little_endian::{U16, U32, U64},
+};
+
+use super::{Worker, pop::Popped};
+use crate::{device::Device, ring::Ring};
+
+/// Events that may wait for buffers. Whatever comes on top is counted and told as one `Lost` event.
+const MAX_WAITING: usize = 64;
+
+/// Events that the driver has not been told yet.
+#[derive(Debug, Default)]
+pub struct EventLog {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    lost: u64,
+}
+
+impl EventLog {
+    /// Adds an event.
+    pub fn push(&self, event: Event) {
+        let mut waiting = self.waiting.lock();
+        if waiting.events.len() < MAX_WAITING {
+            waiting.events.push_back(event);
+        } else {
+            waiting.lost += 1;
+        }
+    }
+
+    /// Forgets all: there is a new driver.
+    pub fn clear(&self) {
+        *self.waiting.lock() = Waiting::default();
+    }
+
+    fn is_empty(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.events.is_empty() && waiting.lost == 0
+    }
+
+    fn next(&self) -> Option<Event> {
+        let mut waiting = self.waiting.lock();
+        waiting.events.pop_front().or_else(|| {
+            let lost = std::mem::take(&mut waiting.lost);
+            (lost != 0).then_some(Event {
+                kind: EventKind::Lost as u8,
+                flags: 0,
+                queue: U16::new(0),
+                reserved: U32::new(0),
+                value: U64::new(lost),
+                generation: U64::new(0),
+                reserved2: U64::new(0),
+            })
+        })
+    }
+}
+
+impl Device {
+    /// Fills posted buffers with waiting events.
+    pub fn serve_events(&self, ring: &Ring, worker: &mut Worker) {
+        if self.events().is_empty() {
+            return;
+        }
+        let guest = self.gate().enter();
+        loop {
+            let (_, chain, used) = worker.parts();
+            while !self.events().is_empty() {
+                match self.pop(EVENT_QUEUE, ring, &guest, chain) {
+                    Popped::Chain => {}
+                    Popped::Empty => break,
+                    Popped::Closed => return,
+                }
+                self.queue(EVENT_QUEUE).set_executing(false);
+                if chain.writable_bytes() < EVENT_BYTES as u64 {
+                    self.stats().queue(EVENT_QUEUE).without_record.add(1);
+                    used.push(chain.head, 0);
+                    continue;
+                }
+                let Some(mut event) = self.events().next() else {
+                    self.unpop(EVENT_QUEUE, ring);
+                    break;
+                };
+                event.generation = U64::new(self.engine().memory().identity().generation);
+                let len = match chain.write(&guest, 0, event.as_bytes()) {
+                    Ok(()) => {
+                        self.stats().queue(EVENT_QUEUE).events.add(1);
+                        EVENT_BYTES as u32
+                    }
+                    Err(_) => {
+                        self.stats().queue(EVENT_QUEUE).without_record.add(1);
+                        0
+                    }
+                };
+                used.push(chain.head, len);
+            }
+            self.publish(EVENT_QUEUE, ring, &guest, used);
+            // With nothing left to tell, kicks for new buffers are of no interest.
+            if self.events().is_empty() || !self.enable_kicks(EVENT_QUEUE, ring, &guest) {
+                return;
+            }
+        }
+    }
+}

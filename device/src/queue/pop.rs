@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Taking chains from a ring and giving them back.
+
+use std::sync::atomic::Ordering;
+
+use hmm_protocol::{Event, EventKind, queue_name};
+use vhost_user_backend::VringT;
+use virtio_queue::{QueueOwnedT, QueueT};
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+
+use super::{chain::Chain, used::UsedSet};
+use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
+
+/// What a look at a ring gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Popped {
+    /// A chain.
+    Chain,
+    /// Nothing is available.
+    Empty,
+    /// The queue is stopped, disabled, broken or not to be served now.
+    Closed,
+}
+
+impl Device {
+    /// Takes the next chain of queue `index`.
+    pub(super) fn pop(
+        &self,
+        index: u16,
+        ring: &Ring,
+        guest: &GuestMemory,
+        chain: &mut Chain,
+    ) -> Popped {
+        let status = self.queue(index);
+        if status.is_broken() {
+            return Popped::Closed;
+        }
+        let mut state = ring.get_mut();
+        if !state.is_enabled() || !state.get_queue().ready() {
+            return Popped::Closed;
+        }
+        let queue = state.get_queue_mut();
+        let popped = match queue.iter(guest.mappings()) {
+            Ok(mut chains) => chains.next(),
+            Err(error) => {
+                drop(state);
+                self.break_queue(index, &error.to_string());
+                return Popped::Closed;
+            }
+        };
+        let Some(descriptors) = popped else {
+            let empty = queue.avail_idx(guest.mappings(), Ordering::Relaxed).is_ok();
+            drop(state);
+            if !empty {
+                self.break_queue(index, "the available ring is not in the memory table");
+                return Popped::Closed;
+            }
+            return Popped::Empty;
+        };
+        if descriptors.head_index() >= queue.size() {
+            drop(state);
+            self.break_queue(
+                index,
+                "the available ring names a descriptor that does not exist",
+            );
+            return Popped::Closed;
+        }
+        status.set_executing(true);
+        drop(state);
+        chain.take(descriptors);
+        Popped::Chain
+    }
+
+    /// Puts the chain that was taken last back, unexecuted.
+    pub(super) fn unpop(&self, index: u16, ring: &Ring) {
+        let mut state = ring.get_mut();
+        state.get_queue_mut().go_to_previous_position();
+        self.queue(index).set_executing(false);
+    }
+
+    /// Publishes `set` and signals the driver if it wants to know.
+    pub(super) fn publish(&self, index: u16, ring: &Ring, guest: &GuestMemory, set: &mut UsedSet) {
+        let mut state = ring.get_mut();
+        let published = set.publish(state.get_queue_mut(), guest.mappings());
+        let stats = self.stats().queue(index);
+        match published {
+            Ok(None) => {}
+            Ok(Some(false)) => stats.signals_suppressed.add(1),
+            Ok(Some(true)) => {
+                stats.signals_sent.add(1);
+                if let Err(error) = state.signal_used_queue() {
+                    tracing::debug!(%error, queue = index, "the front end could not be signalled");
+                }
+            }
+            Err(error) => {
+                drop(state);
+                self.break_queue(index, &error.to_string());
+            }
+        }
+    }
+
+    /// Asks for kicks again. Returns whether something became available meanwhile.
+    pub(super) fn enable_kicks(&self, index: u16, ring: &Ring, guest: &GuestMemory) -> bool {
+        let mut state = ring.get_mut();
+        if !state.is_enabled() || !state.get_queue().ready() {
+            return false;
+        }
+        match state.get_queue_mut().enable_notification(guest.mappings()) {
+            Ok(more) => more,
+            Err(error) => {
+                drop(state);
+                self.break_queue(index, &error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Asks for no kicks while the ring is worked on anyway.
+    pub(super) fn disable_kicks(&self, ring: &Ring, guest: &GuestMemory) {
+        let mut state = ring.get_mut();
+        if state.get_queue().ready() {
+            // If the ring cannot be written, the next step finds out and says so.
+            let _ = state.get_queue_mut().disable_notification(guest.mappings());
+        }
+    }
+
+    /// Stops serving a queue that makes no sense, until the driver sets it up again.
+    fn break_queue(&self, index: u16, reason: &str) {
+        if !self.queue(index).set_broken() {
+            return;
+        }
+        self.stats().queue(index).broken.add(1);
+        tracing::warn!(
+            queue = index,
+            name = queue_name(index),
+            reason,
+            "queue is broken and not served until the driver sets it up again"
+        );
+        self.raise(Event {
+            kind: EventKind::QueueBroken as u8,
+            flags: 0,
+            queue: U16::new(index),
+            reserved: U32::new(0),
+            value: U64::new(0),
+            generation: U64::new(self.engine().memory().identity().generation),
+            reserved2: U64::new(0),
+        });
+    }
+}

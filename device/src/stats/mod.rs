@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What is counted. Counters are relaxed atomics: a snapshot is not one instant, and no counter goes backwards but by a
+//! reset.
+
+mod histogram;
+mod snapshot;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use hmm_protocol::{Op, Status};
+
+pub use self::{
+    histogram::{Histogram, HistogramSnapshot},
+    snapshot::{DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot},
+};
+use crate::engine::{Report, Workspace};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `value`.
+    pub fn add(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What one operation did on one queue.
+#[derive(Debug, Default)]
+pub struct OpStats {
+    ok: Counter,
+    failed: Counter,
+    bytes: Counter,
+}
+
+/// The operations, in the order in which they are kept.
+const OPS: [Op; 5] = [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop];
+
+/// What happened on one queue.
+#[derive(Debug, Default)]
+pub struct QueueStats {
+    /// Times that the front end kicked.
+    pub kicks: Counter,
+    /// Signals sent to the driver.
+    pub signals_sent: Counter,
+    /// Sets of completions that the driver wanted no signal for.
+    pub signals_suppressed: Counter,
+    /// Chains with too many descriptors, readable ones after writable ones, or buffers outside the memory table.
+    pub malformed_chains: Counter,
+    /// Chains without room for an answer, or whose room is not in the memory table.
+    pub without_record: Counter,
+    /// Times that the queue broke.
+    pub broken: Counter,
+    /// Events told.
+    pub events: Counter,
+    ops: [OpStats; OPS.len()],
+    results: [Counter; Status::ALL.len()],
+    service: Histogram,
+}
+
+impl QueueStats {
+    /// Counts a batch with what its entries did.
+    pub fn record_batch(&self, report: &Report, workspace: &Workspace, service: Duration) {
+        self.count_result(report.status);
+        self.service.record(service);
+        if report.with_statuses || report.completion.entries_ok.get() > 0 || is_partial(report) {
+            for (op, count) in workspace.ops() {
+                let stats = &self.ops[op as usize - 1];
+                stats.ok.add(u64::from(count.ok));
+                stats.failed.add(u64::from(count.failed));
+                stats.bytes.add(count.bytes);
+            }
+        }
+    }
+
+    /// Counts a control request.
+    pub fn record_control(&self, status: Status) {
+        self.count_result(status);
+    }
+
+    fn count_result(&self, status: Status) {
+        if let Some(index) = Status::ALL.iter().position(|known| *known == status) {
+            self.results[index].add(1);
+        }
+    }
+
+    fn reset(&self) {
+        for counter in [
+            &self.kicks,
+            &self.signals_sent,
+            &self.signals_suppressed,
+            &self.malformed_chains,
+            &self.without_record,
+            &self.broken,
+            &self.events,
+        ]
+        .into_iter()
+        .chain(&self.results)
+        .chain(
+            self.ops
+                .iter()
+                .flat_map(|op| [&op.ok, &op.failed, &op.bytes]),
+        ) {
+            counter.reset();
+        }
+        self.service.reset();
+    }
+}
+
+/// Whether single entries failed, so that the workspace speaks of this batch.
+fn is_partial(report: &Report) -> bool {
+    report.completion.first_error.get() != hmm_protocol::NO_ERROR_INDEX
+}
+
+/// What happened on the device.
+#[derive(Debug)]
+pub struct Stats {
+    queues: Vec<QueueStats>,
+    /// Front ends that connected.
+    pub connections: Counter,
+    /// Times that a driver negotiated features, that is, started.
+    pub driver_starts: Counter,
+    /// Changes of the memory table.
+    pub memory_updates: Counter,
+    /// Writes to the configuration space, which are ignored.
+    pub config_writes: Counter,
+    /// Reads of the configuration space.
+    pub config_reads: Counter,
+}
+
+impl Stats {
+    /// Counters for `queues` queues.
+    pub fn new(queues: usize) -> Self {
+        Self {
+            queues: (0..queues).map(|_| QueueStats::default()).collect(),
+            connections: Counter::default(),
+            driver_starts: Counter::default(),
+            memory_updates: Counter::default(),
+            config_writes: Counter::default(),
+            config_reads: Counter::default(),
+        }
+    }
+
+    /// The counters of a queue of the device.
+    pub fn queue(&self, index: u16) -> &QueueStats {
+        &self.queues[usize::from(index)]
+    }
+
+    /// Sets every counter to zero.
+    pub fn reset(&self) {
+        for queue in &self.queues {
+            queue.reset();
+        }
+        for counter in [
+            &self.connections,
+            &self.driver_starts,
+            &self.memory_updates,
+            &self.config_writes,
+            &self.config_reads,
+        ] {
+            counter.reset();
+        }
+    }
+}

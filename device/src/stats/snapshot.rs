@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The counters at some time, as they are shown.
+
+use std::collections::BTreeMap;
+
+use hmm_protocol::{BULK_QUEUE_FIRST, Status, queue_name};
+use serde::Serialize;
+
+use super::{HistogramSnapshot, OPS, QueueStats, Stats};
+
+/// All counters.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Counters of the device as a whole.
+    pub device: DeviceSnapshot,
+    /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …
+    pub queues: BTreeMap<String, QueueSnapshot>,
+}
+
+/// Counters of the device as a whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceSnapshot {
+    /// Front ends that connected.
+    pub connections: u64,
+    /// Times that a driver negotiated features.
+    pub driver_starts: u64,
+    /// Changes of the memory table.
+    pub memory_updates: u64,
+    /// Reads of the configuration space.
+    pub config_reads: u64,
+    /// Writes to the configuration space, which are ignored.
+    pub config_writes: u64,
+}
+
+/// Counters of one queue.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueSnapshot {
+    /// Kicks received.
+    pub kicks: u64,
+    /// Signals sent.
+    pub signals_sent: u64,
+    /// Sets of completions that the driver wanted no signal for.
+    pub signals_suppressed: u64,
+    /// Chains that made no sense.
+    pub malformed_chains: u64,
+    /// Chains without room for an answer.
+    pub without_record: u64,
+    /// Times that the queue broke.
+    pub broken: u64,
+    /// Events told.
+    pub events: u64,
+    /// Batches or requests by the name of their status; those that occurred.
+    pub results: BTreeMap<&'static str, u64>,
+    /// What each operation did; those that occurred.
+    pub ops: BTreeMap<&'static str, OpSnapshot>,
+    /// Time from the start of a batch to its completion, measured.
+    pub service: HistogramSnapshot,
+}
+
+/// Counters of one operation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct OpSnapshot {
+    /// Entries that succeeded.
+    pub entries_ok: u64,
+    /// Entries that failed.
+    pub entries_failed: u64,
+    /// Bytes copied or filled.
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// The counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            device: DeviceSnapshot {
+                connections: self.connections.get(),
+                driver_starts: self.driver_starts.get(),
+                memory_updates: self.memory_updates.get(),
+                config_reads: self.config_reads.get(),
+                config_writes: self.config_writes.get(),
+            },
+            queues: (0u16..)
+                .zip(&self.queues)
+                .map(|(index, queue)| (full_name(index), queue.snapshot()))
+                .collect(),
+        }
+    }
+}
+
+impl QueueStats {
+    fn snapshot(&self) -> QueueSnapshot {
+        QueueSnapshot {
+            kicks: self.kicks.get(),
+            signals_sent: self.signals_sent.get(),
+            signals_suppressed: self.signals_suppressed.get(),
+            malformed_chains: self.malformed_chains.get(),
+            without_record: self.without_record.get(),
+            broken: self.broken.get(),
+            events: self.events.get(),
+            results: Status::ALL
+                .iter()
+                .zip(&self.results)
+                .filter(|(_, count)| count.get() > 0)
+                .map(|(status, count)| (status.name(), count.get()))
+                .collect(),
+            ops: OPS
+                .iter()
+                .zip(&self.ops)
+                .filter(|(_, count)| count.ok.get() + count.failed.get() > 0)
+                .map(|(op, count)| {
+                    let snapshot = OpSnapshot {
+                        entries_ok: count.ok.get(),
+                        entries_failed: count.failed.get(),
+                        bytes: count.bytes.get(),
+                    };
+                    (op.name(), snapshot)
+                })
+                .collect(),
+            service: self.service.snapshot(),
+        }
+    }
+}
+
+/// The name of a queue, with a number where there are several.
+fn full_name(index: u16) -> String {
+    match index.checked_sub(BULK_QUEUE_FIRST) {
+        Some(number) => format!("bulk{number}"),
+        None => queue_name(index).to_owned(),
+    }
+}
