@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::driver::{self, ModuleTree};
-use crate::packages::Apt;
+use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
 use crate::sysroot::{Emulator, emulator};
 use crate::workshop::Workshop;
@@ -119,6 +119,10 @@ pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environmen
             version,
             virtiofsd,
         } = joined(emulator)?;
+        let downloaded = workshop.apt.downloaded();
+        if downloaded > 0 {
+            progress.line(&format!("downloaded {} in all", megabytes(downloaded)));
+        }
         Ok(Environment {
             qemu,
             qemu_version: version,
@@ -138,7 +142,8 @@ pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
     driver::lint(&workshop(options, progress)?)
 }
 
-fn workshop(options: &SetupOptions, progress: &Progress) -> Result<Workshop> {
+/// What every step works with.
+pub(crate) fn workshop(options: &SetupOptions, progress: &Progress) -> Result<Workshop> {
     let repository = repository()?;
     let pins = match &options.pins {
         Some(pins) => Pins::load(pins)?,

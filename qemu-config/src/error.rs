@@ -53,6 +53,14 @@ pub enum SetupError {
         /// Everything that it wrote.
         output: String,
     },
+    /// The compiler or a lint refuses the driver's sources.
+    #[error("{what} failed:\n{}", output.trim_end())]
+    Driver {
+        /// What was done with the sources.
+        what: String,
+        /// Everything that the tools said.
+        output: String,
+    },
     /// The host lacks programs and they could not be installed from here.
     #[error("this machine lacks {}; install with: {command}", missing.join(", "))]
     HostLacks {
@@ -60,6 +68,16 @@ pub enum SetupError {
         missing: Vec<String>,
         /// The command that installs them.
         command: String,
+    },
+    /// Bubblewrap is there and cannot do its work.
+    #[error(
+        "bubblewrap cannot enter a root folder of its own here: {problem}\n\
+         A user who is not root needs user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
+         kernel.apparmor_restrict_unprivileged_userns=0); a container needs CAP_SYS_ADMIN (docker run --privileged)"
+    )]
+    Sandbox {
+        /// What it said.
+        problem: String,
     },
     /// No Debian mirror is known.
     #[error(
@@ -132,6 +150,14 @@ impl SetupError {
             action,
             path,
             source,
+        }
+    }
+
+    /// Makes the failure of a tool that worked on the driver's sources an [`SetupError::Driver`].
+    pub(crate) fn of_driver(self) -> Self {
+        match self {
+            Self::Failed { what, output, .. } => Self::Driver { what, output },
+            other => other,
         }
     }
 

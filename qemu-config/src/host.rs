@@ -4,6 +4,7 @@
 mod install;
 mod mirror;
 mod needs;
+mod sandbox;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ pub(crate) use install::ensure;
 pub(crate) use mirror::Mirror;
 pub(crate) use needs::debian_keyring;
 pub use needs::{Finding, Need, examine, install_commands};
+pub(crate) use sandbox::sandbox_problem;
 
 /// The folders of `PATH` and those where administrators' programs live, which not every user's `PATH` names.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {

@@ -6,8 +6,8 @@ mod prepared;
 mod symbols;
 mod users_tree;
 
-pub(crate) use image::image;
-pub(crate) use prepared::PreparedTree;
+pub(crate) use image::{STEP as IMAGE_STEP, image, key as image_key};
+pub(crate) use prepared::{PreparedTree, STEP as TREE_STEP};
 pub use symbols::SymbolDifference;
 pub(crate) use users_tree::UsersTree;
 

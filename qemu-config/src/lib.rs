@@ -26,6 +26,7 @@ mod pins;
 mod process;
 mod progress;
 mod size;
+mod survey;
 mod sysroot;
 mod workshop;
 
@@ -40,3 +41,4 @@ pub use kernel::SymbolDifference;
 pub use pins::{BuildRootPins, KernelPin, Pins, QemuPins, Suites};
 pub use progress::{Progress, Step};
 pub use size::{ByteSize, SizeError};
+pub use survey::{StepState, Survey, survey};

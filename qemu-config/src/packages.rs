@@ -5,5 +5,5 @@ mod apt;
 mod available;
 mod unpack;
 
-pub(crate) use apt::{Apt, Closure, Download, Request};
+pub(crate) use apt::{Apt, Closure, Download, Request, megabytes};
 pub(crate) use unpack::unpack;

@@ -1,13 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask doctor`.
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use hmm_vm::host::{Need, install_commands};
+
+use crate::setup_arguments::SetupArguments;
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    setup: SetupArguments,
+}
 
-/// Looks at the machine.
-pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    todo!("the list of host programs is being written")
+/// Looks at the machine; ends with the code of a lacking environment when something is missing that set-up cannot make.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let survey = hmm_vm::survey(&arguments.setup.options())?;
+
+    println!("This machine");
+    for finding in &survey.host {
+        line(
+            finding.need.name,
+            finding.found.as_deref(),
+            finding.need.purpose,
+        );
+    }
+    if let Some(problem) = &survey.sandbox_problem {
+        println!("  bwrap cannot do its work: {problem}");
+    }
+    match &survey.host_qemu {
+        Some(path) => println!("  QEMU with the device: {}", path.display()),
+        None => println!("  QEMU with the device: none; Debian's is unpacked into the cache"),
+    }
+    match &survey.mirror {
+        Ok(mirror) => println!("  mirror: {mirror}"),
+        Err(error) => println!("  mirror: {error}"),
+    }
+
+    println!("The cache, {}", survey.cache.display());
+    for step in &survey.steps {
+        line(step.name, step.folder.as_deref(), step.purpose);
+    }
+    let to_make = survey
+        .steps
+        .iter()
+        .filter(|step| step.folder.is_none())
+        .count();
+
+    let missing: Vec<Need> = (survey.host.iter())
+        .filter(|finding| finding.found.is_none())
+        .map(|finding| finding.need)
+        .collect();
+    if !missing.is_empty() {
+        let (apt, dnf) = install_commands(&missing);
+        println!("Missing on this machine. On Debian and its relatives:\n  {apt}");
+        println!("On Fedora and its relatives:\n  {dnf}");
+    }
+    if missing.is_empty() && survey.sandbox_problem.is_none() {
+        match to_make {
+            0 => println!("Everything is ready."),
+            _ => println!("`cargo xtask setup` makes what is missing in the cache."),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::from(crate::ENVIRONMENT))
+}
+
+fn line(name: &str, found: Option<&Path>, purpose: &str) {
+    match found {
+        Some(path) => println!("  ok       {name:24} {}", path.display()),
+        None => println!("  missing  {name:24} {purpose}"),
+    }
 }

@@ -4,6 +4,7 @@
 //! Exit codes: 0 success, 1 a test failed, 2 usage, 3 the environment lacks something, 124 time-out,
 //! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
 
+mod check;
 mod doctor;
 mod setup;
 mod setup_arguments;
@@ -11,6 +12,7 @@ mod setup_arguments;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hmm_vm::SetupError;
 
 /// Developer commands of virtio-hmm.
 #[derive(Parser)]
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Make everything that a guest needs: QEMU, the kernel, the driver.
     Setup(setup::Arguments),
+    /// Check the form and the lints of all the code.
+    Check(check::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
     Doctor(doctor::Arguments),
 }
@@ -31,6 +35,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
@@ -39,13 +44,18 @@ fn main() -> ExitCode {
     })
 }
 
+/// A test failed, or the sources are wrong.
+const FAILURE: u8 = 1;
+/// The environment lacks something.
+const ENVIRONMENT: u8 = 3;
+/// QEMU, the device or the guest broke.
+const INFRASTRUCTURE: u8 = 125;
+
 /// The exit code of an error that no command turned into one itself.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    const ENVIRONMENT: u8 = 3;
-    const INFRASTRUCTURE: u8 = 125;
-    if error.is::<hmm_vm::SetupError>() {
-        ENVIRONMENT
-    } else {
-        INFRASTRUCTURE
+    match error.downcast_ref::<SetupError>() {
+        Some(SetupError::Driver { .. }) => FAILURE,
+        Some(_) => ENVIRONMENT,
+        None => INFRASTRUCTURE,
     }
 }

@@ -12,7 +12,8 @@ use crate::kernel::{self, PreparedTree, UsersTree};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
 
-const STEP: &str = "driver";
+/// The name of the step.
+pub(crate) const STEP: &str = "driver";
 const VERSION: u32 = 1;
 const MODULE: &str = "virtio_hmm.ko";
 
@@ -80,18 +81,23 @@ impl ModuleTree {
     }
 }
 
+/// What the module is made of.
+pub(crate) fn key(workshop: &Workshop, tree: &ModuleTree) -> Result<Key> {
+    let key = KeyBuilder::new(STEP, VERSION).key(&tree.key(workshop)?);
+    Ok(inputs::add_to(key, &workshop.repository)?.finish())
+}
+
 /// Finds or builds the module.
 pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> {
-    let key = KeyBuilder::new(STEP, VERSION).key(&tree.key(workshop)?);
-    let key = inputs::add_to(key, &workshop.repository)?.finish();
-    let folder = workshop.step(STEP, &key, |work| {
+    let folder = workshop.step(STEP, &key(workshop, tree)?, |work| {
         let output = work.join("output");
         fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
         let mut make = tree.make(workshop, &output, &[])?;
         let release = tree.release(workshop);
         let what = format!("build the driver for {release}");
         let step = workshop.progress.step(&what, None);
-        process::watch(&what, &mut make, |line| step.detail(line))?;
+        process::watch(&what, &mut make, |line| step.detail(line))
+            .map_err(SetupError::of_driver)?;
         let built = output.join(MODULE);
         module_info::check(&built, release, hmm_protocol::VIRTIO_ID)?;
         fs::rename(&built, work.join(MODULE)).map_err(SetupError::io("take", &built))?;

@@ -35,7 +35,8 @@ pub(crate) fn lint(workshop: &Workshop) -> Result<()> {
         check_form(workshop)?;
         step.finish("rustfmt finds nothing");
         let step = workshop.progress.step("check the driver with clippy", None);
-        process::watch("clippy of the driver", &mut make, |line| step.detail(line))?;
+        process::watch("clippy of the driver", &mut make, |line| step.detail(line))
+            .map_err(SetupError::of_driver)?;
         step.finish("clippy and the compilers warn of nothing");
         remove_contents(work)?;
         Ok(Vec::new())
@@ -53,7 +54,8 @@ fn check_form(workshop: &Workshop) -> Result<()> {
         .chain(files.iter().map(|file| inside(file)));
     let sandbox = sandbox.read(&workshop.repository, REPOSITORY_INSIDE);
     let mut command = sandbox.program("rustfmt", arguments).into_command();
-    process::watch("rustfmt --check of the driver", &mut command, |_| {})?;
+    process::watch("rustfmt --check of the driver", &mut command, |_| {})
+        .map_err(SetupError::of_driver)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::find_program;
 use super::needs::{Finding, Need, examine, install_commands};
+use super::sandbox::sandbox_problem;
 use crate::{Progress, Result, SetupError, process};
 
 /// Makes sure that the host has what set-up needs: installs what is missing as root or with passwordless sudo, and says
@@ -15,7 +16,7 @@ use crate::{Progress, Result, SetupError, process};
 pub(crate) fn ensure(offline: bool, progress: &Progress) -> Result<()> {
     let missing = missing();
     if missing.is_empty() {
-        return Ok(());
+        return sandbox_works();
     }
     let packages: Vec<String> = (missing.iter().map(|need| need.debian.to_owned())).collect();
     let lacks = |missing: &[Need]| {
@@ -54,7 +55,12 @@ pub(crate) fn ensure(offline: bool, progress: &Progress) -> Result<()> {
         return Err(lacks(&still_missing));
     }
     step.finish("installed");
-    Ok(())
+    sandbox_works()
+}
+
+/// Found out before anything is downloaded.
+fn sandbox_works() -> Result<()> {
+    sandbox_problem().map_or(Ok(()), |problem| Err(SetupError::Sandbox { problem }))
 }
 
 fn missing() -> Vec<Need> {

@@ -4,21 +4,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cache::KeyBuilder;
+use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
 use crate::packages::{Closure, Request, unpack};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError};
 
-const STEP: &str = "kernel";
+/// The name of the step.
+pub(crate) const STEP: &str = "kernel";
 const VERSION: u32 = 1;
 const IMAGE: &str = "vmlinuz";
+
+/// What the image is made of.
+pub(crate) fn key(workshop: &Workshop) -> Key {
+    let builder = KeyBuilder::new(STEP, VERSION).value(&workshop.pins.suites);
+    builder.value(&workshop.pins.kernel).finish()
+}
 
 /// Finds or downloads the image.
 pub(crate) fn image(workshop: &Workshop) -> Result<Kernel> {
     let pin = &workshop.pins.kernel;
-    let key = KeyBuilder::new(STEP, VERSION).value(pin).finish();
-    let folder = workshop.step(STEP, &key, |work| {
+    let folder = workshop.step(STEP, &key(workshop), |work| {
         let package = format!("linux-binary-{}", pin.release);
         let requests = [Request::pinned(&package, &pin.package_version)];
         let download = workshop.fetch(STEP, &requests, Closure::Alone)?;

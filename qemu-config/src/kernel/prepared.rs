@@ -16,7 +16,8 @@ use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
 
-const STEP: &str = "kernel-tree";
+/// The name of the step.
+pub(crate) const STEP: &str = "kernel-tree";
 const VERSION: u32 = 1;
 
 /// Where the two halves stand inside the build root. The build writes these paths into its files, so that they are the

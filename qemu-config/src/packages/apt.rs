@@ -315,7 +315,7 @@ fn size_of_files(folder: &Path) -> u64 {
 }
 
 /// Decimal megabytes, as download sizes are given.
-pub(super) fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
@@ -379,6 +379,7 @@ APT::Architectures {{ "amd64"; }};
 APT::Install-Recommends "false";
 APT::Install-Suggests "false";
 APT::Sandbox::User "";
+Acquire::GzipIndexes "true";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Debug::NoLocking "true";
@@ -386,6 +387,7 @@ Dir::State "{root}/state";
 Dir::State::lists "{root}/lists";
 Dir::State::status "{root}/state/status";
 Dir::Cache "{root}/cache";
+Dir::Cache::srcpkgcache "";
 Dir::Etc::main "/dev/null";
 Dir::Etc::parts "/dev/null";
 Dir::Etc::sourcelist "{root}/sources.list";

@@ -13,7 +13,8 @@ use crate::packages::{Closure, Request, unpack};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError};
 
-const STEP: &str = "build-root";
+/// The name of the step.
+pub(crate) const STEP: &str = "build-root";
 const VERSION: u32 = 1;
 
 /// Large parts of packages that no build of the kernel reads.

@@ -12,7 +12,8 @@ use crate::packages::{Closure, Request, unpack};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
 
-const STEP: &str = "qemu";
+/// The name of the step.
+pub(crate) const STEP: &str = "qemu";
 const VERSION: u32 = 1;
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -51,7 +52,7 @@ pub(crate) fn emulator(workshop: &Workshop) -> Result<Emulator> {
 }
 
 /// Whether a QEMU has the device is asked of QEMU: distributions build the same version differently.
-fn host_qemu() -> Option<Launcher> {
+pub(crate) fn host_qemu() -> Option<Launcher> {
     let program = find_program("qemu-system-x86_64")?;
     let mut command = Command::new(&program);
     let help = process::output("list QEMU's devices", command.args(["-device", "help"])).ok()?;
@@ -87,7 +88,8 @@ fn host_virtiofsd() -> Option<Launcher> {
         })
 }
 
-fn key(workshop: &Workshop) -> Key {
+/// What the packages' folder is made of.
+pub(crate) fn key(workshop: &Workshop) -> Key {
     KeyBuilder::new(STEP, VERSION)
         .value(&workshop.pins.suites)
         .value(&workshop.pins.qemu)
