@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use hmm_protocol::{BULK_QUEUE_FIRST, Event, Features, URGENT_QUEUE};
+use hmm_protocol::{BULK_QUEUE_FIRST, Event, EventKind, Features, URGENT_QUEUE};
 use parking_lot::RwLock;
 use vhost_user_backend::VringT;
 use virtio_bindings::{
@@ -20,12 +20,17 @@ use virtio_bindings::{
 use vmm_sys_util::event::{
     EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{
+    IntoBytes,
+    byteorder::little_endian::{U16, U32, U64},
+};
 
 use crate::{
     engine::Engine,
     gate::Gate,
     guest_memory::GuestMemory,
+    inject::FaultSpec,
+    memory::MemoryError,
     queue::{EventLog, FIRST_THREAD, thread_of_queue},
     ring::Ring,
     stats::Stats,
@@ -239,6 +244,42 @@ impl Device {
     pub fn wake_all(&self) {
         for thread in 0..self.wakers.len() {
             self.wake(thread);
+        }
+    }
+
+    /// Loses all contents: closes the session, takes a new generation and tells the driver. Returns the generation.
+    ///
+    /// # Errors
+    /// Device memory cannot be discarded; the session is closed nevertheless.
+    pub fn renew(&self) -> Result<u64, MemoryError> {
+        let generation = self.engine.renew()?;
+        self.raise(self.event(EventKind::Generation, 0, generation));
+        Ok(generation)
+    }
+
+    /// Adds a fault and returns its number.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn add_fault(&self, fault: FaultSpec) -> Result<u64, String> {
+        let poisoned = fault.poisoned();
+        let id = self.engine.faults().add(fault)?;
+        if let Some(start) = poisoned {
+            self.raise(self.event(EventKind::Poison, 0, start));
+        }
+        Ok(id)
+    }
+
+    /// An event about `queue`, if it is about one, else 0.
+    pub(crate) fn event(&self, kind: EventKind, queue: u16, value: u64) -> Event {
+        Event {
+            kind: kind as u8,
+            flags: 0,
+            queue: U16::new(queue),
+            reserved: U32::new(0),
+            value: U64::new(value),
+            generation: U64::new(self.engine.memory().identity().generation),
+            reserved2: U64::new(0),
         }
     }
 

@@ -28,6 +28,8 @@ enum Command {
     Pause {},
     /// Goes on serving batches.
     Resume {},
+    /// Loses all contents and tells the driver.
+    Renew {},
     /// Changes the level of the log.
     LogLevel { level: String },
 }
@@ -70,7 +72,7 @@ impl Commands {
                 Ok(json!({}))
             }
             Command::FaultAdd { fault } => {
-                let id = device.engine().faults().add(*fault)?;
+                let id = device.add_fault(*fault)?;
                 Ok(json!({ "id": id }))
             }
             Command::FaultList {} => serde_json::to_value(device.engine().faults().list())
@@ -92,6 +94,10 @@ impl Commands {
             Command::Resume {} => {
                 device.set_paused(false);
                 Ok(json!({}))
+            }
+            Command::Renew {} => {
+                let generation = device.renew().map_err(|error| error.to_string())?;
+                Ok(json!({ "generation": generation }))
             }
             Command::LogLevel { level } => {
                 self.level.set(&level)?;

@@ -4,6 +4,7 @@
 use hmm_protocol::Status;
 
 use super::Engine;
+use crate::memory::MemoryError;
 
 /// Open with a generation, or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,16 @@ impl Engine {
     /// Closes the session. Returns when no batch of it runs any more.
     pub fn close_session(&self) {
         *self.session.write() = Session::Closed;
+    }
+
+    /// Closes the session and gives all contents up. Returns the new generation.
+    ///
+    /// # Errors
+    /// Device memory cannot be discarded.
+    pub fn renew(&self) -> Result<u64, MemoryError> {
+        let mut session = self.session.write();
+        *session = Session::Closed;
+        self.memory.renew()
     }
 
     /// The generation of the open session.

@@ -73,6 +73,14 @@ pub struct FaultSpec {
 type Checked = (Action, Unit, Option<Op>, QueueScope, Trigger);
 
 impl FaultSpec {
+    /// The first byte that it poisons, if it does.
+    pub fn poisoned(&self) -> Option<u64> {
+        match self.action() {
+            Ok((Action::Poison { start, .. }, _)) => Some(start),
+            _ => None,
+        }
+    }
+
     /// The fault that the object describes.
     pub(super) fn check(&self) -> Result<Checked, String> {
         let (action, allowed) = self.action()?;

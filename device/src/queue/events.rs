@@ -5,10 +5,7 @@ use std::collections::VecDeque;
 
 use hmm_protocol::{EVENT_BYTES, EVENT_QUEUE, Event, EventKind};
 use parking_lot::Mutex;
-use zerocopy::{
-    IntoBytes,
-    byteorder::little_endian::{U16, U32, U64},
-};
+use zerocopy::IntoBytes;
 
 use super::{Worker, pop::Popped};
 use crate::{device::Device, ring::Ring};
@@ -49,24 +46,25 @@ impl EventLog {
         waiting.events.is_empty() && waiting.lost == 0
     }
 
-    fn next(&self) -> Option<Event> {
+    /// The next event, or else how many were lost.
+    fn next(&self) -> Result<Event, u64> {
         let mut waiting = self.waiting.lock();
-        waiting.events.pop_front().or_else(|| {
-            let lost = std::mem::take(&mut waiting.lost);
-            (lost != 0).then_some(Event {
-                kind: EventKind::Lost as u8,
-                flags: 0,
-                queue: U16::new(0),
-                reserved: U32::new(0),
-                value: U64::new(lost),
-                generation: U64::new(0),
-                reserved2: U64::new(0),
-            })
-        })
+        match waiting.events.pop_front() {
+            Some(event) => Ok(event),
+            None => Err(std::mem::take(&mut waiting.lost)),
+        }
     }
 }
 
 impl Device {
+    fn next_event(&self) -> Option<Event> {
+        match self.events().next() {
+            Ok(event) => Some(event),
+            Err(0) => None,
+            Err(lost) => Some(self.event(EventKind::Lost, 0, lost)),
+        }
+    }
+
     /// Fills posted buffers with waiting events.
     pub fn serve_events(&self, ring: &Ring, worker: &mut Worker) {
         if self.events().is_empty() {
@@ -87,11 +85,10 @@ impl Device {
                     used.push(chain.head, 0);
                     continue;
                 }
-                let Some(mut event) = self.events().next() else {
+                let Some(event) = self.next_event() else {
                     self.unpop(EVENT_QUEUE, ring);
                     break;
                 };
-                event.generation = U64::new(self.engine().memory().identity().generation);
                 let len = match chain.write(&guest, 0, event.as_bytes()) {
                     Ok(()) => {
                         self.stats().queue(EVENT_QUEUE).events.add(1);

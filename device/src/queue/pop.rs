@@ -3,10 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
-use hmm_protocol::{Event, EventKind, queue_name};
+use hmm_protocol::{EventKind, queue_name};
 use vhost_user_backend::VringT;
 use virtio_queue::{QueueOwnedT, QueueT};
-use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 use super::{chain::Chain, used::UsedSet};
 use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
@@ -136,14 +135,6 @@ impl Device {
             reason,
             "queue is broken and not served until the driver sets it up again"
         );
-        self.raise(Event {
-            kind: EventKind::QueueBroken as u8,
-            flags: 0,
-            queue: U16::new(index),
-            reserved: U32::new(0),
-            value: U64::new(0),
-            generation: U64::new(self.engine().memory().identity().generation),
-            reserved2: U64::new(0),
-        });
+        self.raise(self.event(EventKind::QueueBroken, index, 0));
     }
 }
