@@ -6,7 +6,7 @@
 //! the first version's on: fields that an older caller does not have are zero, and what a newer
 //! caller has beyond the driver's structure must be zero (else `E2BIG`). Unknown flags and
 //! non-zero reserved fields are `EINVAL`. See `docs/uapi.md`.
-#![cfg_attr(any(MODULE, not(feature = "client")), no_std)]
+#![cfg_attr(not(any(MODULE, feature = "client")), no_std)]
 #![cfg_attr(not(feature = "client"), forbid(unsafe_code))]
 #![deny(unsafe_code)]
 
