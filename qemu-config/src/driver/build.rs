@@ -14,8 +14,10 @@ use crate::{Result, SetupError, process};
 
 /// The name of the step.
 pub(crate) const STEP: &str = "driver";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MODULE: &str = "virtio_hmm.ko";
+/// The same with what a debugger reads, which is most of it and not for the guest's memory.
+const WITH_DEBUG: &str = "virtio_hmm.ko.debug";
 
 /// The kernel that the module is for. Nothing is made before it is needed.
 pub(crate) enum ModuleTree {
@@ -100,10 +102,21 @@ pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> 
             .map_err(SetupError::of_driver)?;
         let built = output.join(MODULE);
         module_info::check(&built, release, hmm_protocol::VIRTIO_ID)?;
-        fs::rename(&built, work.join(MODULE)).map_err(SetupError::io("take", &built))?;
+        strip(&built, &work.join(MODULE))?;
+        fs::rename(&built, work.join(WITH_DEBUG)).map_err(SetupError::io("take", &built))?;
         fs::remove_dir_all(&output).map_err(SetupError::io("remove", &output))?;
         step.finish("built");
         Ok(vec![PathBuf::from(MODULE)])
     })?;
     Ok(folder.join(MODULE))
+}
+
+fn strip(module: &Path, stripped: &Path) -> Result<()> {
+    let mut command = Command::new("strip");
+    command
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(stripped)
+        .arg(module);
+    process::output("strip the driver", &mut command).map(drop)
 }

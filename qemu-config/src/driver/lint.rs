@@ -32,19 +32,47 @@ pub(crate) fn lint(workshop: &Workshop) -> Result<()> {
         let tree = ModuleTree::Stock;
         let mut make = tree.make(workshop, work, VARIABLES)?;
         let step = workshop.progress.step("check the driver's form", None);
-        check_form(workshop)?;
-        step.finish("rustfmt finds nothing");
+        let form = check_form(workshop);
+        step.finish(verdict(&form));
         let step = workshop.progress.step("check the driver with clippy", None);
-        process::watch("clippy of the driver", &mut make, |line| step.detail(line))
-            .map_err(SetupError::of_driver)?;
-        step.finish("clippy and the compilers warn of nothing");
+        let lints = process::watch("clippy of the driver", &mut make, |line| step.detail(line))
+            .map_err(SetupError::of_driver);
+        step.finish(verdict(&lints));
+        both(form, lints)?;
         remove_contents(work)?;
         Ok(Vec::new())
     })?;
     Ok(())
 }
 
-fn check_form(workshop: &Workshop) -> Result<()> {
+fn verdict<T>(outcome: &Result<T>) -> &'static str {
+    match outcome {
+        Ok(_) => "nothing found",
+        Err(_) => "failed",
+    }
+}
+
+/// What both checks found, when both found something.
+fn both(form: Result<String>, lints: Result<String>) -> Result<()> {
+    match (form, lints) {
+        (
+            Err(SetupError::Driver {
+                what: first,
+                output: form,
+            }),
+            Err(SetupError::Driver {
+                what: second,
+                output: lints,
+            }),
+        ) => Err(SetupError::Driver {
+            what: format!("{first} and {second}"),
+            output: format!("{form}\n{lints}"),
+        }),
+        (form, lints) => form.and(lints).map(drop),
+    }
+}
+
+fn check_form(workshop: &Workshop) -> Result<String> {
     const REPOSITORY_INSIDE: &str = "/build/repository";
     let inside = |file: &Path| Path::new(REPOSITORY_INSIDE).join(file);
     let files = inputs::module_rust_files(&workshop.repository)?;
@@ -55,8 +83,7 @@ fn check_form(workshop: &Workshop) -> Result<()> {
     let sandbox = sandbox.read(&workshop.repository, REPOSITORY_INSIDE);
     let mut command = sandbox.program("rustfmt", arguments).into_command();
     process::watch("rustfmt --check of the driver", &mut command, |_| {})
-        .map_err(SetupError::of_driver)?;
-    Ok(())
+        .map_err(SetupError::of_driver)
 }
 
 /// Only the fact that the check passed is kept.
