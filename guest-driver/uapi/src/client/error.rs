@@ -66,8 +66,8 @@ pub enum Error {
         /// Whose memory was asked for.
         process: Process,
     },
-    /// The range is not one that a process can have.
-    #[error("{call}: {:#x}-{:#x} is no range of whole pages of user memory", .range.start, .range.end)]
+    /// The driver refuses the arguments; with this client that is the range or the flags.
+    #[error("{call}: {:#x}-{:#x} is no range of whole pages, or the flags do not go with the direction", .range.start, .range.end)]
     Range {
         /// The name of the ioctl.
         call: &'static str,

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `account/*`: a page on the device is still the process's, and counted as such; system memory is free of it.
+
+use super::support::cgroup::MemoryCgroup;
+use super::support::gate::Gate;
+use super::support::prelude::*;
+use super::support::proc_self;
+use std::os::unix::fs::FileExt;
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("account/rss-anon-4k", rss),
+    Case::new("account/cgroup-charge-anon-4k", cgroup_charge),
+    Case::new("account/cgroup-limit-anon-4k", cgroup_limit),
+    Case::new("account/pagemap-anon-4k", pagemap),
+    Case::new("account/resident-and-peak-anon-4k", resident_and_peak),
+    Case::new("account/system-memory-anon-4k", system_memory),
+];
+
+/// 32 MiB: far more than what the kernel's per-processor counters may be behind.
+const PAGES: usize = 8 << 10;
+const BYTES: u64 = (PAGES * PAGE) as u64;
+const TOLERANCE: u64 = 2 << 20;
+
+fn expect_about(what: &str, found: u64, expected: u64) -> Result<()> {
+    ensure!(
+        found.abs_diff(expected) <= TOLERANCE,
+        "{what}: expected about {expected} bytes, found {found}"
+    );
+    Ok(())
+}
+
+fn rss() -> Result<()> {
+    let own = std::process::id().cast_signed();
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    let empty = proc_self::status(own, "RssAnon")?;
+    memory.fill(1);
+    let filled = proc_self::status(own, "RssAnon")?;
+    expect_about("RssAnon of touched memory", filled - empty, BYTES)?;
+    let resident = proc_self::status(own, "VmRSS")?;
+    mover.all_to_device(memory.range())?;
+    expect_about(
+        "RssAnon on the device",
+        proc_self::status(own, "RssAnon")?,
+        filled,
+    )?;
+    expect_about(
+        "VmRSS on the device",
+        proc_self::status(own, "VmRSS")?,
+        resident,
+    )?;
+    memory.check(1)?;
+    expect_about(
+        "RssAnon back home",
+        proc_self::status(own, "RssAnon")?,
+        filled,
+    )?;
+    mover.all_to_device(memory.range())?;
+    memory.unmap(0..PAGES)?;
+    expect_about(
+        "RssAnon after unmapping",
+        proc_self::status(own, "RssAnon")?,
+        empty,
+    )
+}
+
+fn cgroup_charge() -> Result<()> {
+    let cgroup = MemoryCgroup::new("charge")?;
+    let child = fork(|| {
+        cgroup.enter()?;
+        let mover = Mover::open()?;
+        let mut memory = Memory::single(PAGES)?;
+        let empty = cgroup.current()?;
+        memory.fill(1);
+        let filled = cgroup.current()?;
+        expect_about("the charge of touched memory", filled - empty, BYTES)?;
+        mover.all_to_device(memory.range())?;
+        expect_about("the charge on the device", cgroup.current()?, filled)?;
+        memory.check(1)?;
+        expect_about("the charge back home", cgroup.current()?, filled)?;
+        mover.all_to_device(memory.range())?;
+        memory.unmap(0..PAGES)?;
+        expect_about("the charge after unmapping", cgroup.current()?, empty)?;
+        let mut memory = Memory::single(PAGES)?;
+        memory.fill(2);
+        mover.all_to_device(memory.range())?;
+        std::mem::forget(memory);
+        Ok(())
+    })?;
+    child.wait()?;
+    expect_about("the charge after the process's end", cgroup.current()?, 0)
+}
+
+/// The device is no way around a limit, and coming home takes no new charge.
+fn cgroup_limit() -> Result<()> {
+    let cgroup = MemoryCgroup::new("limit")?;
+    let full = Gate::new()?;
+    let child = fork(|| {
+        cgroup.enter()?;
+        let mover = Mover::open()?;
+        let mut memory = Memory::single(PAGES)?;
+        memory.fill(1);
+        mover.all_to_device(memory.range())?;
+        cgroup.limit(cgroup.current()? + TOLERANCE)?;
+        // There and back at the limit.
+        memory.check(1)?;
+        mover.all_to_device(memory.range())?;
+        memory.check(1)?;
+        mover.all_to_device(memory.range())?;
+        full.open()?;
+        let mut more = Memory::single(PAGES)?;
+        more.fill(2);
+        bail!("twice the memory fits under the limit")
+    })?;
+    full.wait()?;
+    child.wait_for_signal(rustix::process::Signal::KILL)?;
+    ensure!(
+        cgroup.events("oom_kill")? > 0,
+        "the process was killed, and not for its memory"
+    );
+    Ok(())
+}
+
+/// For the page tables a page on the device is not present, as one in swap.
+fn pagemap() -> Result<()> {
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(20)?;
+    memory.fill(1);
+    mover.to_device(memory.part(5..15))?.expect(10, none())?;
+    let file = std::fs::File::open("/proc/self/pagemap")?;
+    for page in 0..20 {
+        let mut entry = [0; 8];
+        file.read_exact_at(&mut entry, ((memory.address() / PAGE + page) * 8) as u64)?;
+        let entry = u64::from_ne_bytes(entry) & (PRESENT | SWAPPED);
+        let expected = if (5..15).contains(&page) {
+            SWAPPED
+        } else {
+            PRESENT
+        };
+        ensure!(
+            entry == expected,
+            "page {page}: expected {expected:#x}, found {entry:#x}"
+        );
+    }
+    memory.check(1)
+}
+
+fn resident_and_peak() -> Result<()> {
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    mover.all_to_device(memory.range())?;
+    let stats = mover.device.stats()?;
+    ensure!(
+        stats.resident_bytes == BYTES,
+        "{BYTES} bytes moved, {} resident",
+        stats.resident_bytes
+    );
+    ensure!(
+        stats.peak_resident_bytes >= BYTES,
+        "{BYTES} bytes are resident, and the highest was {}",
+        stats.peak_resident_bytes
+    );
+    memory.check(1)?;
+    let later = mover.device.stats()?;
+    ensure!(
+        later.resident_bytes == 0,
+        "{} bytes are still resident",
+        later.resident_bytes
+    );
+    ensure!(
+        later.peak_resident_bytes >= stats.peak_resident_bytes,
+        "the highest value has become lower"
+    );
+    Ok(())
+}
+
+/// What moved away makes room.
+fn system_memory() -> Result<()> {
+    let free = || -> Result<u64> {
+        let text = std::fs::read_to_string("/proc/meminfo")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemFree:"))
+            .context("there is no MemFree")?;
+        let number = line.trim().strip_suffix(" kB").context("not in kB")?;
+        Ok(number.parse::<u64>()? << 10)
+    };
+    let mover = Mover::open()?;
+    // The driver's own needs are met by now.
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    mover.all_to_device(memory.range())?;
+    memory.check(1)?;
+    let before = free()?;
+    mover.all_to_device(memory.range())?;
+    let after = free()?;
+    let won = after.saturating_sub(before);
+    ensure!(
+        won >= BYTES * 3 / 4,
+        "{BYTES} bytes moved to the device, and only {won} became free"
+    );
+    memory.check(1)
+}

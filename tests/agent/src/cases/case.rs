@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a case is.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How long a case may take unless it says otherwise. Only a hang takes that long, also under emulation.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    /// `group/operation-memory-flags`. Names do not change.
+    pub(super) name: &'static str,
+    /// Does it, in a process of its own.
+    pub(super) run: fn() -> anyhow::Result<()>,
+    /// When it counts as hanging.
+    pub(super) limit: Duration,
+}
+
+impl Case {
+    /// A case with the usual limit.
+    pub(super) const fn new(name: &'static str, run: fn() -> anyhow::Result<()>) -> Self {
+        Self {
+            name,
+            run,
+            limit: LIMIT,
+        }
+    }
+
+    /// The same case with a limit of this many seconds.
+    pub(super) const fn within(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Whether one of the patterns is part of the name; without patterns, always.
+    pub(super) fn matches(&self, patterns: &[String]) -> bool {
+        patterns.is_empty() || patterns.iter().any(|pattern| self.name.contains(pattern))
+    }
+}
+
+/// The error of a case that cannot run here.
+#[derive(Debug)]
+pub(super) struct Skip(pub(super) String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Ends a case that cannot run here, and says why.
+pub(super) fn skip(reason: impl Into<String>) -> anyhow::Error {
+    Skip(reason.into()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Case;
+    use crate::cases::all;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_have_the_agreed_form() {
+        let mut names = BTreeSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{} is there twice", case.name);
+            let (group, operation) = case.name.split_once('/').expect(case.name);
+            for part in [group, operation] {
+                assert!(!part.is_empty(), "{}", case.name);
+                assert!(
+                    part.bytes().all(|byte| byte.is_ascii_lowercase()
+                        || byte.is_ascii_digit()
+                        || byte == b'-'),
+                    "{}",
+                    case.name
+                );
+            }
+        }
+        assert!(!names.is_empty());
+    }
+
+    #[test]
+    fn a_pattern_is_part_of_a_name() {
+        let case = Case::new("fork/child-reads", || Ok(()));
+        assert!(case.matches(&[]));
+        assert!(case.matches(&["exit/".to_owned(), "fork/".to_owned()]));
+        assert!(!case.matches(&["exit/".to_owned()]));
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Moves while others use or move the same memory.
+
+use crate::cases::support::gate::Gate;
+use crate::cases::support::prelude::*;
+use hmm_uapi::client::MigrateRequest;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("migrate/while-writing-anon-4k", while_writing),
+    Case::new("migrate/two-movers-anon-4k", two_movers),
+    Case::new("migrate/while-unmapping-anon-4k", while_unmapping),
+    Case::new("migrate/interrupted-by-signal-anon-4k", interrupted),
+];
+
+/// Threads count in words of the memory while it moves; no count is lost.
+fn while_writing() -> Result<()> {
+    const THREADS: usize = 3;
+    const PAGES: usize = 64;
+    let mover = Mover::open()?;
+    let memory = Memory::single(PAGES)?;
+    let stop = AtomicBool::new(false);
+    let counts: [AtomicU32; THREADS] = Default::default();
+    std::thread::scope(|scope| -> Result<()> {
+        for (thread, count) in counts.iter().enumerate() {
+            let (memory, stop) = (&memory, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for page in 0..PAGES {
+                        memory
+                            .word(page * PAGE + thread * 4)
+                            .fetch_add(1, Ordering::Relaxed);
+                        memory
+                            .word(page * PAGE + 2048)
+                            .fetch_add(1, Ordering::Relaxed);
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let moves = (|| -> Result<usize> {
+            let mut pages = 0;
+            for round in 0..60 {
+                let direction = if round % 4 == 3 {
+                    Direction::ToSystem
+                } else {
+                    Direction::ToDevice
+                };
+                pages += mover
+                    .call(memory.range(), direction, MigrateFlags::default())?
+                    .pages;
+            }
+            Ok(pages)
+        })();
+        stop.store(true, Ordering::Relaxed);
+        ensure!(moves? > 0, "nothing moved while the threads wrote");
+        Ok(())
+    })?;
+    let mut sum = 0_u32;
+    for (thread, count) in counts.iter().enumerate() {
+        let count = count.load(Ordering::Relaxed);
+        sum = sum.wrapping_add(count);
+        for page in 0..PAGES {
+            let found = memory
+                .word(page * PAGE + thread * 4)
+                .load(Ordering::Relaxed);
+            ensure!(
+                found == count,
+                "page {page}, thread {thread}: counted {count}, found {found}"
+            );
+        }
+    }
+    for page in 0..PAGES {
+        let found = memory.word(page * PAGE + 2048).load(Ordering::Relaxed);
+        ensure!(
+            found == sum,
+            "page {page}: counted {sum} together, found {found}"
+        );
+    }
+    Ok(())
+}
+
+/// Two processes move the memory of a third, in turn and against each other.
+fn two_movers() -> Result<()> {
+    let mut memory = Memory::single(1500)?;
+    let range = memory.range();
+    let (ready, done) = (Gate::new()?, Gate::new()?);
+    let owner = fork(|| {
+        memory.fill(5);
+        ready.open()?;
+        ready.open()?;
+        done.wait()?;
+        done.wait()?;
+        memory.check(5)
+    })?;
+    let mut movers = Vec::new();
+    for offset in 0..2 {
+        let (range, process) = (range.clone(), owner.process()?);
+        let (ready, done) = (&ready, &done);
+        movers.push(fork(move || {
+            ready.wait()?;
+            let mover = Mover::open()?.of(process);
+            let mut pages = 0;
+            for round in 0..20 {
+                let direction = if (round + offset) % 2 == 0 {
+                    Direction::ToDevice
+                } else {
+                    Direction::ToSystem
+                };
+                pages += mover
+                    .call(range.clone(), direction, MigrateFlags::default())?
+                    .pages;
+            }
+            ensure!(pages > 0, "nothing moved");
+            done.open()
+        })?);
+    }
+    for mover in movers {
+        mover.wait()?;
+    }
+    owner.wait()
+}
+
+/// Half of the memory goes away, again and again, while another process moves it; the other half is intact.
+fn while_unmapping() -> Result<()> {
+    const PAGES: usize = 400;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill_pages(0..PAGES / 2, 1);
+    let range = memory.range();
+    let (go, stop) = (Gate::new()?, Memory::shared(1)?);
+    let child = fork(|| {
+        go.wait()?;
+        for _ in 0..40 {
+            memory.fill_pages(PAGES / 2..PAGES, 2);
+            memory.check_pages(PAGES / 2..PAGES, 2)?;
+            memory.advise(PAGES / 2..PAGES, rustix::mm::Advice::LinuxDontNeed)?;
+            memory.check_zero(PAGES / 2..PAGES)?;
+        }
+        stop.word(0).store(1, Ordering::Relaxed);
+        memory.check_pages(0..PAGES / 2, 1)
+    })?;
+    let mover = Mover::open()?.of(child.process()?);
+    go.open()?;
+    while stop.word(0).load(Ordering::Relaxed) == 0 {
+        match mover.call(range.clone(), Direction::ToDevice, MigrateFlags::default()) {
+            Ok(_) => {}
+            // The child may have failed and gone; its own report says more.
+            Err(error) => {
+                child.wait()?;
+                return Err(error);
+            }
+        }
+    }
+    child.wait()
+}
+
+/// A signal ends the call early; what it says about its way so far is right, and the rest can be asked for.
+fn interrupted() -> Result<()> {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(8 << 10)?;
+    memory.fill(1);
+    // SAFETY: The handler does nothing, so it may run at any time.
+    unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
+    // SAFETY: The id of the calling thread takes no arguments.
+    let thread = unsafe { libc::pthread_self() };
+    let stop = AtomicBool::new(false);
+    let mut interruptions = 0;
+    std::thread::scope(|scope| -> Result<()> {
+        let stop = &stop;
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                // SAFETY: The thread runs until this scope ends.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let result = (|| {
+            for round in 0..40 {
+                let direction = if round % 2 == 0 {
+                    Direction::ToDevice
+                } else {
+                    Direction::ToSystem
+                };
+                interruptions += move_with_signals(&mover, &memory, direction)?;
+                if interruptions > 3 {
+                    break;
+                }
+            }
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })?;
+    ensure!(interruptions > 0, "no call was interrupted");
+    memory.check(1)
+}
+
+/// Moves everything in as many calls as it takes; the interruptions.
+fn move_with_signals(mover: &Mover, memory: &Memory, direction: Direction) -> Result<usize> {
+    let whole = memory.range();
+    let mut start = whole.start;
+    let mut interruptions = 0;
+    while start < whole.end {
+        let report = mover.device.migrate(&MigrateRequest {
+            process: Process::Caller,
+            range: start..whole.end,
+            direction,
+            flags: MigrateFlags::default(),
+        })?;
+        ensure!(
+            (start..=whole.end).contains(&report.next) && report.next % PAGE as u64 == 0,
+            "{start:#x}-{:#x} ended at {:#x}",
+            whole.end,
+            report.next
+        );
+        ensure!(
+            report.interrupted || report.next == whole.end,
+            "the call ended early without a signal"
+        );
+        let pages = (report.next - start) / PAGE as u64;
+        let counted = report.pages_moved + report.skipped.total();
+        ensure!(
+            pages == counted,
+            "{pages} pages on the way, {counted} counted"
+        );
+        interruptions += usize::from(report.interrupted);
+        start = report.next;
+    }
+    Ok(interruptions)
+}

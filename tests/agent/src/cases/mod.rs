@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The cases that run in the guest, and what runs them.
+//!
+//! Each case runs in a process of its own, which is this program executed again: it finds fresh memory, and it may
+//! crash or hang without harm to the others. Results are written as KTAP while they come in.
+
+mod account;
+mod case;
+mod child;
+mod errors;
+mod exit;
+mod fault;
+mod fork;
+mod hygiene;
+mod ktap;
+mod migrate;
+mod runner;
+mod stress;
+mod support;
+mod unload;
+mod unmap;
+
+pub(crate) use child::dispatch;
+pub(crate) use runner::run;
+
+use case::Case;
+
+/// Every case, in the order in which they run.
+fn all() -> impl Iterator<Item = &'static Case> {
+    migrate::cases()
+        .chain(fault::CASES)
+        .chain(fork::CASES)
+        .chain(unmap::CASES)
+        .chain(exit::CASES)
+        .chain(account::CASES)
+        .chain(errors::cases())
+        .chain(unload::CASES)
+        .chain(stress::CASES)
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `stress/*`: everything at random, and every byte compared with what it should be.
+
+use super::support::prelude::*;
+use super::support::random::Random;
+use rustix::mm::{Advice, MremapFlags};
+use std::ptr::NonNull;
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("stress/one-process-anon", one_process).within(300),
+    Case::new("stress/two-processes-anon", two_processes).within(300),
+];
+
+/// A mapping, and what each of its pages should hold: the pattern of a seed, or zeroes.
+struct Modelled {
+    memory: Memory,
+    pages: Vec<Option<u64>>,
+}
+
+impl Modelled {
+    fn new(random: &mut Random) -> Result<Self> {
+        let memory = if random.below(3) == 0 {
+            Memory::huge(1 + random.below(2))?
+        } else {
+            Memory::single(1 + random.below(900))?
+        };
+        let pages = vec![None; memory.pages()];
+        Ok(Self { memory, pages })
+    }
+
+    fn some_pages(&self, random: &mut Random) -> std::ops::Range<usize> {
+        let first = random.below(self.pages.len());
+        let length = 1 + random.below(self.pages.len() - first);
+        first..first + length
+    }
+
+    fn write(&mut self, random: &mut Random) {
+        let pages = self.some_pages(random);
+        let seed = 1 + random.next() % (1 << 20);
+        self.memory.fill_pages(pages.clone(), seed);
+        self.pages[pages].fill(Some(seed));
+    }
+
+    fn check(&self, pages: std::ops::Range<usize>) -> Result<()> {
+        for page in pages {
+            match self.pages[page] {
+                Some(seed) => self.memory.check_pages(page..page + 1, seed)?,
+                None => self.memory.check_zero(page..page + 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_all(&self) -> Result<()> {
+        self.check(0..self.pages.len())
+    }
+
+    fn discard(&mut self, random: &mut Random) -> Result<()> {
+        let pages = self.some_pages(random);
+        self.memory.advise(pages.clone(), Advice::LinuxDontNeed)?;
+        self.pages[pages].fill(None);
+        Ok(())
+    }
+
+    /// Gives the mapping another size, and perhaps another place.
+    fn remap(self, random: &mut Random) -> Result<Self> {
+        let pages = 1 + random.below(self.pages.len() + 200);
+        let (start, length) = self.memory.into_raw();
+        let flags = MremapFlags::MAYMOVE;
+        // SAFETY: The mapping's owner was just given up, so nothing else refers to it.
+        let moved =
+            unsafe { rustix::mm::mremap(start.as_ptr().cast(), length, pages * PAGE, flags) };
+        let moved =
+            NonNull::new(moved.context("mremap")?.cast()).context("a mapping at address 0")?;
+        let mut contents = self.pages;
+        contents.resize(pages, None);
+        Ok(Self {
+            // SAFETY: `mremap` has just made this mapping.
+            memory: unsafe { Memory::adopt(moved, pages) },
+            pages: contents,
+        })
+    }
+}
+
+/// Does so many things at random with memory of its own, and with that of another process if there is one.
+fn storm(seed: u64, steps: usize, other: Option<(Process, std::ops::Range<u64>)>) -> Result<()> {
+    let mut random = Random::new(seed);
+    let mover = Mover::open()?;
+    let mut mappings = Vec::new();
+    for _ in 0..4 {
+        mappings.push(Modelled::new(&mut random)?);
+    }
+    for step in 0..steps {
+        let index = random.below(mappings.len());
+        one_step(&mut random, &mover, &mut mappings, index, other.as_ref())
+            .with_context(|| format!("seed {seed}, step {step}"))?;
+    }
+    for (index, mapping) in mappings.iter().enumerate() {
+        mapping
+            .check_all()
+            .with_context(|| format!("seed {seed}, mapping {index} at the end"))?;
+    }
+    Ok(())
+}
+
+fn one_step(
+    random: &mut Random,
+    mover: &Mover,
+    mappings: &mut Vec<Modelled>,
+    index: usize,
+    other: Option<&(Process, std::ops::Range<u64>)>,
+) -> Result<()> {
+    let mapping = &mut mappings[index];
+    match random.below(20) {
+        0..6 => {
+            let range = mapping.memory.part(mapping.some_pages(random));
+            mover.call(range, Direction::ToDevice, MigrateFlags::default())?;
+        }
+        6 => {
+            let range = mapping.memory.part(mapping.some_pages(random));
+            mover.call(range, Direction::ToDevice, MigrateFlags::POPULATE)?;
+        }
+        7..10 => {
+            let range = mapping.memory.part(mapping.some_pages(random));
+            mover.call(range, Direction::ToSystem, MigrateFlags::default())?;
+        }
+        10..14 => mapping.write(random),
+        14..16 => {
+            let pages = mapping.some_pages(random);
+            mapping.check(pages)?;
+        }
+        16 => mapping.discard(random)?,
+        17 => {
+            let mapping = mappings.swap_remove(index).remap(random)?;
+            mappings.push(mapping);
+        }
+        18 => {
+            let seed = random.next();
+            let child = fork(|| {
+                let mut random = Random::new(seed);
+                mapping.write(&mut random);
+                let range = mapping.memory.part(mapping.some_pages(&mut random));
+                mover.call(range, Direction::ToDevice, MigrateFlags::default())?;
+                mapping.check_all()
+            })?;
+            if random.below(2) == 0 {
+                mapping.write(random);
+            }
+            child.wait()?;
+        }
+        _ => match other {
+            Some((process, range)) => {
+                let direction = if random.below(2) == 0 {
+                    Direction::ToDevice
+                } else {
+                    Direction::ToSystem
+                };
+                let mover = Mover::open()?.of(*process);
+                mover.call(range.clone(), direction, MigrateFlags::default())?;
+            }
+            None => mappings[index] = Modelled::new(random)?,
+        },
+    }
+    Ok(())
+}
+
+fn one_process() -> Result<()> {
+    for seed in 1..=3 {
+        storm(seed, 200, None)?;
+    }
+    Ok(())
+}
+
+/// Each moves the other's memory as well: a part of it that both know, and that holds what it held at the start.
+fn two_processes() -> Result<()> {
+    let mut common = Memory::single(800)?;
+    common.fill(9);
+    let own =
+        Process::from_id(std::process::id().cast_signed()).context("a process id is positive")?;
+    let range = common.range();
+    let child = fork(|| {
+        storm(11, 300, Some((own, range.clone())))?;
+        common.check(9)
+    })?;
+    let storm = storm(12, 300, Some((child.process()?, range.clone())));
+    child.wait()?;
+    storm?;
+    common.check(9)
+}
