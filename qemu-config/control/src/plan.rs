@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the plan is in the guest's image.
 pub const PATH: &str = "/hmm/plan.json";
+/// Where the guest's own programs are, both in its image and in the host's root folder as the guest shows it.
+pub const PROGRAMS: &str = "/run/hmm/bin";
 
 /// How the guest is to be set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

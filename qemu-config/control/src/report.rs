@@ -10,6 +10,9 @@ use serde_json::Value;
 pub enum Report {
     /// The first line: the guest is ready.
     Hello(Hello),
+    /// The command is about to be started and its input may be sent: what was left of the last command's input has
+    /// been read.
+    ExecReady,
     /// The command does not read its input any more.
     InputClosed,
     /// The command ended and all that it wrote has been sent.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hmm_control::plan::PROGRAMS;
 use hmm_control::{
     Exec, ExecError, ExitStatus, OutputStream, Report, Request, Root, Text, WindowSize,
 };
@@ -45,11 +46,7 @@ impl Command {
             env: vec![
                 (
                     "PATH".into(),
-                    format!(
-                        "{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-                        super::image::PROGRAMS
-                    )
-                    .into(),
+                    format!("{PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").into(),
                 ),
                 ("HOME".into(), "/root".into()),
             ],
@@ -170,15 +167,19 @@ impl Guest {
             root: command.root,
             terminal: command.terminal,
         }))?;
-        self.stdin
-            .take_from(input, self.command, self.sender.clone())
-            .map_err(|error| self.failed(infrastructure(error.to_string())))?;
-
         let mut state = State::default();
+        let mut input = Some(input);
         let mut input_open = true;
         let end = loop {
             let event = self.next(limit.as_ref())?;
             match event {
+                Event::Report(Report::ExecReady) => {
+                    if let Some(input) = input.take() {
+                        self.stdin
+                            .take_from(input, self.command, self.sender.clone())
+                            .map_err(|error| self.failed(infrastructure(error.to_string())))?;
+                    }
+                }
                 Event::InputEnd { command, total } if command == self.command => {
                     input_open = false;
                     self.send(&Request::InputEnd { total })?;

@@ -11,9 +11,6 @@ use super::{Result, environment};
 use crate::Artifacts;
 use crate::initramfs::{Tree, TreeError};
 
-/// Where the guest's own programs are.
-pub(crate) const PROGRAMS: &str = "/hmm/bin";
-
 /// Puts the image together.
 pub(super) fn tree(artifacts: &Artifacts, spec: &BootSpec) -> Result<Tree> {
     build(artifacts, spec)
@@ -25,13 +22,15 @@ fn build(artifacts: &Artifacts, spec: &BootSpec) -> std::result::Result<Tree, Tr
     // The kernel opens it for init before anything is mounted.
     tree.character_device("/dev/console", 5, 1)?;
     tree.host_file("/init", &artifacts.agent)?;
-    tree.host_file(Path::new(PROGRAMS).join("hmmctl"), &artifacts.hmmctl)?;
+    tree.host_file(Path::new(plan::PROGRAMS).join("hmmctl"), &artifacts.hmmctl)?;
     let module = "/hmm/virtio_hmm.ko";
     let driver = spec.load_driver.then(|| Driver {
         path: module.to_owned(),
         parameters: spec.driver_parameters.clone(),
         // Linux names no more devices than this type can count.
-        devices: u32::try_from(spec.devices.len()).unwrap_or(u32::MAX),
+        devices: spec
+            .device_nodes
+            .unwrap_or_else(|| u32::try_from(spec.devices.len()).unwrap_or(u32::MAX)),
     });
     if driver.is_some() {
         tree.host_file(module, &artifacts.environment.module)?;

@@ -27,6 +27,8 @@ pub struct BootSpec {
     pub devices: Vec<DeviceSpec>,
     /// Whether the driver is in the image and loaded.
     pub load_driver: bool,
+    /// How many device nodes the driver has to make before the guest is ready; one for each device when `None`.
+    pub device_nodes: Option<u32>,
     /// Module parameters, as `insmod` takes them.
     pub driver_parameters: String,
     /// Further arguments for the kernel; they stand last, so that they win.
@@ -54,6 +56,7 @@ impl BootSpec {
             memory: machine.memory,
             devices: vec![DeviceSpec::new(&machine)],
             load_driver: true,
+            device_nodes: None,
             driver_parameters: String::new(),
             append: Vec::new(),
             share_host_root: false,

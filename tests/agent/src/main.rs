@@ -1,3 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Placeholder root.
-fn main() {}
+//! The guest's init and what it does for the host.
+//!
+//! The kernel starts this program as process 1. That process mounts what a system needs, starts the program once
+//! more and then only buries the dead ([`init`]). The second process talks to the host ([`serve`]): it loads the
+//! driver, runs commands ([`command`]) and the cases ([`cases`]). A process for one case is this program again.
+
+mod cases;
+mod command;
+mod host;
+mod host_root;
+mod init;
+mod input;
+mod loopback;
+mod modules;
+mod mounts;
+mod output;
+mod ports;
+mod serve;
+mod terminal;
+mod wake;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = cases::dispatch() {
+        return code;
+    }
+    let result = if std::process::id() == 1 {
+        init::run()
+    } else if std::env::args().nth(1).as_deref() == Some(init::SERVE) {
+        serve::run()
+    } else {
+        Err(anyhow::anyhow!("this program is the init of a guest and does nothing elsewhere"))
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In a guest this is the console, where the host looks for the reason of an end.
+            eprintln!("hmm-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The host's root folder in the guest: what is read comes from the host, what is written stays here.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use hmm_control::HostRoot;
+use hmm_control::plan::PROGRAMS;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
+
+/// The host's files as they are.
+const LOWER: &str = "/hmm/host/lower";
+/// What the guest writes, when it may write everywhere.
+const UPPER: &str = "/hmm/host/upper";
+/// The root folder for commands.
+pub(crate) const ROOT: &str = "/hmm/host/root";
+
+/// Mounts the host's root folder, with the guest's own system folders in place of the host's.
+pub(crate) fn mount_all(tag: &str) -> Result<HostRoot> {
+    for folder in [LOWER, UPPER, ROOT] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
+    }
+    mount(tag, LOWER, "virtiofs", MountFlags::RDONLY, None)
+        .context("cannot mount the host's root folder")?;
+    let kind = match overlay() {
+        Ok(()) => HostRoot::Overlay,
+        Err(error) => {
+            tracing::warn!("no overlay: {error:#}");
+            mount_bind(LOWER, ROOT).context("cannot bind the host's root folder")?;
+            for folder in ["tmp", "var/tmp"] {
+                scratch(folder)?;
+            }
+            HostRoot::Scratch
+        }
+    };
+    let root = Path::new(ROOT);
+    for folder in ["dev", "proc", "sys"] {
+        let own = Path::new("/").join(folder);
+        mount_bind_recursive(&own, root.join(folder))
+            .with_context(|| format!("cannot bind {}", own.display()))?;
+    }
+    // What runs on the host does not run here.
+    tmpfs(&root.join("run"), c"mode=0755")?;
+    let programs = PROGRAMS.trim_start_matches('/');
+    fs::create_dir_all(root.join(programs))
+        .context("cannot make the folder of the guest's own programs")?;
+    mount_bind(PROGRAMS, root.join(programs)).context("cannot bind the guest's own programs")?;
+    Ok(kind)
+}
+
+/// Puts a writable layer over the host's files.
+fn overlay() -> Result<()> {
+    tmpfs(Path::new(UPPER), c"mode=0755,size=75%")?;
+    let (files, work) = (format!("{UPPER}/files"), format!("{UPPER}/work"));
+    fs::create_dir(&files).context("cannot make the upper folder")?;
+    fs::create_dir(&work).context("cannot make the work folder")?;
+    let options = format!("lowerdir={LOWER},upperdir={files},workdir={work}");
+    let options = std::ffi::CString::new(options).context("options with a zero byte")?;
+    match mount(
+        "overlay",
+        ROOT,
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    ) {
+        Err(Errno::NODEV) => anyhow::bail!("the kernel has no overlayfs"),
+        result => result.context("cannot mount the overlay"),
+    }
+}
+
+/// Makes one folder of the host writable: what the host has in it stays to be seen.
+fn scratch(folder: &str) -> Result<()> {
+    let (source, target) = (Path::new(LOWER).join(folder), Path::new(ROOT).join(folder));
+    if !source.is_dir() {
+        return Ok(());
+    }
+    tmpfs(&target, c"mode=1777")?;
+    for entry in fs::read_dir(&source).with_context(|| format!("cannot read {folder}"))? {
+        let entry = entry?;
+        let place = target.join(entry.file_name());
+        // An entry that went meanwhile, or that cannot be shown, is left out.
+        if let Err(error) = show(&entry.path(), &place) {
+            tracing::warn!("{}: {error:#}", place.display());
+        }
+    }
+    Ok(())
+}
+
+fn show(source: &PathBuf, place: &PathBuf) -> Result<()> {
+    let kind = fs::symlink_metadata(source)?.file_type();
+    if kind.is_symlink() {
+        return Ok(symlink(fs::read_link(source)?, place)?);
+    }
+    if kind.is_dir() {
+        fs::create_dir(place)?;
+    } else {
+        fs::File::create(place)?;
+    }
+    Ok(mount_bind(source, place)?)
+}
+
+fn tmpfs(target: &Path, options: &std::ffi::CStr) -> Result<()> {
+    mount("tmpfs", target, "tmpfs", MountFlags::empty(), options)
+        .with_context(|| format!("cannot mount a tmpfs on {}", target.display()))
+}
