@@ -106,6 +106,7 @@ impl virtio::Driver for HmmDriver {
             let stats = Arc::new(Stats::new(), GFP_KERNEL)?;
             let link = Link::new(vdev, timeout, stats.clone());
             let link = KBox::pin_init(Gate::new(link), GFP_KERNEL)?;
+            link.value().open()?;
             let bytes = link.value().limits().memory_bytes;
             let pages = usize::try_from(bytes >> PAGE_SHIFT)?;
             let pool = Pool::new(pages, Engine::new(link, stats)?)?;
@@ -138,11 +139,14 @@ impl virtio::Driver for HmmDriver {
     }
 
     fn unbind<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        this.door.close();
         let left = this.bring_home(None);
         let kept = anon_vma::kept();
         if kept > 0 {
-            dev_info!(vdev, "{} anon_vma of exited processes are kept for good\n", kept);
+            dev_info!(
+                vdev,
+                "{} anon_vma of exited processes are kept for good\n",
+                kept
+            );
         }
         if left == 0 {
             return;
@@ -169,7 +173,6 @@ impl virtio::Driver for HmmDriver {
     }
 
     fn shutdown<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        this.door.close();
         let left = this.bring_home(Some(SHUTDOWN_PATIENCE));
         if left > 0 {
             dev_warn!(vdev, "{} bytes stay on the device\n", left);
@@ -182,12 +185,19 @@ impl Bound {
         self.door.value()
     }
 
-    /// Brings all pages home, as long as the device works and for at most `patience`, and stops
-    /// the device. Returns the bytes that are left.
+    /// Lets nobody in any more, brings all pages home, as long as the device works and for at most
+    /// `patience`, and stops the device. Returns the bytes that are left.
     fn bring_home(&self, patience: Option<Delta>) -> u64 {
         let memory = self.memory();
         let link = memory.ops().server().link();
-        evict::all(memory, link.value(), &mut self.evict_buffers.lock(), patience);
+        link.value().ask_to_stop();
+        self.door.close();
+        evict::all(
+            memory,
+            link.value(),
+            &mut self.evict_buffers.lock(),
+            patience,
+        );
         // Faults that are being served still need the device; later ones get SIGBUS.
         link.close();
         link.value().shut_down();

@@ -76,7 +76,8 @@ use kernel::{
                 Relaxed,
                 Release, //
             },
-            Atomic, //
+            Atomic,
+            AtomicFlag, //
         },
         Arc,
         Mutex, //
@@ -111,7 +112,7 @@ const RECOVERING: u32 = 1;
 /// The device is given up, or gone.
 const DEAD: u32 = 2;
 
-/// A virtio device with an open session.
+/// A virtio device.
 #[pin_data]
 pub(crate) struct Link {
     // Dropped, hence reset, before the requests go.
@@ -129,6 +130,9 @@ pub(crate) struct Link {
     recovery: Mutex<()>,
     state: Atomic<u32>,
     strikes: Atomic<u32>,
+    /// Counts the starts of the device.
+    epoch: Atomic<u32>,
+    stopping: AtomicFlag,
     cookie: Atomic<u64>,
     next_bulk: Atomic<u32>,
     generation: Atomic<u64>,
@@ -140,12 +144,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Starts the device and opens a session; all device memory is discarded.
+    /// Starts the device. It executes batches once a session is open.
     ///
     /// # Errors
     ///
     /// `ENODEV` what the device publishes makes no sense or it lacks a feature (the log says what),
-    /// `EIO` it refuses a session, `ETIMEDOUT` it does not answer; what the transport reports.
+    /// `ENOMEM`; what the transport reports.
     pub(crate) fn new<'a>(
         vdev: &'a virtio::Device<Bound>,
         timeout: Delta,
@@ -163,7 +167,7 @@ impl Link {
                 HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
             let bulk_requests = BULK_REQUESTS * limits.bulk_queues as usize;
 
-            Ok(try_pin_init!(&this in Self {
+            Ok(try_pin_init!(Self {
                 queues <- Virtqueues::new(vdev, names),
                 control <- Control::new(),
                 urgent <- RequestPool::new(
@@ -180,6 +184,8 @@ impl Link {
                 recovery <- new_mutex!((), "Link::recovery"),
                 state: Atomic::new(RUNNING),
                 strikes: Atomic::new(0),
+                epoch: Atomic::new(0),
+                stopping: AtomicFlag::new(false),
                 cookie: Atomic::new(1),
                 next_bulk: Atomic::new(0),
                 generation: Atomic::new(0),
@@ -188,12 +194,17 @@ impl Link {
                 uuid: config.uuid,
                 timeout,
                 stats,
-                _: {
-                    // SAFETY: All fields are initialised.
-                    unsafe { this.as_ref() }.open_session(None)?;
-                },
             }? Error))
         })
+    }
+
+    /// Opens a session; the device discards all its memory.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` the device refuses, `ETIMEDOUT` it does not answer.
+    pub(crate) fn open(&self) -> Result {
+        self.open_session(None)
     }
 
     /// What the device publishes.
@@ -235,6 +246,21 @@ impl Link {
         &self.stats
     }
 
+    /// Asks those who have much to move to come to an end.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Whether nothing more is to be moved to the device.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed) || self.is_dead()
+    }
+
+    /// The device, for the log.
+    fn device(&self) -> &virtio::Device {
+        self.queues.device()
+    }
+
     /// Stops the device for good. All requests come back; new ones are refused.
     pub(crate) fn shut_down(&self) {
         self.state.store(DEAD, Release);
@@ -269,14 +295,18 @@ impl Link {
             .control
             .ask(self, ControlKind::SessionOpen, flags, adopt.unwrap_or(0))?;
         if reply.status != Status::Ok.to_wire() {
-            pr_err!(
+            dev_err!(
+                self.device(),
                 "the device refused to open a session: {}\n",
                 Status::from_wire(reply.status).map_or("unknown status", Status::name)
             );
             return Err(EIO);
         }
         if adopt.is_some_and(|generation| generation != reply.generation.get()) {
-            pr_err!("the device adopted another generation than it was asked to\n");
+            dev_err!(
+                self.device(),
+                "the device adopted another generation than it was asked to\n"
+            );
             return Err(EIO);
         }
         self.generation.store(reply.generation.get(), Relaxed);
@@ -300,6 +330,17 @@ impl Link {
         submitted.into_returned()
     }
 
+    /// A queue does not accept requests, in the given epoch. Starts the device anew unless somebody
+    /// else did.
+    fn queue_broken(&self, epoch: u32) {
+        let guard = self.recovery.lock();
+        if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
+            dev_warn!(self.device(), "a queue is broken\n");
+            self.recover();
+        }
+        drop(guard);
+    }
+
     /// Starts the device anew, or gives it up. The caller holds `recovery`.
     fn recover(&self) {
         self.state.store(RECOVERING, Release);
@@ -307,7 +348,11 @@ impl Link {
         let result = if strikes > STRIKES {
             Err(ETIMEDOUT)
         } else {
-            pr_warn!("the device did not answer in time; starting it anew\n");
+            dev_warn!(
+                self.device(),
+                "the device does not answer; starting it anew\n"
+            );
+            self.epoch.fetch_add(1, Relaxed);
             self.queues.restart().and_then(|()| {
                 self.events.take_back(self);
                 self.open_session(Some(self.generation()))
@@ -315,11 +360,18 @@ impl Link {
         };
         match result {
             Ok(()) => {
-                pr_warn!("the device works again, with its memory as it was\n");
+                dev_warn!(
+                    self.device(),
+                    "the device works again, with its memory as it was\n"
+                );
                 self.state.store(RUNNING, Release);
             }
             Err(error) => {
-                pr_err!("the device is given up ({})\n", error.to_errno());
+                dev_err!(
+                    self.device(),
+                    "the device is given up ({})\n",
+                    error.to_errno()
+                );
                 self.state.store(DEAD, Release);
                 self.queues.stop();
                 self.events.take_back(self);
@@ -355,4 +407,3 @@ impl Link {
         self.queue(EVENT_QUEUE)
     }
 }
-

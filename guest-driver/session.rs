@@ -28,6 +28,7 @@ use crate::{
 };
 use argument::Argument;
 use core::ops::Range;
+use hmm_logic::BLOCK_PAGES;
 use hmm_uapi::{
     Direction,
     Info,
@@ -41,7 +42,6 @@ use hmm_uapi::{
     STATS_NR,
     UAPI_VERSION, //
 };
-use hmm_logic::BLOCK_PAGES;
 use kernel::{
     ioctl::{
         _IOC_DIR,

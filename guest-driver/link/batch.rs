@@ -29,6 +29,7 @@ use hmm_protocol::{
 };
 use kernel::{
     prelude::*,
+    sync::atomic::ordering::Relaxed,
     time::Delta, //
 };
 use zerocopy::{
@@ -52,6 +53,7 @@ pub(crate) struct Batch<'a> {
     lane: Lane,
     entries: usize,
     bytes: usize,
+    epoch: u32,
 }
 
 impl<'a> Batch<'a> {
@@ -83,6 +85,7 @@ impl<'a> Batch<'a> {
 
     fn new(link: &'a Link, lane: Lane, kind: BatchKind) -> Result<Self> {
         link.ready()?;
+        let epoch = link.epoch.load(Relaxed);
         let (queue, pool) = link.lane(lane)?;
         Ok(Self {
             link,
@@ -93,6 +96,7 @@ impl<'a> Batch<'a> {
             lane,
             entries: 0,
             bytes: HEADER_BYTES,
+            epoch,
         })
     }
 
@@ -178,7 +182,12 @@ impl<'a> Batch<'a> {
                 stats.doorbells.add(u64::from(rang));
                 submitted
             }
-            Err((_, request)) => return Outcome::failed(self.pool, Some(request), entries),
+            Err((error, request)) => {
+                if error == EIO {
+                    self.link.queue_broken(self.epoch);
+                }
+                return Outcome::failed(self.pool, Some(request), entries);
+            }
         };
         match self.queue.wait(submitted, POLL, self.link.timeout) {
             Returned::Used(mut request, used) => {
@@ -187,7 +196,11 @@ impl<'a> Batch<'a> {
                     Ok(all_ok) => all_ok,
                     Err(problem) => {
                         stats.protocol_errors.add(1);
-                        pr_warn!("a batch was answered with nonsense: {}\n", problem);
+                        dev_warn!(
+                            self.link.device(),
+                            "a batch was answered with nonsense: {}\n",
+                            problem
+                        );
                         return Outcome::failed(self.pool, Some(request), entries);
                     }
                 };
@@ -295,4 +308,3 @@ impl Drop for Outcome<'_> {
         }
     }
 }
-

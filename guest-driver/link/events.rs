@@ -90,7 +90,7 @@ impl Events {
     pub(super) fn collect(&self, link: &Link) {
         self.take_back(link);
         if self.post(link).is_err() {
-            pr_debug!("no event buffers could be posted\n");
+            dev_dbg!(link.device(), "no event buffers could be posted\n");
         }
     }
 
@@ -132,17 +132,32 @@ fn log(link: &Link, bytes: &[u8], used: u32) {
     };
     match EventKind::from_wire(event.kind) {
         Some(EventKind::Generation) => {
-            pr_warn!("event: generation is now {:#x}\n", event.value.get());
+            dev_warn!(
+                link.device(),
+                "event: generation is now {:#x}\n",
+                event.value.get()
+            );
         }
-        Some(EventKind::QueueBroken) => pr_warn!(
+        Some(EventKind::QueueBroken) => dev_warn!(
+            link.device(),
             "event: {} queue {} is broken\n",
             queue_name(event.queue.get()),
             event.queue.get()
         ),
         Some(EventKind::Poison) => {
-            pr_warn!("event: device memory at {:#x} is poisoned\n", event.value.get());
+            dev_warn!(
+                link.device(),
+                "event: device memory at {:#x} is poisoned\n",
+                event.value.get()
+            );
         }
-        Some(EventKind::Lost) => pr_warn!("event: {} events were lost\n", event.value.get()),
-        None => pr_debug!("event of unknown kind {}\n", event.kind),
+        Some(EventKind::Lost) => {
+            dev_warn!(
+                link.device(),
+                "event: {} events were lost\n",
+                event.value.get()
+            );
+        }
+        None => dev_dbg!(link.device(), "event of unknown kind {}\n", event.kind),
     }
 }

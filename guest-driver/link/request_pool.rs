@@ -31,11 +31,7 @@ impl RequestPool {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(
-        count: usize,
-        readable: usize,
-        writable: usize,
-    ) -> impl PinInit<Self, Error> {
+    pub(super) fn new(count: usize, readable: usize, writable: usize) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             let mut idle = KVec::with_capacity(count, GFP_KERNEL)?;
             for _ in 0..count {

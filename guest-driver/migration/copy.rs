@@ -92,7 +92,9 @@ fn run<'a>(
     migration: &mut Migration<'a, Collected>,
 ) -> Result<Outcome<'a>> {
     // Device pages in a row need 8 bytes a page, others 32.
-    let first = pages(memory, op, migration).next().map(|(_, device)| device);
+    let first = pages(memory, op, migration)
+        .next()
+        .map(|(_, device)| device);
     let first = first.ok_or(EINVAL)?;
     let contiguous = pages(memory, op, migration)
         .enumerate()
@@ -141,10 +143,12 @@ fn drop_failed(
     let mut failed = 0;
     for index in 0..migration.len() {
         // A page that loses its destination drops out of `pages`, so count the entries here.
-        let has_entry = migration.destination(index).is_some_and(|destination| match op {
-            Op::ToDevice => memory.index_of(destination).is_some(),
-            _ => matches!(migration.source(index), Source::Page(_)),
-        });
+        let has_entry = migration
+            .destination(index)
+            .is_some_and(|destination| match op {
+                Op::ToDevice => memory.index_of(destination).is_some(),
+                _ => matches!(migration.source(index), Source::Page(_)),
+            });
         if !has_entry {
             continue;
         }

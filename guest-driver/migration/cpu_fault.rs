@@ -96,7 +96,8 @@ fn attempt(
     let start = range.start;
 
     let Ok(mut migration) = Migration::of_fault(fault, range, memory, buffers) else {
-        return Attempt::Done;
+        // To try again without end would be a livelock.
+        return Attempt::NotCopied;
     };
     for page in 0..migration.len() {
         // Holes are reported, too; they are none of our business.

@@ -90,7 +90,7 @@ pub(crate) fn migrate(
         if current!().signal_pending() {
             break;
         }
-        if link.is_dead() {
+        if link.is_stopping() {
             return Err(ENODEV);
         }
         let guard = mm.mmap_read_lock();
@@ -105,7 +105,7 @@ pub(crate) fn migrate(
             };
             address = ctx.step(mm, rest, &mut scratch, tally);
             // A writer that waits keeps every fault of the process waiting behind it.
-            if mmap_lock_is_contended(mm) || current!().signal_pending() || link.is_dead() {
+            if mmap_lock_is_contended(mm) || current!().signal_pending() || link.is_stopping() {
                 break;
             }
         }
@@ -174,13 +174,7 @@ impl Pass<'_> {
         }
     }
 
-    fn batch(
-        &self,
-        vma: &Vma<'_>,
-        range: Range<usize>,
-        scratch: &mut Scratch,
-        tally: &mut Tally,
-    ) {
+    fn batch(&self, vma: &Vma<'_>, range: Range<usize>, scratch: &mut Scratch, tally: &mut Tally) {
         let pages = pages_of(&range) as usize;
         let Some(not_collected) = scratch.not_collected.get_mut(..pages) else {
             return;
@@ -223,18 +217,14 @@ impl Pass<'_> {
         let anonymous = vma.is_anonymous();
         let missing = &scratch.not_collected;
         let entries = &mut scratch.snapshot;
-        let result = self.snapshot.look(
-            self.guard,
-            range,
-            self.memory,
-            entries,
-            |page, place| {
+        let result = self
+            .snapshot
+            .look(self.guard, range, self.memory, entries, |page, place| {
                 if missing.get(page).is_some_and(|&missing| missing) {
                     let reason = reason_of_place(direction, place, anonymous);
                     tally.skip(stats, reason, 1);
                 }
-            },
-        );
+            });
         if result.is_err() {
             // The range changes faster than it can be looked at: that is what busy means.
             let count = missing.iter().filter(|&&missing| missing).count();

@@ -88,9 +88,7 @@ pub(super) fn run<'a>(
     drop(allocation);
 
     let tried = job.install_after_copy(migration, Op::ToDevice);
-    link.stats()
-        .bytes_to_device
-        .add((tried * PAGE_SIZE) as u64);
+    link.stats().bytes_to_device.add((tried * PAGE_SIZE) as u64);
     Ok(())
 }
 

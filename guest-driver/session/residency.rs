@@ -60,7 +60,14 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
         if current!().signal_pending() {
             return Err(EINTR);
         }
-        address = look(memory, &mm, &snapshot, address..range.end, &mut map, &mut scratch)?;
+        address = look(
+            memory,
+            &mm,
+            &snapshot,
+            address..range.end,
+            &mut map,
+            &mut scratch,
+        )?;
     }
 
     let count = |state: PageState| map.iter().filter(|&&byte| byte == state as u8).count() as u64;

@@ -247,9 +247,7 @@ impl<'a> Migration<'a, Collected> {
         }
         if wanted > 0 {
             // SAFETY: The first `wanted` entries are pfns of device pages.
-            to_result(unsafe {
-                bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted)
-            })?;
+            to_result(unsafe { bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted) })?;
         }
         buffers.dst[..wanted].fill(0);
         Ok(Self::collected(Kind::Pfns, buffers, wanted))

@@ -96,11 +96,7 @@ impl<T: Operations> PrivateMemory<T> {
     /// # Errors
     ///
     /// `ENOMEM`, or `ERANGE` if the physical address space has no room.
-    pub(crate) fn new(
-        pages: usize,
-        name: &'static CStr,
-        ops: T,
-    ) -> impl PinInit<Self, Error>
+    pub(crate) fn new(pages: usize, name: &'static CStr, ops: T) -> impl PinInit<Self, Error>
     where
         T: 'static,
     {
@@ -211,7 +207,11 @@ impl<T: Operations> PrivateMemory<T> {
         }
     }
 
-    /// Called by the kernel with a folio of this pagemap whose last reference is gone.
+    /// Called by the kernel with a folio whose last reference is gone.
+    ///
+    /// # Safety
+    ///
+    /// The folio must belong to the pagemap of a `Self`.
     unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
         let page = folio.cast::<bindings::page>();
         // SAFETY: The folio belongs to a pagemap that waits for all of its pages before it goes.
@@ -224,7 +224,12 @@ impl<T: Operations> PrivateMemory<T> {
         }
     }
 
-    /// Called by the kernel with a fault on a page of this pagemap.
+    /// Called by the kernel with a fault on a device page.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be valid; its page must be referenced, locked, and of the pagemap of a `Self`;
+    /// the mmap lock must be held.
     unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The kernel passes a valid fault and holds a reference and the lock of its page.
         let this = unsafe { Self::from_page((*vmf).page) };

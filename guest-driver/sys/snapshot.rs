@@ -147,6 +147,10 @@ impl Snapshot {
     }
 
     /// Called by the kernel when a range of the address space changes.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must be inserted.
     unsafe extern "C" fn invalidate(
         notifier: *mut bindings::mmu_interval_notifier,
         _range: *const bindings::mmu_notifier_range,

@@ -473,6 +473,11 @@ impl Virtqueues {
         Ok(())
     }
 
+    /// The device that the queues belong to.
+    pub(crate) fn device(&self) -> &virtio::Device {
+        &self.vdev
+    }
+
     /// A queue by its number.
     pub(crate) fn get(&self, index: u16) -> Option<&Queue> {
         self.queues.get(usize::from(index)).map(|queue| &**queue)
@@ -512,7 +517,8 @@ impl Virtqueues {
         let mut live = self.live.lock();
         self.stop_locked(&mut live);
         self.vdev.renegotiate()?;
-        self.start(&mut live).inspect_err(|_| self.stop_locked(&mut false))
+        self.start(&mut live)
+            .inspect_err(|_| self.stop_locked(&mut false))
     }
 }
 
@@ -523,7 +529,11 @@ impl PinnedDrop for Virtqueues {
     }
 }
 
-/// Called by the ring in hard interrupt context, with a valid virtqueue.
+/// Called by the ring in hard interrupt context.
+///
+/// # Safety
+///
+/// `vq` must be a valid queue of a device that [`Virtqueues`] set up.
 unsafe extern "C" fn interrupt_callback(vq: *mut bindings::virtqueue) {
     // SAFETY: The ring passes a valid queue of a device that `Virtqueues` set up: `priv` points to
     // an array of at least `index + 1` queues, which live until `del_vqs`, which waits for
