@@ -22,7 +22,7 @@ const MAX_QUEUE_SIZE: u16 = 1024;
 
 /// A vhost-user device with private memory and a DMA engine.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "vhost-user-hmm", version)]
+#[command(name = "vhost-user-hmm", version, args_override_self = true)]
 #[command(group = ArgGroup::new("socket").required(true).args(["socket_path", "fd", "print_capabilities"]))]
 pub struct Args {
     /// Listen for a front end on this Unix socket

@@ -7,7 +7,7 @@ use std::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{
             fs::FileTypeExt,
-            net::{UnixListener, UnixStream},
+            net::{UnixDatagram, UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
@@ -63,7 +63,7 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<BoundListener> {
                 path.display()
             );
         }
-        if UnixStream::connect(path).is_ok() {
+        if is_in_use(path) {
             bail!(
                 "Another process listens on {}; end it or choose another path",
                 path.display()
@@ -80,6 +80,14 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<BoundListener> {
         listener,
         path: Some(path.to_owned()),
     })
+}
+
+/// Whether somebody has the socket at `path` open. A connection of the wrong type is refused in either case, with
+/// another error, and the owner does not notice.
+fn is_in_use(path: &Path) -> bool {
+    UnixDatagram::unbound()
+        .and_then(|probe| probe.connect(path))
+        .is_err_and(|error| error.raw_os_error() == Some(libc::EPROTOTYPE))
 }
 
 fn inherit(descriptor: RawFd) -> anyhow::Result<(UnixListener, bool)> {
