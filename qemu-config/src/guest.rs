@@ -37,6 +37,7 @@ use serde_json::Value;
 pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};
 pub(crate) use error::{environment, infrastructure};
+pub use hmm_control::plan::PROGRAMS;
 pub use hmm_control::{ExecError, ExitStatus, HostRoot, ModuleReport, Root, WindowSize};
 pub use input::Input;
 pub use interrupts::Interrupts;

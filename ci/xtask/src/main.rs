@@ -4,15 +4,21 @@
 //! Exit codes: 0 success, 1 a test failed, 2 usage, 3 the environment lacks something, 124 time-out,
 //! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
 
+mod build;
 mod check;
 mod doctor;
+mod guest_arguments;
+mod run;
 mod setup;
 mod setup_arguments;
+mod signals;
+mod surroundings;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hmm_vm::SetupError;
+use hmm_vm::guest::GuestError;
 
 /// Developer commands of virtio-hmm.
 #[derive(Parser)]
@@ -26,6 +32,8 @@ struct Cli {
 enum Command {
     /// Make everything that a guest needs: QEMU, the kernel, the driver.
     Setup(setup::Arguments),
+    /// Run a command of this machine in the guest.
+    Run(run::Arguments),
     /// Check the form and the lints of all the code.
     Check(check::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
@@ -35,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
@@ -53,6 +62,9 @@ const INFRASTRUCTURE: u8 = 125;
 
 /// The exit code of an error that no command turned into one itself.
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<GuestError>() {
+        return error.exit_code();
+    }
     match error.downcast_ref::<SetupError>() {
         Some(SetupError::Driver { .. }) => FAILURE,
         Some(_) => ENVIRONMENT,

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Builds the project's own programs: the device process for the host, and static programs for the guest.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use hmm_vm::{Artifacts, Progress};
+
+use crate::setup_arguments::SetupArguments;
+
+/// The target of the guest's programs. It is named although it is usually the host's own, so that the flags that make
+/// a program static do not reach build scripts and procedural macros.
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What makes a program static: in the guest there is no loader and no library. Words are separated as Cargo has it.
+const STATIC: &str = "-C\u{1f}target-feature=+crt-static";
+
+/// Sets the machine up, builds the programs and writes the list of all that to `target/hmm/artifacts.json`.
+pub(crate) fn artifacts(
+    arguments: &SetupArguments,
+    progress: &Progress,
+) -> anyhow::Result<Artifacts> {
+    let environment = hmm_vm::prepare(&arguments.options(), progress)?;
+    let target = target_folder()?;
+    cargo(
+        progress,
+        "build the device process",
+        &["build", "--release", "--package", "vhost-user-hmm"],
+        &target,
+        None,
+    )?;
+    let guest = target.join("guest");
+    cargo(
+        progress,
+        "build the guest's programs",
+        &[
+            "build",
+            "--release",
+            "--target",
+            GUEST_TARGET,
+            "--package",
+            "hmm-agent",
+            "--package",
+            "hmmctl",
+        ],
+        &guest,
+        Some(STATIC),
+    )?;
+    let guest_program = |name: &str| guest.join(GUEST_TARGET).join("release").join(name);
+    let artifacts = Artifacts {
+        environment,
+        agent: guest_program("hmm-agent"),
+        hmmctl: guest_program("hmmctl"),
+        backend: target.join("release").join("vhost-user-hmm"),
+        runs: target.join("vm"),
+    };
+    artifacts.save(&list(&target))?;
+    Ok(artifacts)
+}
+
+/// Where the list of artifacts is.
+pub(crate) fn list(target: &Path) -> PathBuf {
+    target.join("hmm").join("artifacts.json")
+}
+
+/// The root of the project that this program was built from.
+pub(crate) fn repository() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize()
+        .with_context(|| format!("cannot find the project in {}", root.display()))
+}
+
+/// The folder that everything of this checkout is built in.
+pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => {
+            std::path::absolute(&folder).context("the target folder has no absolute path")
+        }
+        None => Ok(repository()?.join("target")),
+    }
+}
+
+/// Runs Cargo. Nothing is said when everything is up to date.
+fn cargo(
+    progress: &Progress,
+    what: &str,
+    arguments: &[&str],
+    target: &Path,
+    flags: Option<&str>,
+) -> anyhow::Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(&program);
+    command
+        .args(arguments)
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(repository()?)
+        .env("CARGO_TERM_COLOR", "never")
+        .env("CARGO_TERM_PROGRESS_WHEN", "never")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    if let Some(flags) = flags {
+        command
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags);
+    }
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.to_string_lossy()))?;
+    let stderr = child
+        .stderr
+        .take()
+        .context("the output of cargo is missing")?;
+    let mut said = String::new();
+    let mut step = None;
+    for line in BufReader::new(stderr).lines() {
+        let line = line.context("cannot read what cargo says")?;
+        if let Some(package) = line.trim_start().strip_prefix("Compiling ") {
+            step.get_or_insert_with(|| progress.step(what, None))
+                .detail(package);
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        bail!(
+            "cannot {what}: cargo {} ended with {status}:\n{said}",
+            arguments.join(" ")
+        );
+    }
+    if let Some(step) = step {
+        step.finish("built");
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask run`: a command of the host, in the guest.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use hmm_vm::guest::{BootSpec, Command, CommandEnd, DryRun, Guest, Input, Root, Streams};
+use hmm_vm::{Artifacts, Progress, accel};
+
+use crate::guest_arguments::GuestArguments;
+use crate::{build, signals, surroundings};
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    guest: GuestArguments,
+    /// Print the commands that start the guest, and start nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Say nothing that the command does not say.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Set a variable in the command's environment, or copy it from the caller's.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// The command, and its arguments.
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    command: Vec<OsString>,
+}
+
+/// Runs the command and passes its code on.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let interrupts = signals::forward()?;
+    let artifacts = build::artifacts(&arguments.guest.setup, &Progress::new())?;
+    let mut spec = arguments.guest.spec("run", &interrupts)?;
+    spec.share_host_root = true;
+    let command = Command {
+        argv: arguments.command.clone(),
+        env: surroundings::environment(&build::target_folder()?),
+        cwd: surroundings::working_directory()?,
+        root: Root::Host,
+        terminal: None,
+        limit: arguments.guest.timeout,
+    };
+    if arguments.dry_run {
+        let decision = accel::resolve(spec.accelerator, &artifacts)?;
+        print!("{}", DryRun::new(&artifacts, &spec, decision.accelerator));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut guest = boot(&artifacts, &spec, arguments.quiet)?;
+    let end = guest.exec(&command, own_streams()?)?;
+    if arguments.guest.keep {
+        eprintln!("logs: {}", guest.folder().display());
+    }
+    Ok(passed_on(&end))
+}
+
+/// Boots, and says in one line what was booted.
+pub(crate) fn boot(artifacts: &Artifacts, spec: &BootSpec, quiet: bool) -> anyhow::Result<Guest> {
+    let guest = Guest::boot(artifacts, spec)?;
+    if !quiet {
+        eprintln!(
+            "guest: Linux {}, {} processors, {} memory, accelerator {}",
+            guest.hello().kernel,
+            spec.cpus,
+            spec.memory,
+            guest.accelerator()
+        );
+    }
+    Ok(guest)
+}
+
+/// This program's own streams, without the buffers of the standard library.
+pub(crate) fn own_streams() -> anyhow::Result<Streams> {
+    let own = |fd: std::os::fd::BorrowedFd<'_>| -> anyhow::Result<File> {
+        Ok(File::from(
+            fd.try_clone_to_owned()
+                .context("cannot use the own streams")?,
+        ))
+    };
+    Ok(Streams {
+        stdin: Input::Reader(Box::new(own(std::io::stdin().as_fd())?)),
+        stdout: Box::new(own(std::io::stdout().as_fd())?),
+        stderr: Box::new(own(std::io::stderr().as_fd())?),
+    })
+}
+
+/// The command's code, and why there is none of its own if it did not start.
+pub(crate) fn passed_on(end: &CommandEnd) -> ExitCode {
+    if let CommandEnd::NotStarted { message, .. } = end {
+        eprintln!("error: the guest cannot start the command: {message}");
+    }
+    ExitCode::from(end.shell_code())
+}
