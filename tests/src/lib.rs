@@ -1,2 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Placeholder root.
+//! The host's side of the guest tests: boots guests, follows their results, and reads the kernel's log.
+//!
+//! A verdict needs three things: a complete plan of results ([`ktap`]), a guest that ended in good order ([`suite`]),
+//! and a kernel log without a splat ([`splat`]).
+
+pub mod ktap;
+pub mod selection;
+pub mod splat;
+pub mod suite;
+pub mod wrong_devices;

@@ -34,9 +34,13 @@ impl Case {
         self
     }
 
-    /// Whether one of the patterns is part of the name; without patterns, always.
+    /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.
     pub(super) fn matches(&self, patterns: &[String]) -> bool {
-        patterns.is_empty() || patterns.iter().any(|pattern| self.name.contains(pattern))
+        let fits = |pattern: &String| match pattern.strip_prefix('=') {
+            Some(name) => name == self.name,
+            None => self.name.contains(pattern.as_str()),
+        };
+        patterns.is_empty() || patterns.iter().any(fits)
     }
 }
 
@@ -89,5 +93,7 @@ mod tests {
         assert!(case.matches(&[]));
         assert!(case.matches(&["exit/".to_owned(), "fork/".to_owned()]));
         assert!(!case.matches(&["exit/".to_owned()]));
+        assert!(case.matches(&["=fork/child-reads".to_owned()]));
+        assert!(!case.matches(&["=fork/child".to_owned()]));
     }
 }

@@ -2,27 +2,39 @@
 //! The process in which one case runs.
 
 use super::case::Skip;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The first argument that makes this program run one case, named by the second.
 pub(super) const ARGUMENT: &str = "--case";
+/// The first argument that makes this program list the cases.
+const LIST: &str = "--list-cases";
 /// The exit codes of the kernel's own tests.
 pub(super) const PASSED: u8 = 0;
 pub(super) const FAILED: u8 = 1;
 pub(super) const SKIPPED: u8 = 4;
 
-/// Runs a case if this process was started for one. To be asked before anything else: the process is not init.
+/// Runs a case if this process was started for one, or lists all. To be asked before anything else: the process is
+/// not init.
 ///
 /// Standard output gets the reason of a skip, standard error everything that helps to understand a failure, and
 /// standard input is the way to the device's control socket.
 pub(crate) fn dispatch() -> Option<ExitCode> {
-    let mut arguments = std::env::args();
-    let argument = arguments.nth(1)?;
-    if argument != ARGUMENT {
-        return None;
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next()?.as_str() {
+        ARGUMENT => Some(ExitCode::from(run(&arguments.next().unwrap_or_default()))),
+        LIST => Some(ExitCode::from(list())),
+        _ => None,
     }
-    let name = arguments.next().unwrap_or_default();
-    Some(ExitCode::from(run(&name)))
+}
+
+/// Writes the names of all cases. The host asks its own copy of the program for them.
+fn list() -> u8 {
+    let mut names = super::all().map(|case| case.name);
+    match names.try_for_each(|name| writeln!(std::io::stdout(), "{name}")) {
+        Ok(()) => PASSED,
+        Err(_) => FAILED,
+    }
 }
 
 fn run(name: &str) -> u8 {
