@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::cache::Cache;
 use crate::driver::{self, ModuleTree};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
-use crate::sysroot::{Emulator, emulator};
+use crate::sysroot::emulator;
 use crate::workshop::Workshop;
 use crate::{Progress, Result, SetupError};
 
@@ -110,27 +111,37 @@ pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environmen
     let workshop = workshop(options, progress)?;
     let tree = ModuleTree::open(&options.kernel)?;
     // The three lines meet in the mirror, which serves one at a time; what each does with its packages overlaps.
-    std::thread::scope(|scope| {
-        let emulator = scope.spawn(|| emulator(&workshop));
-        let kernel = scope.spawn(|| tree.kernel(&workshop));
-        let module = driver::module(&workshop, &tree);
-        let Emulator {
-            qemu,
-            version,
-            virtiofsd,
-        } = joined(emulator)?;
-        let downloaded = workshop.apt.downloaded();
-        if downloaded > 0 {
-            progress.line(&format!("downloaded {} in all", megabytes(downloaded)));
-        }
-        Ok(Environment {
-            qemu,
-            qemu_version: version,
-            virtiofsd,
-            kernel: joined(kernel)?,
-            module: module?,
+    let lines = std::thread::scope(|scope| {
+        let emulator = scope.spawn(|| workshop.line(|| emulator(&workshop)));
+        let kernel = scope.spawn(|| workshop.line(|| tree.kernel(&workshop)));
+        let module = workshop.line(|| driver::module(&workshop, &tree));
+        (joined(emulator), joined(kernel), module)
+    });
+    let downloaded = workshop.apt.downloaded();
+    if downloaded > 0 {
+        progress.line(&format!("downloaded {} in all", megabytes(downloaded)));
+    }
+    match lines {
+        (Ok(emulator), Ok(kernel), Ok(module)) => Ok(Environment {
+            qemu: emulator.qemu,
+            qemu_version: emulator.version,
+            virtiofsd: emulator.virtiofsd,
+            kernel,
+            module,
             cache: workshop.cache.root().to_owned(),
-        })
+        }),
+        (emulator, kernel, module) => {
+            let errors = [emulator.err(), kernel.err(), module.err()];
+            Err(cause(errors.into_iter().flatten()))
+        }
+    }
+}
+
+/// Of several errors, the one that stopped the others.
+fn cause(errors: impl Iterator<Item = SetupError>) -> SetupError {
+    errors.fold(SetupError::Stopped, |first, next| match first {
+        SetupError::Stopped => next,
+        first => first,
     })
 }
 
@@ -163,6 +174,7 @@ pub(crate) fn workshop(options: &SetupOptions, progress: &Progress) -> Result<Wo
         repository,
         apt,
         offline: options.offline,
+        stop: AtomicBool::new(false),
     })
 }
 

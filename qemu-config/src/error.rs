@@ -79,6 +79,9 @@ pub enum SetupError {
         /// What it said.
         problem: String,
     },
+    /// Another part of the set-up failed; its error is the one to show.
+    #[error("stopped because another part of the set-up failed")]
+    Stopped,
     /// No Debian mirror is known.
     #[error(
         "no Debian mirror is known: this machine's apt configuration names none ({reason}). \

@@ -5,4 +5,4 @@ mod build;
 mod qemu;
 
 pub(crate) use build::{BuildRoot, STEP as BUILD_ROOT_STEP};
-pub(crate) use qemu::{Emulator, STEP as QEMU_STEP, emulator, host_qemu, key as qemu_key};
+pub(crate) use qemu::{STEP as QEMU_STEP, emulator, host_qemu, key as qemu_key};

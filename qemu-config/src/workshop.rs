@@ -2,11 +2,12 @@
 //! What every step of the set-up works with.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cache::{Cache, Key};
 use crate::packages::{Apt, Closure, Download, Request};
 use crate::pins::Pins;
-use crate::{Progress, Result, host};
+use crate::{Progress, Result, SetupError, host};
 
 /// The pins, the cache, the mirror and the display of one set-up.
 pub(crate) struct Workshop {
@@ -17,6 +18,8 @@ pub(crate) struct Workshop {
     pub(crate) repository: PathBuf,
     pub(crate) apt: Apt,
     pub(crate) offline: bool,
+    /// Set when one line of the set-up has failed, so that the others do not work on for minutes.
+    pub(crate) stop: AtomicBool,
 }
 
 impl Workshop {
@@ -28,6 +31,7 @@ impl Workshop {
         make: impl FnOnce(&Path) -> Result<Vec<PathBuf>>,
     ) -> Result<PathBuf> {
         self.cache.step(name, key, &self.progress, |work| {
+            self.go_on()?;
             self.require_host()?;
             make(work)
         })
@@ -40,7 +44,21 @@ impl Workshop {
         requests: &[Request],
         closure: Closure,
     ) -> Result<Download> {
+        self.go_on()?;
         self.apt.fetch(name, requests, closure, &self.progress)
+    }
+
+    /// An error when another line of the set-up has failed. Called before everything that takes long.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(SetupError::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Runs one of the lines that are worked on at once; its failure stops the others.
+    pub(crate) fn line<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        work().inspect_err(|_| self.stop.store(true, Ordering::Relaxed))
     }
 
     /// The host's packages are installed by one step at a time.

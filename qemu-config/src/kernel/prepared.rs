@@ -138,6 +138,7 @@ fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
     take_from_headers(workshop, download.file(&headers_package)?, work)?;
     let stock_config = read(&tree.join(CONFIG))?;
 
+    workshop.go_on()?;
     let step = workshop.progress.step("prepare the kernel tree", None);
     let make = |target: &str| {
         let mut arguments = arguments(&workshop.pins, workshop.jobs());

@@ -65,15 +65,26 @@ fn relatives(config: &Path, package: &str) -> Vec<String> {
     let Ok(text) = process::output("list the packages of a family", &mut command) else {
         return Vec::new();
     };
-    let mut names: Vec<&str> = (text.lines()).filter(|name| family.has(name)).collect();
-    names.sort_unstable();
-    names
+    newest(&family, &text)
         .into_iter()
         .map(|name| {
             let version = versions(config, name).and_then(|versions| versions.into_iter().next());
             format!("{name} {}", version.unwrap_or_default())
         })
         .collect()
+}
+
+/// The newest few members of a family, in the order of their numbers.
+fn newest<'a>(family: &Family<'_>, names: &'a str) -> Vec<&'a str> {
+    const SHOWN: usize = 5;
+    let mut names: Vec<&str> = (names.lines()).filter(|name| family.has(name)).collect();
+    names.sort_by_key(|name| {
+        let numbers = name[family.prefix.len()..name.len() - family.suffix.len()].split('.');
+        numbers
+            .map(|number| number.parse::<u32>().unwrap_or(u32::MAX))
+            .collect::<Vec<_>>()
+    });
+    names.split_off(names.len().saturating_sub(SHOWN))
 }
 
 /// Packages that differ in the number in the middle of their names.
@@ -127,6 +138,15 @@ mod tests {
         ] {
             assert!(!family.has(other), "{other}");
         }
+        let names: String = [
+            "7.2.9", "7.10.1", "7.2.12", "6.19.8", "7.3.4", "7.0.1", "6.1.1",
+        ]
+        .map(|number| format!("linux-binary-{number}+deb13-amd64\n"))
+        .concat();
+        let newest = newest(&family, &names);
+        assert_eq!(newest.len(), 5);
+        assert_eq!(newest[0], "linux-binary-7.0.1+deb13-amd64");
+        assert_eq!(newest[4], "linux-binary-7.10.1+deb13-amd64");
         let source = Family::of("linux-source-7.3").unwrap();
         assert!(source.has("linux-source-7.2"));
     }
