@@ -30,7 +30,7 @@ const TRIES: usize = 8;
 
 const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
 const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
-const PFN_MASK: usize = VALID - 1;
+const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
 
 /// What a snapshot says of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
