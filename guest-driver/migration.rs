@@ -28,6 +28,7 @@ use crate::{
     sys::{
         gate::Gate,
         migrate::Buffers,
+        page::HUGE_PAGES,
         pagemap::{
             Fault,
             FaultError,
@@ -50,7 +51,7 @@ use kernel::{
 pub(crate) type DeviceMemory = PrivateMemory<Pool<Engine>>;
 
 /// CPU faults that are served at once; others wait for one of them.
-const FAULT_CONTEXTS: usize = 32;
+const FAULT_CONTEXTS: usize = 16;
 
 /// What moves pages.
 pub(crate) struct Engine {
@@ -104,7 +105,7 @@ impl FaultContexts {
         pin_init::pin_init_scope(move || {
             let mut idle = KVec::with_capacity(FAULT_CONTEXTS, GFP_KERNEL)?;
             for _ in 0..FAULT_CONTEXTS {
-                idle.push(Buffers::new(cpu_fault::WINDOW_PAGES, false)?, GFP_KERNEL)?;
+                idle.push(Buffers::new(HUGE_PAGES, false)?, GFP_KERNEL)?;
             }
             Ok(try_pin_init!(Self {
                 idle <- new_spinlock!(idle, "FaultContexts::idle"),

@@ -117,10 +117,13 @@ impl<S: FaultServer> Pool<S> {
         Some((first..first + BLOCK_PAGES, block + 1))
     }
 
-    /// Takes up to `want` contiguous pages.
-    fn allocate(&self, want: usize) -> Option<Run> {
+    /// Takes what `take` takes.
+    fn allocate(
+        &self,
+        take: impl FnOnce(&mut BlockAllocator<Blocks>) -> Option<Run>,
+    ) -> Option<Run> {
         let mut blocks = self.blocks.lock();
-        let run = blocks.allocate(want)?;
+        let run = take(&mut blocks)?;
         let in_use = blocks.pages_in_use() as u64;
         // Written only under the lock, so there is no race to the maximum.
         if in_use > self.peak_pages.load(Relaxed) {
@@ -129,9 +132,12 @@ impl<S: FaultServer> Pool<S> {
         Some(run)
     }
 
-    fn free(&self, page: usize) {
-        if self.blocks.lock().free(page).is_err() {
-            pr_err!("page {} of device memory was freed twice\n", page);
+    fn free(&self, pages: Range<usize>) {
+        let mut blocks = self.blocks.lock();
+        for page in pages {
+            if blocks.free(page).is_err() {
+                pr_err!("page {} of device memory was freed twice\n", page);
+            }
         }
     }
 }
@@ -141,8 +147,8 @@ impl<S: FaultServer> Operations for Pool<S> {
         memory.ops().server.serve(memory, fault)
     }
 
-    fn page_freed(&self, index: usize) {
-        self.free(index);
+    fn pages_freed(&self, indices: Range<usize>) {
+        self.free(indices);
     }
 }
 
@@ -155,8 +161,17 @@ pub(crate) struct Allocation<'a, S: FaultServer> {
 impl<'a, S: FaultServer> Allocation<'a, S> {
     /// Up to `want` contiguous pages; `None` if the device is full.
     pub(crate) fn new(memory: &'a PrivateMemory<Pool<S>>, want: usize) -> Option<Self> {
-        let run = memory.ops().allocate(want)?;
+        let run = memory.ops().allocate(|blocks| blocks.allocate(want))?;
         Some(Self { memory, run })
+    }
+
+    /// A destination for a huge page; `None` if no block is free.
+    pub(crate) fn huge(memory: &PrivateMemory<Pool<S>>) -> Option<Destination> {
+        let run = memory.ops().allocate(BlockAllocator::allocate_block)?;
+        memory
+            .huge_destination(run.first)
+            .inspect_err(|_| pr_err!("free block at page {} is in use\n", run.first))
+            .ok()
     }
 
     /// The next page as a destination; `None` if all are used.
@@ -177,8 +192,7 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
 
 impl<S: FaultServer> Drop for Allocation<'_, S> {
     fn drop(&mut self) {
-        for index in self.run.first..self.run.first + self.run.len {
-            self.memory.ops().free(index);
-        }
+        let rest = self.run.first..self.run.first + self.run.len;
+        self.memory.ops().free(rest);
     }
 }

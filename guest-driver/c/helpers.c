@@ -2,6 +2,7 @@
 #include <linux/dax.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/huge_mm.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
@@ -80,6 +81,32 @@ struct page *vhmm_page_alloc(void)
 	return alloc_page(GFP_HIGHUSER_MOVABLE);
 }
 
+struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long address)
+{
+	return (struct page *)vma_alloc_folio(GFP_TRANSHUGE | __GFP_NORETRY, HPAGE_PMD_ORDER,
+					       vma, address);
+}
+
+struct page *vhmm_huge_page_alloc(void)
+{
+	return (struct page *)folio_alloc(GFP_TRANSHUGE | __GFP_RETRY_MAYFAIL, HPAGE_PMD_ORDER);
+}
+
+unsigned int vhmm_page_order(struct page *page)
+{
+	return folio_order(page_folio(page));
+}
+
+bool vhmm_page_is_tail(struct page *page)
+{
+	return PageTail(page);
+}
+
+void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigned int order)
+{
+	zone_device_folio_init((struct folio *)page, pgmap, order);
+}
+
 unsigned long vhmm_page_mapping_bits(struct page *page)
 {
 	return (unsigned long)READ_ONCE(page_folio(page)->mapping);
@@ -108,6 +135,11 @@ bool vhmm_vma_is_anonymous(struct vm_area_struct *vma)
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma)
 {
 	return vma->vm_flags & VM_LOCKED;
+}
+
+bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
+{
+	return !(vma->vm_flags & VM_NOHUGEPAGE);
 }
 
 bool vhmm_vma_is_dax(struct vm_area_struct *vma)

@@ -28,6 +28,11 @@ void vhmm_page_lock(struct page *page);
 void vhmm_page_unlock(struct page *page);
 struct page *vhmm_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
 struct page *vhmm_page_alloc(void);
+struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
+struct page *vhmm_huge_page_alloc(void);
+unsigned int vhmm_page_order(struct page *page);
+bool vhmm_page_is_tail(struct page *page);
+void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigned int order);
 
 /* anon_vma */
 unsigned long vhmm_page_mapping_bits(struct page *page);
@@ -38,6 +43,7 @@ bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma);
 /* vm_area_struct and mm_struct */
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
+bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);

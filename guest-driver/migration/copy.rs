@@ -13,8 +13,9 @@ use crate::{
     sys::{
         migrate::{
             Collected,
+            Cursor,
             Migration,
-            Source, //
+            Transfer, //
         },
         virtqueue::DmaDirection, //
     }, //
@@ -32,8 +33,8 @@ use kernel::{
 /// How often a batch that was not answered, or not sensibly, is tried.
 const TRIES: usize = 2;
 
-/// Copies every page that has a destination. A page that the device did not copy loses its
-/// destination; the number of those is returned. `op` is `ToDevice` or `ToSystem`.
+/// Copies everything that has a destination. What the device did not copy loses its destination;
+/// the number of those pages is returned. `op` is `ToDevice` or `ToSystem`.
 ///
 /// When this returns the device does not touch the pages any more.
 pub(super) fn copy<'a>(
@@ -43,8 +44,7 @@ pub(super) fn copy<'a>(
     op: Op,
     migration: &mut Migration<'a, Collected>,
 ) -> usize {
-    let wanted = pages(memory, op, migration).count();
-    if wanted == 0 {
+    if migration.transfers().next().is_none() {
         return 0;
     }
     for _ in 0..TRIES {
@@ -52,35 +52,35 @@ pub(super) fn copy<'a>(
             continue;
         };
         if outcome.was_answered() {
-            return drop_failed(memory, link, op, migration, &mut outcome);
+            return drop_failed(link, migration, |entry| !outcome.is_ok(entry));
         }
     }
-    let mut dropped = 0;
-    for index in 0..migration.len() {
-        dropped += usize::from(migration.destination(index).is_some());
-        migration.clear_destination(index);
-    }
-    link.stats().copy_errors.add(dropped as u64);
-    dropped
+    drop_failed(link, migration, |_| true)
 }
 
-/// The pages that have a destination: number within the migration, and index in device memory.
-fn pages<'m>(
-    memory: &'m DeviceMemory,
-    op: Op,
-    migration: &'m Migration<'_, Collected>,
-) -> impl Iterator<Item = (usize, usize)> + 'm {
-    (0..migration.len()).filter_map(move |index| {
-        let destination = migration.destination(index)?;
-        let device = match op {
-            Op::ToDevice => destination,
-            _ => match migration.source(index) {
-                Source::Page(page) => page,
-                _ => return None,
-            },
-        };
-        Some((index, memory.index_of(device)?))
-    })
+/// The index of the device side of a transfer.
+fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer<'_>) -> Option<usize> {
+    match op {
+        Op::ToDevice => memory.index_of(transfer.destination),
+        _ => {
+            let (source, page) = transfer.source()?;
+            Some(memory.index_of(source)? + page)
+        }
+    }
+}
+
+/// Where the device side begins, if it is single pages in a row. Those need 8 bytes a page in a
+/// batch, everything else 32.
+fn row(memory: &DeviceMemory, op: Op, migration: &Migration<'_, Collected>) -> Option<usize> {
+    let first = migration.transfers().next()?;
+    let start = device_index(memory, op, &first)?;
+    migration
+        .transfers()
+        .zip(start..)
+        .all(|(transfer, index)| {
+            transfer.pages == 1 && device_index(memory, op, &transfer) == Some(index)
+        })
+        .then_some(start)
 }
 
 /// Sends one batch and waits for it.
@@ -91,75 +91,57 @@ fn run<'a>(
     op: Op,
     migration: &mut Migration<'a, Collected>,
 ) -> Result<Outcome<'a>> {
-    // Device pages in a row need 8 bytes a page, others 32.
-    let first = pages(memory, op, migration)
-        .next()
-        .map(|(_, device)| device);
-    let first = first.ok_or(EINVAL)?;
-    let contiguous = pages(memory, op, migration)
-        .enumerate()
-        .all(|(nth, (_, device))| device == first + nth);
-    let mut batch = if contiguous {
-        Batch::of_pages(link, lane, op, device_address(first))?
-    } else {
-        Batch::of_entries(link, lane)?
+    let row = row(memory, op, migration);
+    let mut batch = match row {
+        Some(start) => Batch::of_pages(link, lane, op, device_address(start))?,
+        None => Batch::of_entries(link, lane)?,
     };
     let direction = match op {
         Op::ToDevice => DmaDirection::ToDevice,
         _ => DmaDirection::FromDevice,
     };
-    // A page that cannot be mapped loses its destination, which may break the row.
-    let before = pages(memory, op, migration).count();
+    // What cannot be mapped loses its destination, which may break the row.
+    let before = migration.transfers().count();
     migration.map(batch.queue(), direction);
-    if pages(memory, op, migration).count() != before {
+    if migration.transfers().count() != before {
         return Err(ENOMEM);
     }
 
-    for (index, device) in pages(memory, op, migration) {
-        let address = migration.dma_address(index).map(|address| address.get());
-        if contiguous {
+    for transfer in migration.transfers() {
+        let address = migration.dma_address(&transfer);
+        if row.is_some() {
             batch.push_page(address.unwrap_or(PAGE_ADDRESS_ZERO))?;
-        } else {
-            let device = device_address(device);
-            // CAST: A page is smaller than 4 GiB.
-            batch.push_entry(match address {
-                Some(address) => CopyEntry::new(op, address, device, PAGE_SIZE as u32),
-                None => CopyEntry::new(Op::Fill, 0, device, PAGE_SIZE as u32),
-            })?;
+            continue;
         }
+        let device = device_address(device_index(memory, op, &transfer).ok_or(EINVAL)?);
+        let bytes = u32::try_from(transfer.pages * PAGE_SIZE)?;
+        batch.push_entry(match address {
+            Some(address) => CopyEntry::new(op, address, device, bytes),
+            None => CopyEntry::new(Op::Fill, 0, device, bytes),
+        })?;
     }
     Ok(batch.run())
 }
 
-/// Takes the destinations of the entries back that the device did not execute.
+/// Takes the destinations of those entries back that failed. Returns how many pages they have.
 fn drop_failed(
-    memory: &DeviceMemory,
     link: &Link,
-    op: Op,
     migration: &mut Migration<'_, Collected>,
-    outcome: &mut Outcome<'_>,
+    mut has_failed: impl FnMut(usize) -> bool,
 ) -> usize {
-    let mut entry = 0;
-    let mut failed = 0;
-    for index in 0..migration.len() {
-        // A page that loses its destination drops out of `pages`, so count the entries here.
-        let has_entry = migration
-            .destination(index)
-            .is_some_and(|destination| match op {
-                Op::ToDevice => memory.index_of(destination).is_some(),
-                _ => matches!(migration.source(index), Source::Page(_)),
-            });
-        if !has_entry {
-            continue;
-        }
-        if !outcome.is_ok(entry) {
-            migration.clear_destination(index);
+    let mut cursor = Cursor::default();
+    let (mut entry, mut failed, mut pages) = (0, 0, 0);
+    while let Some(transfer) = migration.next_transfer(&mut cursor) {
+        if has_failed(entry) {
             failed += 1;
+            pages += transfer.pages;
+            let index = transfer.index();
+            migration.clear_destination(index);
         }
         entry += 1;
     }
-    link.stats().copy_errors.add(failed as u64);
-    failed
+    link.stats().copy_errors.add(failed);
+    pages
 }
 
 fn device_address(index: usize) -> u64 {

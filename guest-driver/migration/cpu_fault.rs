@@ -21,7 +21,10 @@ use crate::{
             Migration,
             Source, //
         },
-        page::Destination,
+        page::{
+            Destination,
+            HUGE_PAGES, //
+        },
         pagemap::{
             Fault,
             FaultError, //
@@ -35,8 +38,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// Pages that one fault brings home at most.
-pub(super) const WINDOW_PAGES: usize = 16;
+/// Single pages that one fault brings home at most.
+const WINDOW_PAGES: usize = 16;
 /// How often a fault is tried before its process gets SIGBUS.
 const TRIES: usize = 3;
 
@@ -81,6 +84,21 @@ enum Attempt {
     OutOfMemory,
 }
 
+/// Bytes around the address of a fault that come home with it, a power of two.
+fn window(link: &Link, fault: &Fault<'_>) -> usize {
+    if fault.is_huge() {
+        // A huge page comes as a whole or not at all.
+        return HUGE_PAGES * PAGE_SIZE;
+    }
+    if fault.page().is_large() {
+        // The kernel is about to split the huge page, which moves the lock that it holds to
+        // another page. It copes with that for the page of the fault alone.
+        return PAGE_SIZE;
+    }
+    let pages = WINDOW_PAGES.min(link.max_entries(Lane::Urgent));
+    PAGE_SIZE << pages.ilog2()
+}
+
 fn attempt(
     memory: &DeviceMemory,
     link: &Link,
@@ -88,10 +106,7 @@ fn attempt(
     buffers: &mut Buffers,
 ) -> Attempt {
     let vma = fault.vma();
-    let window = WINDOW_PAGES.min(link.max_entries(Lane::Urgent)) * PAGE_SIZE;
-    // The window is a power of two unless the device's limit is odd.
-    let window = 1 << window.ilog2();
-    let range = window_around(fault.address(), vma.start()..vma.end(), window);
+    let range = window_around(fault.address(), vma.start()..vma.end(), window(link, fault));
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
@@ -99,28 +114,42 @@ fn attempt(
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };
-    for page in 0..migration.len() {
-        // Holes are reported, too; they are none of our business.
-        if !matches!(migration.source(page), Source::Page(_)) {
-            continue;
+    // Where the page that the CPU waits for is found: a huge page has one entry.
+    let mut entry = wanted;
+    let mut index = 0;
+    while index < migration.len() {
+        let source = migration.source(index);
+        let at = index;
+        index += source.pages();
+        let is_wanted = (at..index).contains(&wanted);
+        if is_wanted {
+            entry = at;
         }
-        match Destination::system_for(vma, start + page * PAGE_SIZE) {
-            Ok(destination) => migration.set_destination(page, destination),
-            Err(_) if page == wanted => return Attempt::OutOfMemory,
+        let address = start + at * PAGE_SIZE;
+        let destination = match source {
+            // Holes are reported, too; they are none of our business.
+            Source::Skipped | Source::Hole | Source::HugeHole => continue,
+            Source::Page(_) => Destination::system_for(vma, address),
+            // Without a huge page, one single page makes the kernel split the mapping, though not
+            // the page, which the CPU still refers to. The CPU then comes back for one page.
+            Source::HugePage(_) => Destination::huge_system_for(vma, address)
+                .or_else(|_| Destination::system_for(vma, address)),
+        };
+        match destination {
+            Ok(destination) => migration.set_destination(at, destination),
+            Err(_) if is_wanted => return Attempt::OutOfMemory,
             Err(_) => {}
         }
     }
-    if migration.destination(wanted).is_none() {
+    if !migration.has_destination(entry) {
         return Attempt::Done;
     }
     copy(memory, link, Lane::Urgent, Op::ToSystem, &mut migration);
-    if migration.destination(wanted).is_none() {
+    if !migration.has_destination(entry) {
         return Attempt::NotCopied;
     }
     let installed = migration.install();
-    let moved = (0..installed.len())
-        .filter(|&page| installed.has_moved(page))
-        .count();
+    let moved = installed.moved();
     drop(installed);
     let bytes = (moved * PAGE_SIZE) as u64;
     link.stats().bytes_to_system.add(bytes);

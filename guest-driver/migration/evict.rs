@@ -89,19 +89,24 @@ fn evict(memory: &DeviceMemory, link: &Link, pages: Range<usize>, buffers: &mut 
     let Ok(mut migration) = Migration::by_pfn(memory, pages, buffers) else {
         return 0;
     };
-    for page in 0..migration.len() {
-        if !matches!(migration.source(page), Source::Page(_)) {
-            continue;
-        }
-        if let Ok(destination) = Destination::system() {
-            migration.set_destination(page, destination);
+    let mut index = 0;
+    while index < migration.len() {
+        let source = migration.source(index);
+        let at = index;
+        index += source.pages();
+        // Here the kernel splits no huge page, so one that finds no huge page stays for now.
+        let destination = match source {
+            Source::Page(_) => Destination::system(),
+            Source::HugePage(_) => Destination::huge_system(),
+            Source::Skipped | Source::Hole | Source::HugeHole => continue,
+        };
+        if let Ok(destination) = destination {
+            migration.set_destination(at, destination);
         }
     }
     copy(memory, link, Lane::Bulk, Op::ToSystem, &mut migration);
     let installed = migration.install();
-    let moved = (0..installed.len())
-        .filter(|&page| installed.has_moved(page))
-        .count();
+    let moved = installed.moved();
     drop(installed);
     let bytes = (moved * PAGE_SIZE) as u64;
     link.stats().bytes_to_system.add(bytes);

@@ -244,9 +244,9 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Counts one page that did not move.
-    pub(super) fn skip(&mut self, reason: SkipReason) {
-        self.tally.skip(self.link.stats(), reason, 1);
+    /// Counts pages that did not move.
+    pub(super) fn skip(&mut self, reason: SkipReason, pages: usize) {
+        self.tally.skip(self.link.stats(), reason, pages as u64);
     }
 
     /// The kernel did not collect the page; the reason is found out later.

@@ -4,7 +4,9 @@
 
 use super::{
     copy::copy,
-    range::Job, //
+    range::Job,
+    DeviceMemory,
+    Engine, //
 };
 use crate::{
     pool::Allocation,
@@ -16,7 +18,11 @@ use crate::{
             Select,
             Source, //
         },
-        mm::Vma, //
+        mm::Vma,
+        page::{
+            Destination,
+            HUGE_PAGES, //
+        }, //
     }, //
 };
 use core::ops::Range;
@@ -33,11 +39,53 @@ use kernel::{
 /// Why a page is not even tried: what the kernel would refuse after the copy is refused before it.
 fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
     match source {
-        Source::Hole if populate => None,
-        Source::Hole => Some(SkipReason::Hole),
-        Source::Page(page) if page.is_ksm() => Some(SkipReason::Ksm),
-        Source::Page(page) if !page.is_anon() => Some(SkipReason::File),
-        Source::Page(_) | Source::Skipped => None,
+        Source::Hole | Source::HugeHole if populate => None,
+        Source::Hole | Source::HugeHole => Some(SkipReason::Hole),
+        Source::Page(page) | Source::HugePage(page) if page.is_ksm() => Some(SkipReason::Ksm),
+        Source::Page(page) | Source::HugePage(page) if !page.is_anon() => Some(SkipReason::File),
+        Source::Page(_) | Source::HugePage(_) | Source::Skipped => None,
+    }
+}
+
+/// Device pages for a batch, in as few runs as the device has.
+struct DevicePages<'a> {
+    memory: &'a DeviceMemory,
+    allocation: Option<Allocation<'a, Engine>>,
+    /// Pages that the batch still needs.
+    wanted: usize,
+}
+
+impl DevicePages<'_> {
+    /// The next page; `None` if the device is full.
+    fn next(&mut self) -> Option<Destination> {
+        let mut destination = self.allocation.as_mut().and_then(Allocation::next);
+        if destination.is_none() {
+            self.allocation = Allocation::new(self.memory, self.wanted);
+            destination = self.allocation.as_mut().and_then(Allocation::next);
+        }
+        self.wanted = self.wanted.saturating_sub(1);
+        destination
+    }
+
+    /// Gives the pages of the huge page at `head` a destination each, as long as there are any.
+    /// Returns how many got one. A huge hole stays as it is.
+    fn split(&mut self, migration: &mut Migration<'_, Collected>, head: usize) -> usize {
+        if !matches!(migration.source(head), Source::HugePage(_)) {
+            return 0;
+        }
+        self.wanted += HUGE_PAGES;
+        for page in 0..HUGE_PAGES {
+            let Some(destination) = self.next() else {
+                self.wanted -= HUGE_PAGES - page - 1;
+                return page;
+            };
+            if page == 0 {
+                migration.set_destination(head, destination);
+            } else {
+                migration.set_tail_destination(head, page, destination);
+            }
+        }
+        HUGE_PAGES
     }
 }
 
@@ -58,37 +106,42 @@ pub(super) fn run<'a>(
     let mut migration = Migration::of_range(vma, range, Select::System, memory, buffers)?;
     let populate = flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
-    let mut wanted = (0..migration.len())
-        .map(|page| migration.source(page))
-        .filter(|&source| !matches!(source, Source::Skipped) && refused(source, populate).is_none())
-        .count();
-
-    let mut allocation = None;
-    for page in 0..migration.len() {
-        let source = migration.source(page);
-        if matches!(source, Source::Skipped) {
-            job.mark_not_collected(page);
-            continue;
-        }
-        if let Some(reason) = refused(source, populate) {
-            job.skip(reason);
-            continue;
-        }
-        let mut destination = allocation.as_mut().and_then(Allocation::next);
-        if destination.is_none() {
-            allocation = Allocation::new(memory, wanted);
-            destination = allocation.as_mut().and_then(Allocation::next);
-        }
-        wanted -= 1;
-        match destination {
-            Some(destination) => migration.set_destination(page, destination),
-            None => job.skip(SkipReason::NoDeviceMemory),
+    let mut pages = DevicePages {
+        memory,
+        allocation: None,
+        wanted: migration
+            .sources()
+            .filter(|(_, source)| matches!(source, Source::Hole | Source::Page(_)))
+            .filter(|(_, source)| refused(*source, populate).is_none())
+            .count(),
+    };
+    let mut index = 0;
+    while index < migration.len() {
+        let source = migration.source(index);
+        let refused = refused(source, populate);
+        let (at, span) = (index, source.pages());
+        index += span;
+        match (source, refused) {
+            (Source::Skipped, _) => job.mark_not_collected(at),
+            (_, Some(reason)) => job.skip(reason, span),
+            (Source::Hole | Source::Page(_), None) => match pages.next() {
+                Some(destination) => migration.set_destination(at, destination),
+                None => job.skip(SkipReason::NoDeviceMemory, 1),
+            },
+            (Source::HugeHole | Source::HugePage(_), None) => {
+                if let Some(destination) = Allocation::huge(memory) {
+                    migration.set_destination(at, destination);
+                } else {
+                    let given = pages.split(&mut migration, at);
+                    job.skip(SkipReason::NoDeviceMemory, span - given);
+                }
+            }
         }
     }
-    drop(allocation);
+    drop(pages);
 
-    let tried = job.install_after_copy(migration, Op::ToDevice);
-    link.stats().bytes_to_device.add((tried * PAGE_SIZE) as u64);
+    let moved = job.install_after_copy(migration, Op::ToDevice);
+    link.stats().bytes_to_device.add((moved * PAGE_SIZE) as u64);
     Ok(())
 }
 
@@ -101,20 +154,12 @@ impl<'a> Job<'a> {
         op: Op,
     ) -> usize {
         let failed = copy(self.memory, self.link, self.lane, op, &mut migration);
-        for _ in 0..failed {
-            self.skip(SkipReason::CopyFailed);
-        }
-        let copied = (0..migration.len())
-            .filter(|&page| migration.destination(page).is_some())
-            .count();
+        self.skip(SkipReason::CopyFailed, failed);
+        let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
         let installed = migration.install();
-        let moved = (0..installed.len())
-            .filter(|&page| installed.has_moved(page))
-            .count();
+        let moved = installed.moved();
         drop(installed);
-        for _ in moved..copied {
-            self.skip(SkipReason::LostRace);
-        }
+        self.skip(SkipReason::LostRace, copied - moved);
         self.tally.moved += moved as u64;
         moved
     }

@@ -21,7 +21,8 @@ use super::{
     mm::Vma,
     page::{
         Destination,
-        PageRef, //
+        PageRef,
+        HUGE_PAGES, //
     },
     pagemap::{
         Fault,
@@ -53,13 +54,15 @@ use kernel::{
 
 const VALID: usize = bindings::MIGRATE_PFN_VALID as usize;
 const MIGRATE: usize = bindings::MIGRATE_PFN_MIGRATE as usize;
+const COMPOUND: usize = bindings::MIGRATE_PFN_COMPOUND as usize;
 const SHIFT: u32 = bindings::MIGRATE_PFN_SHIFT;
 
 /// What a migration writes down for each page. Allocated once and used again and again.
 pub(crate) struct Buffers {
     src: KVec<usize>,
     dst: KVec<usize>,
-    dma: KVec<Option<DmaAddress>>,
+    /// Address and length in bytes of what is mapped for the device.
+    dma: KVec<Option<(DmaAddress, usize)>>,
     anon_vmas: KVec<Option<AnonVma>>,
 }
 
@@ -92,7 +95,8 @@ impl Buffers {
     }
 }
 
-/// Which pages a migration is to collect.
+/// Which pages a migration is to collect. Huge pages that lie wholly within the range are
+/// collected as one, unless the mapping wants none; others are split for good.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Select {
     /// Pages in system memory, and holes of anonymous mappings.
@@ -101,15 +105,59 @@ pub(crate) enum Select {
     Device,
 }
 
-/// One page as it was collected.
+/// One page or huge page as it was collected.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// Not collected; the kernel does not say why.
     Skipped,
     /// Nothing is there, or the zero page.
     Hole,
+    /// Nothing is there for the size of a huge page.
+    HugeHole,
     /// A locked, unmapped page.
     Page(PageRef<'a>),
+    /// A locked, unmapped huge page.
+    HugePage(PageRef<'a>),
+}
+
+impl Source<'_> {
+    /// How many pages the source stands for. The next source is so many pages on.
+    pub(crate) fn pages(self) -> usize {
+        match self {
+            Source::Skipped | Source::Hole | Source::Page(_) => 1,
+            Source::HugeHole | Source::HugePage(_) => HUGE_PAGES,
+        }
+    }
+}
+
+/// A place among the things to be copied.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    head: usize,
+    tail: usize,
+}
+
+/// One thing to be copied: a page, a huge page, or a page of a huge page that is being split.
+pub(crate) struct Transfer<'a> {
+    head: usize,
+    tail: usize,
+    /// Pages to be copied.
+    pub(crate) pages: usize,
+    source: Option<PageRef<'a>>,
+    /// Where to.
+    pub(crate) destination: PageRef<'a>,
+}
+
+impl<'a> Transfer<'a> {
+    /// The number of the (first) page within the migration.
+    pub(crate) fn index(&self) -> usize {
+        self.head + self.tail
+    }
+
+    /// Where from: a page or huge page, and the page in it. `None`: zeros.
+    pub(crate) fn source(&self) -> Option<(PageRef<'a>, usize)> {
+        Some((self.source?, self.tail))
+    }
 }
 
 /// State: sources are collected.
@@ -203,6 +251,11 @@ impl<'a> Migration<'a, Collected> {
             } as usize,
             fault_page,
         };
+        // A device page that is huge comes back as one whatever the mapping wants now: a CPU fault
+        // on it could not make progress otherwise.
+        if select == Select::Device || vma.wants_huge_pages() {
+            args.flags |= bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize;
+        }
         // SAFETY: The mmap lock is held for `'a`; both arrays hold `pages` entries; a fault page
         // comes from a `Fault`, which proves that it is a locked device page.
         to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
@@ -224,26 +277,24 @@ impl<'a> Migration<'a, Collected> {
         if pages == 0 || pages > buffers.anon_vmas.len() {
             return Err(EINVAL);
         }
-        for (slot, index) in indices.enumerate() {
-            let pfn = memory.pfn(index).ok_or(EINVAL)?;
-            // SAFETY: The pagemap covers the pfn for the lifetime of `memory`.
-            let page = unsafe {
-                let page = bindings::vhmm_pfn_to_page(pfn);
-                PageRef::from_raw(NonNull::new_unchecked(page))
-            };
-            let anon_vma = AnonVma::of(page);
-            // Entries are overwritten from the front while the pages that can be pinned are
-            // counted, so the array stays dense as the kernel wants it.
-            buffers.src[slot] = pfn;
-            buffers.anon_vmas[slot] = anon_vma;
-        }
+        // The kernel wants a dense array, and a huge page followed by room for its tails.
         let mut wanted = 0;
-        for slot in 0..pages {
-            if buffers.anon_vmas[slot].is_some() {
-                buffers.src.swap(wanted, slot);
-                buffers.anon_vmas.swap(wanted, slot);
-                wanted += 1;
+        for index in indices {
+            let Some(page) = memory.page_in_use(index) else {
+                continue;
+            };
+            let Some(anon_vma) = AnonVma::of(page) else {
+                continue;
+            };
+            let span = if page.is_large() { HUGE_PAGES } else { 1 };
+            let Some(entries) = buffers.src.get_mut(wanted..wanted + span) else {
+                break;
+            };
+            for (entry, pfn) in entries.iter_mut().zip(page.pfn()..) {
+                *entry = pfn;
             }
+            buffers.anon_vmas[wanted] = Some(anon_vma);
+            wanted += span;
         }
         if wanted > 0 {
             // SAFETY: The first `wanted` entries are pfns of device pages.
@@ -270,33 +321,121 @@ impl<'a> Migration<'a, Collected> {
     pub(crate) fn source(&self, index: usize) -> Source<'_> {
         match self.inner.buffers.src.get(index) {
             Some(&entry) if entry & MIGRATE != 0 && index < self.inner.pages => {
-                match page_of(entry) {
-                    // SAFETY: The migration holds a reference until it is dropped.
-                    Some(page) => Source::Page(unsafe { PageRef::from_raw(page) }),
-                    None => Source::Hole,
+                // SAFETY: The migration holds a reference until it is dropped.
+                let page = page_of(entry).map(|page| unsafe { PageRef::from_raw(page) });
+                match (page, entry & COMPOUND != 0) {
+                    (Some(page), false) => Source::Page(page),
+                    (Some(page), true) => Source::HugePage(page),
+                    (None, false) => Source::Hole,
+                    (None, true) => Source::HugeHole,
                 }
             }
             _ => Source::Skipped,
         }
     }
 
-    /// Gives the page at `index` a destination. Without one it stays where it is.
-    pub(crate) fn set_destination(&mut self, index: usize, destination: Destination) {
-        if matches!(self.source(index), Source::Skipped) {
-            return;
-        }
-        self.clear_destination(index);
-        let page = destination.into_raw();
-        // SAFETY: The page is valid.
-        let pfn = unsafe { bindings::vhmm_page_to_pfn(page.as_ptr()) };
-        self.inner.buffers.dst[index] = (pfn << SHIFT) | VALID;
+    /// All sources, each with the number of its first page.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (usize, Source<'_>)> {
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let index = next;
+            let source = (index < self.inner.pages).then(|| self.source(index))?;
+            next += source.pages();
+            Some((index, source))
+        })
     }
 
-    /// The destination of the page at `index`.
-    pub(crate) fn destination(&self, index: usize) -> Option<PageRef<'_>> {
-        let page = page_of(*self.inner.buffers.dst.get(index)?)?;
-        // SAFETY: The migration owns the destination until it is dropped.
-        Some(unsafe { PageRef::from_raw(page) })
+    /// Gives the source at `index` a destination. Without one it stays where it is. A destination
+    /// that does not fit (a huge one for a single page, or any for what was not collected) is
+    /// dropped.
+    ///
+    /// A huge page with a destination of a single page is split for good; see
+    /// [`Migration::set_tail_destination`].
+    pub(crate) fn set_destination(&mut self, index: usize, destination: Destination) {
+        let fits = match self.source(index) {
+            Source::Skipped => false,
+            Source::Hole | Source::Page(_) => !destination.is_huge(),
+            Source::HugeHole => destination.is_huge(),
+            Source::HugePage(_) => true,
+        };
+        if fits {
+            self.put_destination(index, destination);
+        }
+    }
+
+    /// Gives page `tail` of the huge page at `head` a destination of its own. That is only of use
+    /// if its first page has a single one, too; otherwise the huge page stays where it is.
+    pub(crate) fn set_tail_destination(
+        &mut self,
+        head: usize,
+        tail: usize,
+        destination: Destination,
+    ) {
+        let is_tail = (1..HUGE_PAGES).contains(&tail);
+        if is_tail && matches!(self.source(head), Source::HugePage(_)) && !destination.is_huge() {
+            self.put_destination(head + tail, destination);
+        }
+    }
+
+    fn put_destination(&mut self, index: usize, destination: Destination) {
+        self.clear_destination(index);
+        let compound = if destination.is_huge() { COMPOUND } else { 0 };
+        if let Some(entry) = self.inner.buffers.dst.get_mut(index) {
+            let page = destination.into_raw();
+            // SAFETY: The page is valid.
+            let pfn = unsafe { bindings::vhmm_page_to_pfn(page.as_ptr()) };
+            *entry = (pfn << SHIFT) | VALID | compound;
+        }
+    }
+
+    /// Whether the page at `index` has a destination.
+    pub(crate) fn has_destination(&self, index: usize) -> bool {
+        self.inner
+            .buffers
+            .dst
+            .get(index)
+            .is_some_and(|&entry| entry & VALID != 0)
+    }
+
+    /// The next thing to be copied, at or after the place of `cursor`, which moves on.
+    pub(crate) fn next_transfer(&self, cursor: &mut Cursor) -> Option<Transfer<'_>> {
+        while cursor.head < self.inner.pages {
+            let (head, source) = (cursor.head, self.source(cursor.head));
+            let tail = cursor.tail;
+            let index = head + tail;
+            let entry = self.inner.buffers.dst.get(index).copied().unwrap_or(0);
+            let pages = if entry & COMPOUND != 0 { HUGE_PAGES } else { 1 };
+            cursor.tail += pages;
+            if cursor.tail >= source.pages() {
+                *cursor = Cursor {
+                    head: head + source.pages(),
+                    tail: 0,
+                };
+            }
+            let Some(destination) = page_of(entry) else {
+                continue;
+            };
+            let source = match source {
+                Source::Page(page) | Source::HugePage(page) => Some(page),
+                Source::Hole | Source::HugeHole => None,
+                Source::Skipped => continue,
+            };
+            return Some(Transfer {
+                head,
+                tail,
+                pages,
+                source,
+                // SAFETY: The migration owns the destination until it is dropped.
+                destination: unsafe { PageRef::from_raw(destination) },
+            });
+        }
+        None
+    }
+
+    /// All that is to be copied.
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = Transfer<'_>> {
+        let mut cursor = Cursor::default();
+        core::iter::from_fn(move || self.next_transfer(&mut cursor))
     }
 
     /// Takes the destination back and frees it: the page stays where it is.
@@ -304,41 +443,47 @@ impl<'a> Migration<'a, Collected> {
         self.inner.clear_destination(index);
     }
 
-    /// Maps the system side of every page that has a destination, for `queue`'s device. A page
-    /// that cannot be mapped loses its destination.
+    /// Maps the system side of everything that is to be copied, for `queue`'s device. What cannot
+    /// be mapped loses its destination.
     pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) {
         self.inner.unmap();
         self.inner.mapped = Some((queue, direction));
         let mapper = queue.mapper();
         for index in 0..self.inner.pages {
-            let side = match direction {
+            let entry = match direction {
                 DmaDirection::ToDevice => self.inner.buffers.src[index],
                 DmaDirection::FromDevice => self.inner.buffers.dst[index],
             };
-            if self.inner.buffers.dst[index] == 0 {
-                continue;
-            }
-            let Some(page) = page_of(side) else {
+            let Some(page) = page_of(entry) else {
                 continue;
             };
+            let bytes = bytes_of(entry);
             // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
-            if let Ok(address) = unsafe { mapper.map(page, PAGE_SIZE, direction) } {
-                self.inner.buffers.dma[index] = Some(address);
+            if let Ok(address) = unsafe { mapper.map(page, bytes, direction) } {
+                self.inner.buffers.dma[index] = Some((address, bytes));
             }
         }
         drop(mapper);
         // Freeing a page is not for a section with interrupts off.
-        for index in 0..self.inner.pages {
-            let is_hole = matches!(self.source(index), Source::Hole);
-            if self.inner.buffers.dma[index].is_none() && !is_hole {
-                self.inner.clear_destination(index);
+        let mut cursor = Cursor::default();
+        while let Some(transfer) = self.next_transfer(&mut cursor) {
+            let index = transfer.index();
+            if transfer.source.is_some() && self.dma_address(&transfer).is_none() {
+                self.clear_destination(index);
             }
         }
     }
 
-    /// Where the device finds the system side of the page at `index`.
-    pub(crate) fn dma_address(&self, index: usize) -> Option<DmaAddress> {
-        self.inner.buffers.dma.get(index).copied().flatten()
+    /// Where the device finds the system side of a transfer; `None` if there is nothing to read.
+    pub(crate) fn dma_address(&self, transfer: &Transfer<'_>) -> Option<u64> {
+        let (_, direction) = self.inner.mapped?;
+        let (slot, offset) = match direction {
+            // A huge page is mapped as a whole, wherever its pages go.
+            DmaDirection::ToDevice => (transfer.head, transfer.tail * PAGE_SIZE),
+            DmaDirection::FromDevice => (transfer.index(), 0),
+        };
+        let (address, _) = self.inner.buffers.dma.get(slot).copied().flatten()?;
+        Some(address.get() + offset as u64)
     }
 
     /// Replaces the sources by their destinations, where the kernel still can.
@@ -360,11 +505,14 @@ impl<S> Migration<'_, S> {
 }
 
 impl Migration<'_, Installed> {
-    /// Whether the page at `index` is now at its destination.
-    pub(crate) fn has_moved(&self, index: usize) -> bool {
-        index < self.inner.pages
-            && self.inner.buffers.src[index] & MIGRATE != 0
-            && self.inner.buffers.dst[index] != 0
+    /// How many pages are now at their destinations.
+    pub(crate) fn moved(&self) -> usize {
+        let entries = self.inner.buffers.src.iter().zip(&self.inner.buffers.dst);
+        entries
+            .take(self.inner.pages)
+            .filter(|(src, dst)| *src & MIGRATE != 0 && *dst & VALID != 0)
+            .map(|(_, dst)| bytes_of(*dst) / PAGE_SIZE)
+            .sum()
     }
 }
 
@@ -386,10 +534,10 @@ impl Inner<'_> {
         };
         let mapper = queue.mapper();
         for address in &mut self.buffers.dma[..self.pages] {
-            if let Some(address) = address.take() {
+            if let Some((address, bytes)) = address.take() {
                 // SAFETY: `map` made the address with this queue, length and direction; the
                 // device is done (see the module's documentation).
-                unsafe { mapper.unmap(address, PAGE_SIZE, direction) };
+                unsafe { mapper.unmap(address, bytes, direction) };
             }
         }
     }
@@ -438,6 +586,15 @@ impl Drop for Inner<'_> {
                 *anon_vma = None;
             }
         }
+    }
+}
+
+/// Bytes that an entry stands for.
+fn bytes_of(entry: usize) -> usize {
+    if entry & COMPOUND != 0 {
+        HUGE_PAGES * PAGE_SIZE
+    } else {
+        PAGE_SIZE
     }
 }
 

@@ -151,6 +151,12 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_is_mlocked(self.as_raw()) }
     }
 
+    /// Whether huge pages are welcome in the mapping (`MADV_NOHUGEPAGE` says no).
+    pub(crate) fn wants_huge_pages(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_wants_huge_pages(self.as_raw()) }
+    }
+
     /// What keeps all pages of the mapping from moving, if anything does.
     pub(crate) fn obstacle(&self) -> Option<VmaObstacle> {
         let special = flags::IO | flags::PFNMAP | flags::MIXEDMAP | flags::DONTEXPAND;

@@ -13,14 +13,19 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// A locked page with one reference that this object owns: a destination of a migration, either
-/// in system memory or on a device.
+/// log2 of the number of pages of a huge page.
+pub(crate) const HUGE_ORDER: u32 = 9;
+/// Pages of a huge page.
+pub(crate) const HUGE_PAGES: usize = 1 << HUGE_ORDER;
+
+/// A locked page or huge page with one reference that this object owns: a destination of a
+/// migration, either in system memory or on a device.
 ///
 /// Dropping it unlocks and frees the page.
 ///
 /// # Invariants
 ///
-/// The page is locked, and the object owns a reference.
+/// The page is not a tail page, it is locked, and the object owns a reference.
 pub(crate) struct Destination(NonNull<bindings::page>);
 
 impl Destination {
@@ -28,7 +33,7 @@ impl Destination {
     ///
     /// # Safety
     ///
-    /// The page must be locked, and the caller hands over a reference.
+    /// The page must not be a tail page, it must be locked, and the caller hands over a reference.
     pub(super) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
         Self(page)
     }
@@ -42,6 +47,26 @@ impl Destination {
     pub(crate) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: The VMA is valid while its mmap lock is held, which `Vma` proves.
         Self::lock(unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) })
+    }
+
+    /// As [`Destination::system_for`], a huge page for the huge page at `address`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; likely, when memory is fragmented.
+    pub(crate) fn huge_system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
+        // SAFETY: As in `system_for`.
+        Self::lock(unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) })
+    }
+
+    /// Allocates a huge system page for nobody in particular.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; likely, when memory is fragmented.
+    pub(crate) fn huge_system() -> Result<Self> {
+        // SAFETY: As in `system`.
+        Self::lock(unsafe { bindings::vhmm_huge_page_alloc() })
     }
 
     /// Allocates a system page for nobody in particular.
@@ -60,6 +85,12 @@ impl Destination {
         unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
         // INVARIANT: The allocation gave one reference, and the page is locked.
         Ok(Self(page))
+    }
+
+    /// Whether this is a huge page.
+    pub(crate) fn is_huge(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_page_order(self.0.as_ptr()) == HUGE_ORDER }
     }
 
     /// Gives the page away, reference and lock.
@@ -94,6 +125,12 @@ impl PageRef<'_> {
 
     pub(super) fn as_raw(self) -> NonNull<bindings::page> {
         self.0
+    }
+
+    /// Whether the page belongs to a huge page or another large folio.
+    pub(crate) fn is_large(self) -> bool {
+        // SAFETY: The page is valid, so it belongs to a folio.
+        unsafe { bindings::vhmm_page_order(self.0.as_ptr()) != 0 }
     }
 
     /// The page frame number.

@@ -10,11 +10,14 @@ use super::{
     mm::Vma,
     page::{
         Destination,
-        PageRef, //
+        PageRef,
+        HUGE_ORDER,
+        HUGE_PAGES, //
     }, //
 };
 use core::{
     marker::PhantomData,
+    ops::Range,
     ptr::NonNull, //
 };
 use kernel::{
@@ -54,8 +57,8 @@ pub(crate) trait Operations: Send + Sync + Sized {
     /// [`FaultError`].
     fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError>;
 
-    /// The last reference to the page at `index` is gone. Atomic context.
-    fn page_freed(&self, index: usize);
+    /// The last reference to the pages at `indices` is gone. Atomic context.
+    fn pages_freed(&self, indices: Range<usize>);
 }
 
 /// A range of device-private memory, `pages()` pages long.
@@ -88,6 +91,7 @@ impl<T: Operations> PrivateMemory<T> {
         folio_free: Some(Self::folio_free),
         migrate_to_ram: Some(Self::migrate_to_ram),
         memory_failure: None,
+        // What the kernel does on its own suffices: nothing is attached to a page.
         folio_split: None,
     };
 
@@ -165,16 +169,53 @@ impl<T: Operations> PrivateMemory<T> {
     ///
     /// `EINVAL` if there is no such page, `EBUSY` if it is in use.
     pub(crate) fn destination(&self, index: usize) -> Result<Destination> {
-        let pfn = self.pfn(index).ok_or(EINVAL)?;
-        if !self.mark(index, true) {
-            return Err(EBUSY);
+        self.initialise(index, 0)
+    }
+
+    /// Turns the free pages from `index` on into a destination for a huge page.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there are no such pages or `index` is not aligned, `EBUSY` if one is in use.
+    pub(crate) fn huge_destination(&self, index: usize) -> Result<Destination> {
+        if index % HUGE_PAGES != 0 {
+            return Err(EINVAL);
         }
-        // SAFETY: The pagemap covers `pfn`, and the mark says that the page was free, so nobody
-        // has a reference to it. `zone_device_page_init` returns it locked with one reference.
+        self.initialise(index, HUGE_ORDER)
+    }
+
+    fn initialise(&self, index: usize, order: u32) -> Result<Destination> {
+        let pages = index..index + (1 << order);
+        self.pfn(pages.end - 1).ok_or(EINVAL)?;
+        let pfn = self.pfn(index).ok_or(EINVAL)?;
+        for page in pages {
+            if !self.mark(page, true) {
+                // The pages before are never used again rather than given out twice.
+                return Err(EBUSY);
+            }
+        }
+        // SAFETY: The pagemap covers the pages, and the marks say that they were free, so nobody
+        // has a reference to them. The call returns them locked with one reference.
         unsafe {
             let page = bindings::vhmm_pfn_to_page(pfn);
-            bindings::zone_device_page_init(page, self.pgmap.get(), 0);
+            bindings::vhmm_device_page_init(page, self.pgmap.get(), order);
             Ok(Destination::from_raw(NonNull::new_unchecked(page)))
+        }
+    }
+
+    /// The page at `index`, if it is in use and not the tail of a huge page.
+    pub(super) fn page_in_use(&self, index: usize) -> Option<PageRef<'_>> {
+        let pfn = self.pfn(index)?;
+        let word = self.in_use.get(index / 64)?.load(Relaxed);
+        if word & (1 << (index % 64)) == 0 {
+            return None;
+        }
+        // SAFETY: The pagemap covers the page for the lifetime of `self`. Whether it is a tail may
+        // change when a huge page is split; either answer is right then.
+        unsafe {
+            let page = bindings::vhmm_pfn_to_page(pfn);
+            (!bindings::vhmm_page_is_tail(page))
+                .then(|| PageRef::from_raw(NonNull::new_unchecked(page)))
         }
     }
 
@@ -219,8 +260,13 @@ impl<T: Operations> PrivateMemory<T> {
         // SAFETY: The kernel holds the page until this returns.
         let page = unsafe { PageRef::from_raw(NonNull::new_unchecked(page)) };
         if let Some(index) = this.index_of(page) {
-            this.mark(index, false);
-            this.ops.page_freed(index);
+            // SAFETY: The folio still has its order, and nobody else can see it any more.
+            let order = unsafe { bindings::vhmm_page_order(page.as_raw().as_ptr()) };
+            let indices = index..index + (1 << order);
+            for index in indices.clone() {
+                this.mark(index, false);
+            }
+            this.ops.pages_freed(indices);
         }
     }
 
@@ -281,6 +327,12 @@ impl Fault<'_> {
     pub(crate) fn address(&self) -> usize {
         // SAFETY: By the constructor's requirement.
         unsafe { (*self.vmf).__bindgen_anon_1.address }
+    }
+
+    /// Whether the fault is on a huge page that is mapped as one.
+    pub(crate) fn is_huge(&self) -> bool {
+        // SAFETY: By the constructor's requirement. The pointer itself is all that is looked at.
+        unsafe { (*self.vmf).pte.is_null() }
     }
 
     /// The device page.

@@ -164,6 +164,18 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         })
     }
 
+    /// Takes a whole block, for a huge page; `None` if no block is free.
+    pub fn allocate_block(&mut self) -> Option<Run> {
+        let index = self.free;
+        self.block(index)?;
+        self.change(index, 0, BLOCK_PAGES, false);
+        self.pages_in_use += BLOCK_PAGES;
+        Some(Run {
+            first: index as usize * BLOCK_PAGES,
+            len: BLOCK_PAGES,
+        })
+    }
+
     /// Gives a page back.
     ///
     /// # Errors

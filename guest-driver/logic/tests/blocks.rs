@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug)]
 enum Step {
     Allocate(usize),
+    AllocateBlock,
     /// Frees the n-th page in use (modulo their number).
     Free(usize),
     /// Frees a page that is not in use, or does not exist.
@@ -17,6 +18,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0usize..700).prop_map(Step::Allocate),
+        1 => Just(Step::AllocateBlock),
         40 => any::<usize>().prop_map(Step::Free),
         1 => any::<usize>().prop_map(Step::FreeUnused),
     ]
@@ -47,6 +49,20 @@ proptest! {
                     }
                     None => prop_assert_eq!(used.len(), blocks * BLOCK_PAGES),
                 },
+                Step::AllocateBlock => {
+                    let free_block = (0..blocks).find(|block| {
+                        let first = block * BLOCK_PAGES;
+                        used.range(first..first + BLOCK_PAGES).next().is_none()
+                    });
+                    let run = allocator.allocate_block();
+                    prop_assert_eq!(run.is_some(), free_block.is_some());
+                    if let Some(run) = run {
+                        prop_assert_eq!((run.first % BLOCK_PAGES, run.len), (0, BLOCK_PAGES));
+                        for page in run.first..run.first + run.len {
+                            prop_assert!(used.insert(page), "page {page} given out twice");
+                        }
+                    }
+                }
                 Step::Free(n) => {
                     if let Some(&page) = used.iter().nth(n % used.len().max(1)) {
                         prop_assert_eq!(allocator.free(page), Ok(()));
