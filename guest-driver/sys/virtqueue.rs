@@ -490,14 +490,14 @@ impl Virtqueues {
     }
 
     fn stop_locked(&self, live: &mut bool) {
+        if !*live {
+            // The device may long be another driver's, or ours again with other queues.
+            return;
+        }
         for queue in &self.queues {
             queue.close();
         }
-        // A reset without queues is needed, too: DRIVER_OK may be set.
         self.vdev.reset();
-        if !*live {
-            return;
-        }
         for queue in &self.queues {
             let mut ring = queue.ring.lock();
             ring.cancel();
@@ -518,7 +518,6 @@ impl Virtqueues {
         self.stop_locked(&mut live);
         self.vdev.renegotiate()?;
         self.start(&mut live)
-            .inspect_err(|_| self.stop_locked(&mut false))
     }
 }
 
