@@ -9,7 +9,9 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
+    engine::KernelChoice,
     logging::{LogFormat, parse_level},
+    memory::HugePage,
     size::parse_size,
 };
 
@@ -44,6 +46,23 @@ pub struct Args {
     /// Keep device memory in this file, beyond the life of the process
     #[arg(long, value_name = "PATH")]
     pub memory_file: Option<PathBuf>,
+
+    /// Back device memory with huge pages of this size, 2M or 1G, which the host must have reserved
+    #[arg(long, value_name = "SIZE", value_parser = parse_huge_page, conflicts_with = "memory_file")]
+    pub hugetlb: Option<HugePage>,
+
+    /// Touch all device memory at the start, and again whenever its contents are given up
+    #[arg(long)]
+    pub prefault: bool,
+
+    /// How large batches are copied
+    #[arg(long, value_enum, default_value_t)]
+    pub copy: KernelChoice,
+
+    /// Longest time, in microseconds, to look for the next batch before a worker sleeps; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub poll_us: u64,
 
     /// Number of bulk queues, each with a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1,
@@ -138,6 +157,14 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+fn parse_huge_page(text: &str) -> Result<HugePage, String> {
+    match parse_size(text)? {
+        0x20_0000 => Ok(HugePage::Size2M),
+        0x4000_0000 => Ok(HugePage::Size1G),
+        _ => Err(format!("expected 2M or 1G, found '{text}'")),
+    }
+}
+
 fn parse_queue_size(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (2..=MAX_QUEUE_SIZE).contains(&size) => Ok(size),
@@ -182,6 +209,9 @@ mod tests {
             ["--queue-size", "1"],
             ["--queue-size", "100"],
             ["--queue-size", "2048"],
+            ["--hugetlb", "4K"],
+            ["--copy", "fast"],
+            ["--poll-us", "1000000"],
             ["--log-level", "loud"],
             ["--log-format", "xml"],
         ] {

@@ -24,7 +24,7 @@ use crate::{
     config::{Args, Socket},
     control::ControlServer,
     device::Device,
-    engine::{Engine, KernelChoice, Kernels},
+    engine::{Engine, Kernels},
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
@@ -78,19 +78,20 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         let count = read_script(path, &faults)?;
         tracing::warn!(count, "faults will be injected");
     }
-    let memory = match &args.memory_file {
-        Some(path) => DeviceMemory::in_file(path, args.memory)?,
-        None => DeviceMemory::anonymous(args.memory)?,
+    let mut memory = match (&args.memory_file, args.hugetlb) {
+        (Some(path), _) => DeviceMemory::in_file(path, args.memory)?,
+        (None, Some(page)) => DeviceMemory::huge(args.memory, page)?,
+        (None, None) => DeviceMemory::anonymous(args.memory)?,
     };
+    if args.prefault {
+        memory.prefault()?;
+    }
     let identity = memory.identity();
-    let engine = Engine::new(
-        memory,
-        args.bulk_queues,
-        faults,
-        Kernels::new(KernelChoice::Auto),
-    );
+    let engine = Engine::new(memory, args.bulk_queues, faults, Kernels::new(args.copy));
+    let longest_poll = Duration::from_micros(args.poll_us);
     let device = Arc::new(
-        Device::new(engine, args.queue_size).context("Cannot make the queues' descriptors")?,
+        Device::new(engine, args.queue_size, longest_poll)
+            .context("Cannot make the queues' descriptors")?,
     );
 
     let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
@@ -116,6 +117,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         generation = identity.generation,
         bulk_queues = args.bulk_queues,
         copies = device.engine().kernels().name(),
+        backing = ?device.engine().memory().backing(),
         "ready"
     );
     // Whoever started the process may have closed its output; that is no reason not to serve.

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use hmm_protocol::{BULK_QUEUE_FIRST, Event, EventKind, Features, URGENT_QUEUE};
@@ -102,14 +103,16 @@ pub struct Device {
     paused: AtomicBool,
     next_ticket: AtomicU64,
     queue_size: u16,
+    longest_poll: Duration,
 }
 
 impl Device {
-    /// A device around `engine`, whose queues have at most `queue_size` descriptors.
+    /// A device around `engine`, whose queues have at most `queue_size` descriptors, and whose workers look for work at
+    /// most `longest_poll` before they sleep.
     ///
     /// # Errors
     /// No eventfd can be made.
-    pub fn new(engine: Engine, queue_size: u16) -> io::Result<Self> {
+    pub fn new(engine: Engine, queue_size: u16, longest_poll: Duration) -> io::Result<Self> {
         let queues = BULK_QUEUE_FIRST + engine.limits().bulk_queues as u16;
         let threads = thread_of_queue(queues - 1) + 1;
         let wakers = (0..threads)
@@ -130,6 +133,7 @@ impl Device {
             paused: AtomicBool::new(false),
             next_ticket: AtomicU64::new(0),
             queue_size,
+            longest_poll,
         })
     }
 
@@ -151,6 +155,11 @@ impl Device {
     /// Most descriptors of a queue.
     pub fn queue_size(&self) -> u16 {
         self.queue_size
+    }
+
+    /// Longest time that a worker looks for work before it sleeps.
+    pub fn longest_poll(&self) -> Duration {
+        self.longest_poll
     }
 
     /// Number of worker threads.

@@ -113,6 +113,7 @@ impl Commands {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "memory_bytes": engine.memory().bytes(),
+            "backing": engine.memory().backing(),
             "uuid": identity.uuid.to_string(),
             "generation": identity.generation,
             "session_open": engine.open_generation().is_some(),

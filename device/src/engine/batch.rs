@@ -293,6 +293,7 @@ impl Engine {
                             run.count += 1;
                             continue;
                         }
+                        transferrer.announce(&transfer);
                         go_on = finish(&mut transferrer, run, ordered, workspace, &item);
                     }
                     pending = Some(Run {

@@ -13,14 +13,18 @@ pub(super) enum Kernel {
 }
 
 /// What the user wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum KernelChoice {
     /// Past the caches for large batches, if the processor can.
     #[default]
     Auto,
-    /// Ordinary stores always.
+    /// With ordinary stores always.
     Ordinary,
 }
+
+/// How much of what comes next is fetched early.
+#[cfg(target_arch = "x86_64")]
+const PREFETCH_BYTES: usize = 1024;
 
 type Copy = unsafe fn(*mut u8, *const u8, usize);
 
@@ -93,6 +97,25 @@ impl Kernels {
         }
     }
 
+    /// Fetches the beginning of what is copied next. The processor notices a pattern only within a page; the first lines
+    /// of a page elsewhere, and its translation, are what it would wait for.
+    ///
+    /// # Safety
+    /// The range is mapped for `len` bytes.
+    #[inline]
+    pub(super) unsafe fn prefetch(&self, from: *const u8, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for at in (0..len.min(PREFETCH_BYTES)).step_by(64) {
+            // SAFETY: the caller's promise: `at` is within the range.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(from.add(at).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (from, len);
+    }
+
     /// Orders everything that was copied before everything that is stored afterwards.
     #[inline]
     pub(super) fn flush(&self) {
@@ -120,6 +143,7 @@ mod avx2 {
         __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm256_stream_si256,
     };
 
+    const LINE: usize = 64;
     const VECTOR: usize = 32;
     /// Four vectors are in flight at a time: two cache lines.
     const STEP: usize = 4 * VECTOR;
@@ -140,12 +164,16 @@ mod avx2 {
         let whole = len - len % STEP;
         let mut at = 0;
         while at < whole {
+            if at + AHEAD < whole {
+                // SAFETY: `at + AHEAD + STEP` is at most `whole`, so both lines are in range.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(from.add(at + AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(from.add(at + AHEAD + LINE).cast());
+                }
+            }
             // SAFETY: `at + STEP` is at most `len`, so all four loads and stores are in range; stores are aligned
-            // because the destination is and STEP is a multiple of VECTOR. A prefetch faults nowhere, and
-            // wrapping_add makes no claim about being in range.
+            // because the destination is and STEP is a multiple of VECTOR.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at + AHEAD).cast());
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at + AHEAD + 64).cast());
                 let source = from.add(at).cast::<__m256i>();
                 let destination = to.add(at).cast::<__m256i>();
                 let first = _mm256_loadu_si256(source);

@@ -83,6 +83,23 @@ impl<'a> Transferrer<'a> {
         self.execute_with_faults(transfer)
     }
 
+    /// Announces what is transferred after the next call of `transfer`.
+    #[inline]
+    pub(super) fn announce(&mut self, next: &Transfer) {
+        let source = match next.op {
+            Op::ToDevice => self
+                .job
+                .guest
+                .contiguous(next.address, next.len, &mut self.hint),
+            Op::ToSystem => self.engine.memory.at(next.device_address, next.len),
+            Op::Copy | Op::Fill | Op::Nop => None,
+        };
+        if let Some(source) = source {
+            // SAFETY: `source` is the start of `next.len` mapped bytes.
+            unsafe { self.engine.kernels.prefetch(source, next.len as usize) };
+        }
+    }
+
     #[cold]
     fn execute_with_faults(&mut self, transfer: &Transfer) -> Result<(), Status> {
         if transfer.op == Op::Nop {

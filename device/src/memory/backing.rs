@@ -14,6 +14,7 @@ use rustix::{
         memfd_create,
     },
     io::Errno,
+    mm::{Advice, madvise},
 };
 
 use super::{MemoryError, mapping::Mapping};
@@ -21,30 +22,58 @@ use super::{MemoryError, mapping::Mapping};
 /// What a memory file has beyond the memory itself: room for the identity, one huge page so that hugetlbfs takes it.
 pub(super) const TRAILER_BYTES: u64 = 2 << 20;
 
+/// Sizes of reserved huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePage {
+    /// 2 MiB.
+    Size2M,
+    /// 1 GiB.
+    Size1G,
+}
+
+impl HugePage {
+    /// Bytes of a page.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Size2M => 2 << 20,
+            Self::Size1G => 1 << 30,
+        }
+    }
+}
+
 /// The file.
 #[derive(Debug)]
 pub(super) struct Backing {
     file: File,
+    kind: &'static str,
 }
 
 impl Backing {
     /// A memfd of `bytes` bytes. It can neither shrink nor grow, so no access can fail for lack of file.
-    pub(super) fn anonymous(bytes: u64) -> Result<Self, MemoryError> {
+    pub(super) fn anonymous(bytes: u64, huge: Option<HugePage>) -> Result<Self, MemoryError> {
         let error = |source: io::Error| MemoryError::System {
             what: "make",
             bytes,
             source,
         };
+        let huge_flags = match huge {
+            None => MemfdFlags::empty(),
+            Some(HugePage::Size2M) => MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
+            Some(HugePage::Size1G) => MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB,
+        };
         let descriptor = memfd_create(
             "hmm-device-memory",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge_flags,
         )
         .map_err(|errno| error(errno.into()))?;
         let file = File::from(descriptor);
         file.set_len(bytes).map_err(error)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)
             .map_err(|errno| error(errno.into()))?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            kind: if huge.is_some() { "hugetlb" } else { "memfd" },
+        })
     }
 
     /// The file `path` for `bytes` bytes of memory, and whether it was empty or new.
@@ -83,12 +112,35 @@ impl Backing {
                 expected,
             });
         }
-        Ok((Self { file }, found == 0))
+        Ok((Self { file, kind: "file" }, found == 0))
     }
 
     /// The file itself.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// What kind of file it is, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Gets all pages now, so that none is missing later and no copy waits for one.
+    pub(super) fn prefault(&self, mapping: &Mapping) -> Result<(), MemoryError> {
+        let (start, len) = mapping.range();
+        let error = |source: io::Error| MemoryError::System {
+            what: "prefault",
+            bytes: mapping.bytes(),
+            source,
+        };
+        // Room first: a file system that is full says so here, and not by a signal in the middle of a copy.
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, mapping.bytes()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(errno) => return Err(error(errno.into())),
+        }
+        // SAFETY: the range is the whole of a live mapping, and populating it changes no byte.
+        unsafe { madvise(start.cast(), len, Advice::LinuxPopulateWrite) }
+            .map_err(|errno| error(errno.into()))
     }
 
     /// Makes a range read as zero: by a hole where the file system can, by writing zeros where it cannot.

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, ptr::NonNull};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use super::MemoryError;
 
@@ -77,6 +77,15 @@ impl Mapping {
             start,
             bytes: len,
         })
+    }
+
+    /// Asks for transparent huge pages. Whether the file system gives them is its own business, and is reported.
+    pub(super) fn prefer_huge_pages(&self) {
+        let (start, len) = self.range();
+        // SAFETY: the range is the whole of this mapping; the advice changes no byte.
+        if let Err(error) = unsafe { madvise(start.cast(), len, Advice::LinuxHugepage) } {
+            tracing::debug!(%error, "the kernel has no transparent huge pages");
+        }
     }
 
     /// Size, bytes.

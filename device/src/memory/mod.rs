@@ -7,18 +7,20 @@
 mod backing;
 mod identity;
 mod mapping;
+mod residency;
 
 use std::{io, path::Path};
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use self::identity::Identity;
 use self::{
     backing::Backing,
     identity::{IdentityFile, Slot},
     mapping::Mapping,
+    residency::Residency,
 };
+pub use self::{backing::HugePage, identity::Identity, residency::BackingReport};
 
 /// What can go wrong with device memory.
 #[derive(Debug, Error)]
@@ -54,6 +56,14 @@ pub enum MemoryError {
         /// The length that the memory size asks for.
         expected: u64,
     },
+    /// The size does not fit the huge pages.
+    #[error("Device memory of {bytes} bytes is not a multiple of the huge page of {page} bytes")]
+    NotHuge {
+        /// The memory's size.
+        bytes: u64,
+        /// The page's size.
+        page: u64,
+    },
     /// Memory could not be made, mapped or discarded.
     #[error("Cannot {what} {bytes} bytes of device memory: {source}")]
     System {
@@ -74,6 +84,8 @@ pub enum MemoryError {
 pub struct DeviceMemory {
     mapping: Mapping,
     backing: Backing,
+    residency: Residency,
+    prefault: bool,
     state: Mutex<State>,
 }
 
@@ -89,9 +101,29 @@ impl DeviceMemory {
     /// # Errors
     /// The system's reason.
     pub fn anonymous(bytes: u64) -> Result<Self, MemoryError> {
-        let backing = Backing::anonymous(bytes)?;
+        Self::new(Backing::anonymous(bytes, None)?, bytes)
+    }
+
+    /// The same on huge pages that the host has reserved.
+    ///
+    /// # Errors
+    /// The size is not a multiple of the page size, or too few pages are reserved.
+    pub fn huge(bytes: u64, page: HugePage) -> Result<Self, MemoryError> {
+        if !bytes.is_multiple_of(page.bytes()) {
+            return Err(MemoryError::NotHuge {
+                bytes,
+                page: page.bytes(),
+            });
+        }
+        Self::new(Backing::anonymous(bytes, Some(page))?, bytes)
+    }
+
+    fn new(backing: Backing, bytes: u64) -> Result<Self, MemoryError> {
         let mapping = Mapping::new(backing.file(), 0, bytes)?;
+        mapping.prefer_huge_pages();
         Ok(Self {
+            residency: Residency::new(),
+            prefault: false,
             mapping,
             backing,
             state: Mutex::new(State {
@@ -109,6 +141,7 @@ impl DeviceMemory {
     pub fn in_file(path: &Path, bytes: u64) -> Result<Self, MemoryError> {
         let (backing, fresh) = Backing::in_file(path, bytes)?;
         let mapping = Mapping::new(backing.file(), 0, bytes)?;
+        mapping.prefer_huge_pages();
         let trailer = Mapping::new(backing.file(), bytes, backing::TRAILER_BYTES)?;
         let mut file = IdentityFile::new(trailer, bytes);
         let slot = if fresh { None } else { file.load() };
@@ -116,6 +149,8 @@ impl DeviceMemory {
             Some(slot) if slot.contents_are_whole() => {
                 file.store(slot.opened())?;
                 Self {
+                    residency: Residency::new(),
+                    prefault: false,
                     mapping,
                     backing,
                     state: Mutex::new(State {
@@ -130,6 +165,8 @@ impl DeviceMemory {
                     None => Identity::random()?,
                 };
                 let memory = Self {
+                    residency: Residency::new(),
+                    prefault: false,
                     mapping,
                     backing,
                     state: Mutex::new(State {
@@ -142,6 +179,26 @@ impl DeviceMemory {
             }
         };
         Ok(memory)
+    }
+
+    /// Gets all pages now, and again whenever contents are given up.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn prefault(&mut self) -> Result<(), MemoryError> {
+        self.prefault = true;
+        self.backing.prefault(&self.mapping)
+    }
+
+    /// What backs the memory, and what was achieved; measured.
+    pub fn backing(&self) -> BackingReport {
+        let (resident_bytes, huge_bytes) = self.residency.measure(&self.mapping).unzip();
+        BackingReport {
+            kind: self.backing.kind(),
+            prefaulted: self.prefault,
+            resident_bytes,
+            huge_bytes,
+        }
     }
 
     /// Size, bytes.
@@ -199,6 +256,9 @@ impl DeviceMemory {
             file.store(Slot::new(identity).scrub_pending())?;
         }
         self.discard(0, self.bytes())?;
+        if self.prefault {
+            self.backing.prefault(&self.mapping)?;
+        }
         if let Some(file) = &mut state.file {
             file.store(Slot::new(identity))?;
         }

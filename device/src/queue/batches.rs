@@ -10,7 +10,7 @@ use hmm_protocol::{BatchFlags, COMPLETION_BYTES, Status, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
 
-use super::{chain::Chain, pop::Popped, used::UsedSet};
+use super::{chain::Chain, poll::PollWindow, pop::Popped, used::UsedSet};
 use crate::{
     device::Device,
     engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report, Workspace},
@@ -27,7 +27,7 @@ const SET_TIME: Duration = Duration::from_micros(50);
 const STEP_ASIDE: Duration = Duration::from_micros(200);
 
 /// What a worker thread keeps between batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Worker {
     request: Vec<u8>,
     chain: Chain,
@@ -35,9 +35,22 @@ pub struct Worker {
     used: UsedSet,
     /// A completion that a fault holds back, for one queue.
     held: Option<(u16, Held)>,
+    poll: PollWindow,
 }
 
 impl Worker {
+    /// A worker that looks for batches at most this long before it sleeps.
+    pub fn new(longest_poll: Duration) -> Self {
+        Self {
+            request: Vec::new(),
+            chain: Chain::default(),
+            workspace: Workspace::default(),
+            used: UsedSet::default(),
+            held: None,
+            poll: PollWindow::new(longest_poll),
+        }
+    }
+
     /// What queues without batches need.
     pub(super) fn parts(&mut self) -> (&mut Vec<u8>, &mut Chain, &mut UsedSet) {
         (&mut self.request, &mut self.chain, &mut self.used)
@@ -88,17 +101,27 @@ impl Device {
         if self.queue(index).take_restarted() {
             worker.held = None;
         }
+        let mut worked = false;
         loop {
             let guest = self.gate().enter();
             if !self.is_served(index) {
                 return;
             }
             self.disable_kicks(ring, &guest);
-            let end = self.serve_set(index, ring, &guest, worker);
+            let (end, executed) = self.serve_set(index, ring, &guest, worker);
+            if executed && !worked {
+                worked = true;
+                worker.poll.woken();
+            }
             match end {
                 SetEnd::Due => {}
                 SetEnd::Closed => return,
                 SetEnd::Empty => {
+                    drop(guest);
+                    if worked && self.poll(index, ring, &mut worker.poll) {
+                        continue;
+                    }
+                    let guest = self.gate().enter();
                     if !self.enable_kicks(index, ring, &guest) {
                         return;
                     }
@@ -107,16 +130,16 @@ impl Device {
         }
     }
 
-    /// Executes what is available, up to a set, and publishes it.
+    /// Executes what is available, up to a set, and publishes it. Returns why it ended and whether there was anything.
     fn serve_set(
         &self,
         index: u16,
         ring: &Ring,
         guest: &GuestMemory,
         worker: &mut Worker,
-    ) -> SetEnd {
+    ) -> (SetEnd, bool) {
         let started = Instant::now();
-        let mut die = None;
+        let (mut die, mut executed) = (None, false);
         let end = loop {
             match self.pop(index, ring, guest, &mut worker.chain) {
                 Popped::Empty => break SetEnd::Empty,
@@ -128,6 +151,7 @@ impl Device {
                 break SetEnd::Due;
             }
             self.queue(index).set_executing(false);
+            executed = true;
             let due = index == URGENT_QUEUE
                 || die.is_some()
                 || worker.used.len() >= SET_CHAINS
@@ -138,7 +162,7 @@ impl Device {
             }
         };
         self.publish_or_die(index, ring, guest, worker, die);
-        end
+        (end, executed)
     }
 
     fn publish_or_die(

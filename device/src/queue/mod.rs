@@ -9,6 +9,7 @@ mod chain;
 mod controls;
 mod events;
 mod fence;
+mod poll;
 mod pop;
 mod used;
 

@@ -58,6 +58,10 @@ pub struct QueueStats {
     pub signals_sent: Counter,
     /// Sets of completions that the driver wanted no signal for.
     pub signals_suppressed: Counter,
+    /// Times that a worker looked for a batch and found one.
+    pub polls_hit: Counter,
+    /// Times that a worker looked for a batch in vain.
+    pub polls_missed: Counter,
     /// Chains with too many descriptors, readable ones after writable ones, or buffers outside the memory table.
     pub malformed_chains: Counter,
     /// Chains without room for an answer, or whose room is not in the memory table.
@@ -102,6 +106,8 @@ impl QueueStats {
             &self.kicks,
             &self.signals_sent,
             &self.signals_suppressed,
+            &self.polls_hit,
+            &self.polls_missed,
             &self.malformed_chains,
             &self.without_record,
             &self.broken,

@@ -41,6 +41,10 @@ pub struct QueueSnapshot {
     pub signals_sent: u64,
     /// Sets of completions that the driver wanted no signal for.
     pub signals_suppressed: u64,
+    /// Looks for a batch that found one.
+    pub polls_hit: u64,
+    /// Looks for a batch in vain.
+    pub polls_missed: u64,
     /// Chains that made no sense.
     pub malformed_chains: u64,
     /// Chains without room for an answer.
@@ -93,6 +97,8 @@ impl QueueStats {
             kicks: self.kicks.get(),
             signals_sent: self.signals_sent.get(),
             signals_suppressed: self.signals_suppressed.get(),
+            polls_hit: self.polls_hit.get(),
+            polls_missed: self.polls_missed.get(),
             malformed_chains: self.malformed_chains.get(),
             without_record: self.without_record.get(),
             broken: self.broken.get(),
