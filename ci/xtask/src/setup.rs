@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hmm_vm::Progress;
 
+use crate::build;
 use crate::setup_arguments::SetupArguments;
 
 /// Arguments of `setup`.
@@ -14,9 +15,10 @@ pub(crate) struct Arguments {
     setup: SetupArguments,
 }
 
-/// Prepares the environment and says where its parts are.
+/// Makes everything that a guest is made of and says where its parts are.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let environment = hmm_vm::prepare(&arguments.setup.options(), &Progress::new())?;
+    let artifacts = build::artifacts(&arguments.setup, &Progress::new())?;
+    let environment = &artifacts.environment;
     println!("qemu     {}", environment.qemu_version);
     println!(
         "kernel   {} ({})",
@@ -24,5 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         environment.kernel.image.display()
     );
     println!("driver   {}", environment.module.display());
+    println!("device   {}", artifacts.backend.display());
+    println!("guest    {}", artifacts.agent.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -42,6 +42,14 @@ impl ModuleTree {
         }
     }
 
+    /// Modules of the kernel itself that the guest loads before the driver.
+    pub(crate) fn helper_modules(&self, workshop: &Workshop) -> Result<Vec<PathBuf>> {
+        Ok(match self {
+            Self::Stock => vec![kernel::overlay(workshop)?],
+            Self::Users(tree) => tree.overlay().into_iter().collect(),
+        })
+    }
+
     /// A `make` of the module that writes to `output` only. What the build needs is made first.
     pub(super) fn make(
         &self,
@@ -57,13 +65,7 @@ impl ModuleTree {
                 output,
                 variables,
             ),
-            Self::Users(tree) => tree.make_modules(
-                repository,
-                inputs::DRIVER,
-                output,
-                variables,
-                workshop.jobs(),
-            ),
+            Self::Users(tree) => tree.make_modules(workshop, inputs::DRIVER, output, variables),
         }
     }
 
@@ -102,21 +104,11 @@ pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> 
             .map_err(SetupError::of_driver)?;
         let built = output.join(MODULE);
         module_info::check(&built, release, hmm_protocol::VIRTIO_ID)?;
-        strip(&built, &work.join(MODULE))?;
+        process::strip_module(&built, &work.join(MODULE))?;
         fs::rename(&built, work.join(WITH_DEBUG)).map_err(SetupError::io("take", &built))?;
         fs::remove_dir_all(&output).map_err(SetupError::io("remove", &output))?;
         step.finish("built");
         Ok(vec![PathBuf::from(MODULE)])
     })?;
     Ok(folder.join(MODULE))
-}
-
-fn strip(module: &Path, stripped: &Path) -> Result<()> {
-    let mut command = Command::new("strip");
-    command
-        .arg("--strip-debug")
-        .arg("-o")
-        .arg(stripped)
-        .arg(module);
-    process::output("strip the driver", &mut command).map(drop)
 }

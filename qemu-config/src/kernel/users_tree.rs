@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A kernel tree that the user has built: its own image, its own compilers.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::config_value;
+use super::{config_value, overlay};
 use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
 use crate::host::find_program;
+use crate::sysroot::BuildRoot;
+use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
 
 const IMAGE: &str = "arch/x86/boot/bzImage";
@@ -93,47 +96,101 @@ impl UsersTree {
         }
     }
 
-    /// A `make` for the modules of `folder` in `repository`, with the compilers that built the tree.
+    /// The kernel's overlayfs, when the tree has it as a module that is built.
+    pub(crate) fn overlay(&self) -> Option<PathBuf> {
+        let is_module = config_value(&self.config, overlay::OPTION) == Some("m");
+        is_module.then(|| overlay::built_in_tree(&self.folder))?
+    }
+
+    /// A `make` for the modules of `folder` in `repository`, with the compilers that built the tree: the host's, or
+    /// those of the build root.
     pub(crate) fn make_modules(
         &self,
-        repository: &Path,
+        workshop: &Workshop,
         folder: &str,
         output: &Path,
         variables: &[&str],
-        jobs: usize,
     ) -> Result<Command> {
-        self.check_rust()?;
-        let mut command = Command::new("make");
-        own_environment(&mut command);
-        command.arg("-C").arg(&self.folder).arg(format!("-j{jobs}"));
-        command.args(compiler_variables(&self.config));
-        for (variable, path) in [("M", repository.join(folder)), ("MO", output.to_owned())] {
-            let mut argument = std::ffi::OsString::from(format!("{variable}="));
-            argument.push(path);
-            command.arg(argument);
-        }
-        command.args(variables).arg("modules");
-        Ok(command)
-    }
-
-    /// Crates of one compiler cannot be read by another.
-    fn check_rust(&self) -> Result<()> {
         let expected = config_value(&self.config, "CONFIG_RUSTC_VERSION_TEXT").unwrap_or_default();
-        let mut command = Command::new("rustc");
-        own_environment(&mut command);
-        command.arg("--version").current_dir(&self.folder);
-        let found = process::output("ask the Rust compiler for its version", &mut command)?;
-        if found.trim() == expected {
-            return Ok(());
+        let on_host = self.host_rust();
+        if on_host.as_deref() == Some(expected) {
+            let mut command = Command::new("make");
+            own_environment(&mut command);
+            command.args(self.arguments(workshop, folder, output, variables, |name| {
+                find_program(name).is_some()
+            }));
+            return Ok(command);
+        }
+        let root = BuildRoot::get(workshop)?;
+        let mut command = (root.sandbox()?)
+            .program("rustc", ["--version"])
+            .into_command();
+        let in_root = process::output("ask the build root's Rust compiler", &mut command)?;
+        if in_root.trim() == expected {
+            return self.make_in(&root, workshop, folder, output, variables);
         }
         Err(SetupError::invalid(
             &self.folder,
             format!(
-                "the tree was built with \"{expected}\", and rustc in that folder is \"{}\"; make the same compiler the \
-                 first in PATH, or rebuild the tree",
-                found.trim()
+                "the tree was built with \"{expected}\"; rustc in that folder is \"{}\" and the build root has \"{}\". \
+                 Make the same compiler the first in PATH, or build the tree again with the present one",
+                on_host.as_deref().unwrap_or("missing"),
+                in_root.trim()
             ),
         ))
+    }
+
+    /// Everything stands at the same place inside as outside, because a built tree holds absolute paths.
+    fn make_in(
+        &self,
+        root: &BuildRoot,
+        workshop: &Workshop,
+        folder: &str,
+        output: &Path,
+        variables: &[&str],
+    ) -> Result<Command> {
+        let mut sandbox = root.sandbox()?.read(&self.folder, &self.folder);
+        // A tree that was built with O= names its source by a link.
+        if let Ok(source) = fs::canonicalize(self.folder.join("source")) {
+            sandbox = sandbox.read(&source, &source);
+        }
+        let sandbox =
+            (sandbox.read(&workshop.repository, &workshop.repository)).write(output, output);
+        let arguments = self.arguments(workshop, folder, output, variables, |name| root.has(name));
+        Ok(sandbox.program("make", arguments).into_command())
+    }
+
+    fn arguments(
+        &self,
+        workshop: &Workshop,
+        folder: &str,
+        output: &Path,
+        variables: &[&str],
+        has_program: impl Fn(&str) -> bool,
+    ) -> Vec<OsString> {
+        let assign = |variable: &str, path: &Path| {
+            let mut argument = OsString::from(variable);
+            argument.push("=");
+            argument.push(path);
+            argument
+        };
+        let mut arguments = vec![OsString::from("-C"), self.folder.clone().into()];
+        arguments.push(format!("-j{}", workshop.jobs()).into());
+        arguments.extend(compiler_variable(&self.config, has_program).map(OsString::from));
+        arguments.push(assign("M", &workshop.repository.join(folder)));
+        arguments.push(assign("MO", output));
+        arguments.extend(variables.iter().map(OsString::from));
+        arguments.push("modules".into());
+        arguments
+    }
+
+    /// What rustc says of itself in the tree's folder, where a toolchain file may choose it.
+    fn host_rust(&self) -> Option<String> {
+        let mut command = Command::new("rustc");
+        own_environment(&mut command);
+        command.arg("--version").current_dir(&self.folder);
+        let text = process::output("ask the Rust compiler for its version", &mut command).ok()?;
+        Some(text.trim().to_owned())
     }
 }
 
@@ -157,21 +214,19 @@ fn missing_options(config: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The variables that choose the compiler which the configuration names.
-fn compiler_variables(config: &str) -> Vec<String> {
+/// The variable that chooses the compiler which the configuration names.
+fn compiler_variable(config: &str, has_program: impl Fn(&str) -> bool) -> Option<String> {
     let text = config_value(config, "CONFIG_CC_VERSION_TEXT").unwrap_or_default();
     if let Some((_, version)) = text.split_once("clang version ") {
         let major = version.split('.').next().unwrap_or_default();
-        let versioned = find_program(&format!("clang-{major}"));
-        return vec![match versioned {
-            Some(_) => format!("LLVM=-{major}"),
-            None => "LLVM=1".to_owned(),
-        }];
+        return Some(if has_program(&format!("clang-{major}")) {
+            format!("LLVM=-{major}")
+        } else {
+            "LLVM=1".to_owned()
+        });
     }
-    match text.split_whitespace().next() {
-        Some(compiler) => vec![format!("CC={compiler}")],
-        None => Vec::new(),
-    }
+    let compiler = text.split_whitespace().next()?;
+    Some(format!("CC={compiler}"))
 }
 
 #[cfg(test)]
@@ -181,10 +236,16 @@ mod tests {
     #[test]
     fn the_compiler_is_the_one_of_the_configuration() {
         let gcc = "CONFIG_CC_VERSION_TEXT=\"x86_64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0\"\n";
-        assert_eq!(compiler_variables(gcc), ["CC=x86_64-linux-gnu-gcc-14"]);
-        let clang = "CONFIG_CC_VERSION_TEXT=\"Debian clang version 9999.1.7 (3+b1)\"\n";
-        assert_eq!(compiler_variables(clang), ["LLVM=1"]);
-        assert!(compiler_variables("").is_empty());
+        let choose =
+            |config, versioned| compiler_variable(config, |name| versioned && name == "clang-19");
+        assert_eq!(
+            choose(gcc, true).as_deref(),
+            Some("CC=x86_64-linux-gnu-gcc-14")
+        );
+        let clang = "CONFIG_CC_VERSION_TEXT=\"Debian clang version 19.1.7 (3+b1)\"\n";
+        assert_eq!(choose(clang, true).as_deref(), Some("LLVM=-19"));
+        assert_eq!(choose(clang, false).as_deref(), Some("LLVM=1"));
+        assert_eq!(choose("", true), None);
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl BuildRoot {
         Ok(Self { folder })
     }
 
+    /// Whether a program is installed in it.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        self.folder.join("usr/bin").join(program).exists()
+    }
+
     /// Begins a command inside: nothing of the host but what is bound, and an environment that does not depend on who
     /// builds.
     pub(crate) fn sandbox(&self) -> Result<Sandbox> {
@@ -118,6 +123,7 @@ impl BuildRoot {
         }
         command.args([
             "--die-with-parent",
+            "--unshare-pid",
             "--unshare-ipc",
             "--unshare-uts",
             "--chdir",

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The kernel's own overlayfs, where the kernel has it as a module: the guest puts a layer of its own over the host's
+//! files with it.
+//!
+//! Debian's package of all modules is larger than everything else that a guest needs together, and the source is there
+//! anyway.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::PreparedTree;
+use crate::cache::{Key, KeyBuilder};
+use crate::process::strip_module;
+use crate::workshop::Workshop;
+use crate::{Result, SetupError, process};
+
+/// The name of the step.
+const STEP: &str = "overlay";
+const VERSION: u32 = 1;
+/// The option, and where the module is built.
+pub(super) const OPTION: &str = "CONFIG_OVERLAY_FS";
+pub(super) const FOLDER: &str = "fs/overlayfs";
+pub(super) const MODULE: &str = "overlay.ko";
+
+/// What the module is made of.
+fn key(workshop: &Workshop) -> Key {
+    KeyBuilder::new(STEP, VERSION)
+        .key(&PreparedTree::key(workshop))
+        .finish()
+}
+
+/// Finds or builds the module for the stock kernel.
+pub(crate) fn overlay(workshop: &Workshop) -> Result<PathBuf> {
+    let folder = workshop.step(STEP, &key(workshop), |work| {
+        let output = work.join("output");
+        fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
+        let mut make = PreparedTree::get(workshop)?.make_own_modules(FOLDER, &output)?;
+        let what = "build the kernel's overlayfs";
+        let step = workshop.progress.step(what, None);
+        process::watch(what, &mut make, |line| step.detail(line))?;
+        strip_module(&output.join(MODULE), &work.join(MODULE))?;
+        fs::remove_dir_all(&output).map_err(SetupError::io("remove", &output))?;
+        step.finish("built");
+        Ok(vec![PathBuf::from(MODULE)])
+    })?;
+    Ok(folder.join(MODULE))
+}
+
+/// The module of a tree that the user has built, if it is there.
+pub(super) fn built_in_tree(tree: &Path) -> Option<PathBuf> {
+    Some(tree.join(FOLDER).join(MODULE)).filter(|module| module.is_file())
+}
