@@ -13,6 +13,7 @@ mod setup;
 mod setup_arguments;
 mod signals;
 mod surroundings;
+mod test;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Setup(setup::Arguments),
     /// Run a command of this machine in the guest.
     Run(run::Arguments),
+    /// Run the tests of the host and of the guest.
+    Test(test::Arguments),
     /// Check the form and the lints of all the code.
     Check(check::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
