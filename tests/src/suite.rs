@@ -56,8 +56,6 @@ struct State {
     reader: Reader,
     /// The first line that made no sense. Nothing after it counts.
     nonsense: Option<KtapError>,
-    /// Set when no more results come.
-    results_are_complete: bool,
     /// The boot's end: what went wrong with it as a whole, if anything.
     end: Option<Result<(), String>>,
     folder: Option<PathBuf>,
@@ -107,10 +105,7 @@ impl Suite {
             .name("suite".to_owned())
             .spawn(move || {
                 let end = boot(&artifacts, &spec, &rules, &filter, &background);
-                background.change(|state| {
-                    state.results_are_complete = true;
-                    state.end = Some(end);
-                });
+                background.change(|state| state.end = Some(end));
             })?;
         Ok(Self {
             shared,
@@ -132,9 +127,7 @@ impl Suite {
             {
                 return Some(Ok(result.clone()));
             }
-            state
-                .results_are_complete
-                .then(|| Err(state.why_missing(case)))
+            state.end.is_some().then(|| Err(state.why_missing(case)))
         })
     }
 
@@ -197,13 +190,13 @@ fn boot(
     let sink = Sink::new(shared, &folder).map_err(|error| error.to_string())?;
     let cases = guest.cases(filter, Box::new(sink), Some(LIMIT));
     let finished = cases.and_then(|()| guest.power_off());
-    let plan = shared.change(|state| {
-        state.results_are_complete = true;
+    let plan = {
+        let state = shared.lock();
         match &state.nonsense {
             Some(error) => Err(error.clone()),
             None => state.reader.end(),
         }
-    });
+    };
     let mut problems: Vec<String> = Vec::new();
     problems.extend(finished.as_ref().err().map(ToString::to_string));
     problems.extend(plan.err().map(|error| format!("results: {error}")));

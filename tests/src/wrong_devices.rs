@@ -91,7 +91,7 @@ const DEVICES: [WrongDevice; 12] = [
         "config/batch-entries",
         "max_batch_entries",
         3,
-        "a batch must hold",
+        "a batch must hold 512",
     ),
     WrongDevice::new(
         "config/urgent-entries",

@@ -179,28 +179,38 @@ fn resident_and_peak() -> Result<()> {
 
 /// What moved away makes room.
 fn system_memory() -> Result<()> {
-    let free = || -> Result<u64> {
-        let text = std::fs::read_to_string("/proc/meminfo")?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemFree:"))
-            .context("there is no MemFree")?;
-        let number = line.trim().strip_suffix(" kB").context("not in kB")?;
-        Ok(number.parse::<u64>()? << 10)
-    };
     let mover = Mover::open()?;
     // The driver's own needs are met by now.
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
     mover.all_to_device(memory.range())?;
     memory.check(1)?;
-    let before = free()?;
+    let before = free_memory()?;
     mover.all_to_device(memory.range())?;
-    let after = free()?;
+    let after = free_memory()?;
     let won = after.saturating_sub(before);
     ensure!(
         won >= BYTES * 3 / 4,
         "{BYTES} bytes moved to the device, and only {won} became free"
     );
     memory.check(1)
+}
+
+/// Free memory of the system, bytes: what the zones have, and what the processors keep for themselves.
+fn free_memory() -> Result<u64> {
+    let mut pages = 0;
+    for line in std::fs::read_to_string("/proc/zoneinfo")?.lines() {
+        let mut words = line.split_whitespace();
+        let count = match (words.next(), words.next(), words.next()) {
+            (Some("pages"), Some("free"), Some(count)) | (Some("count:"), Some(count), None) => {
+                count
+            }
+            _ => continue,
+        };
+        pages += count
+            .parse::<u64>()
+            .with_context(|| format!("no number in '{line}'"))?;
+    }
+    ensure!(pages > 0, "/proc/zoneinfo has no free pages");
+    Ok(pages * PAGE as u64)
 }

@@ -240,7 +240,7 @@ fn mprotect_none() -> Result<()> {
     let mover = Mover::open()?;
     let mut memory = on_device(&mover, Memory::single(PAGES)?)?;
     memory.protect(0..PAGES, MprotectFlags::empty())?;
-    mover.expect_on_device(memory.range())?;
+    expect_resident(&mover, PAGES)?;
     let child = fork(|| {
         memory.touch(5..6);
         Ok(())
