@@ -99,6 +99,8 @@ pub struct Environment {
     pub kernel: Kernel,
     /// `virtio_hmm.ko`, built for exactly this kernel.
     pub module: PathBuf,
+    /// Modules of the kernel itself that the guest loads before the driver.
+    pub helper_modules: Vec<PathBuf>,
     /// The folder of the cache, for further cached steps.
     pub cache: PathBuf,
 }
@@ -114,24 +116,28 @@ pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environmen
     let lines = std::thread::scope(|scope| {
         let emulator = scope.spawn(|| workshop.line(|| emulator(&workshop)));
         let kernel = scope.spawn(|| workshop.line(|| tree.kernel(&workshop)));
-        let module = workshop.line(|| driver::module(&workshop, &tree));
-        (joined(emulator), joined(kernel), module)
+        let modules = workshop.line(|| {
+            let module = driver::module(&workshop, &tree)?;
+            Ok((module, tree.helper_modules(&workshop)?))
+        });
+        (joined(emulator), joined(kernel), modules)
     });
     let downloaded = workshop.apt.downloaded();
     if downloaded > 0 {
         progress.line(&format!("downloaded {} in all", megabytes(downloaded)));
     }
     match lines {
-        (Ok(emulator), Ok(kernel), Ok(module)) => Ok(Environment {
+        (Ok(emulator), Ok(kernel), Ok((module, helper_modules))) => Ok(Environment {
             qemu: emulator.qemu,
             qemu_version: emulator.version,
             virtiofsd: emulator.virtiofsd,
             kernel,
             module,
+            helper_modules,
             cache: workshop.cache.root().to_owned(),
         }),
-        (emulator, kernel, module) => {
-            let errors = [emulator.err(), kernel.err(), module.err()];
+        (emulator, kernel, modules) => {
+            let errors = [emulator.err(), kernel.err(), modules.err()];
             Err(cause(errors.into_iter().flatten()))
         }
     }

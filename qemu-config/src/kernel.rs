@@ -2,11 +2,13 @@
 //! The kernel that the guest boots, and the tree that modules for it are built against.
 
 mod image;
+mod overlay;
 mod prepared;
 mod symbols;
 mod users_tree;
 
 pub(crate) use image::{STEP as IMAGE_STEP, image, key as image_key};
+pub(crate) use overlay::overlay;
 pub(crate) use prepared::{PreparedTree, STEP as TREE_STEP};
 pub use symbols::SymbolDifference;
 pub(crate) use users_tree::UsersTree;

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::{Result, SetupError};
@@ -133,6 +134,17 @@ pub(crate) fn pipeline(what: &str, commands: &mut [Command]) -> Result<()> {
 
 fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
+}
+
+/// Copies a kernel module without what only a debugger reads, which is most of it and not for the guest's memory.
+pub(crate) fn strip_module(module: &Path, stripped: &Path) -> Result<()> {
+    let mut command = Command::new("strip");
+    command
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(stripped)
+        .arg(module);
+    output("strip a kernel module", &mut command).map(drop)
 }
 
 #[cfg(test)]

@@ -105,7 +105,9 @@ fn cargo(
     if let Some(flags) = flags {
         command
             .env_remove("RUSTFLAGS")
-            .env("CARGO_ENCODED_RUSTFLAGS", flags);
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
+            // The guest's image is memory of the guest.
+            .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     }
     let mut child = command
         .spawn()

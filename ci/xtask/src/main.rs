@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod doctor;
 mod guest_arguments;
+mod hermetic;
 mod run;
 mod setup;
 mod setup_arguments;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hmm_vm::SetupError;
 use hmm_vm::guest::GuestError;
+use hmm_vm::initramfs::PackError;
 
 /// Developer commands of virtio-hmm.
 #[derive(Parser)]
@@ -59,6 +61,10 @@ fn main() -> ExitCode {
 
 /// A test failed, or the sources are wrong.
 const FAILURE: u8 = 1;
+/// What was asked for cannot be.
+const USAGE: u8 = 2;
+/// The command is not there, as a shell says it.
+const NOT_FOUND: u8 = 127;
 /// The environment lacks something.
 const ENVIRONMENT: u8 = 3;
 /// QEMU, the device or the guest broke.
@@ -68,6 +74,12 @@ const INFRASTRUCTURE: u8 = 125;
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<GuestError>() {
         return error.exit_code();
+    }
+    if let Some(error) = error.downcast_ref::<PackError>() {
+        return match error {
+            PackError::NotFound { .. } => NOT_FOUND,
+            _ => USAGE,
+        };
     }
     match error.downcast_ref::<SetupError>() {
         Some(SetupError::Driver { .. }) => FAILURE,

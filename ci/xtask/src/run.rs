@@ -5,12 +5,16 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use hmm_vm::guest::{BootSpec, Command, CommandEnd, DryRun, Guest, Input, Root, Streams};
 use hmm_vm::{Artifacts, Progress, accel};
 
 use crate::guest_arguments::GuestArguments;
+use crate::hermetic::{self, FileArgument};
+use crate::surroundings::Variable;
 use crate::{build, signals, surroundings};
 
 /// Arguments of `run`.
@@ -18,15 +22,14 @@ use crate::{build, signals, surroundings};
 pub(crate) struct Arguments {
     #[command(flatten)]
     guest: GuestArguments,
+    #[command(flatten)]
+    files: FilesArguments,
     /// Print the commands that start the guest, and start nothing.
     #[arg(long)]
     dry_run: bool,
     /// Say nothing that the command does not say.
     #[arg(long, short)]
     quiet: bool,
-    /// Set a variable in the command's environment, or copy it from the caller's.
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
     /// The command, and its arguments.
     #[arg(
         value_name = "COMMAND",
@@ -37,20 +40,58 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
+/// Options that say what a command sees.
+#[derive(clap::Args)]
+pub(crate) struct FilesArguments {
+    /// Pack the command, its libraries and the --file's into the guest's image, and share nothing else.
+    #[arg(long)]
+    hermetic: bool,
+    /// Pack a file, or a folder with all that is in it, at its own place or at GUEST. May be given several times.
+    #[arg(long = "file", value_name = "HOST[:GUEST]", requires = "hermetic",
+          value_parser = OsStringValueParser::new().try_map(FileArgument::read))]
+    files: Vec<FileArgument>,
+    /// Set a variable in the command's environment, or pass the caller's on. May be given several times.
+    #[arg(long = "env", value_name = "NAME[=VALUE]",
+          value_parser = OsStringValueParser::new().try_map(Variable::read))]
+    variables: Vec<Variable>,
+}
+
+impl FilesArguments {
+    /// Makes the command and puts into the specification what it needs.
+    pub(crate) fn command(
+        &self,
+        argv: &[OsString],
+        limit: Option<Duration>,
+        spec: &mut BootSpec,
+    ) -> anyhow::Result<Command> {
+        let cwd = surroundings::working_directory()?;
+        let (root, mut env) = if self.hermetic {
+            spec.image = hermetic::pack(argv, &self.files, &cwd)?;
+            (Root::Image, surroundings::hermetic_environment())
+        } else {
+            spec.share_host_root = true;
+            let target = build::target_folder()?;
+            (Root::Host, surroundings::environment(&target))
+        };
+        surroundings::add(&mut env, &self.variables);
+        Ok(Command {
+            argv: argv.to_owned(),
+            env,
+            cwd,
+            root,
+            terminal: None,
+            limit,
+        })
+    }
+}
+
 /// Runs the command and passes its code on.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let interrupts = signals::forward()?;
     let artifacts = build::artifacts(&arguments.guest.setup, &Progress::new())?;
     let mut spec = arguments.guest.spec("run", &interrupts)?;
-    spec.share_host_root = true;
-    let command = Command {
-        argv: arguments.command.clone(),
-        env: surroundings::environment(&build::target_folder()?),
-        cwd: surroundings::working_directory()?,
-        root: Root::Host,
-        terminal: None,
-        limit: arguments.guest.timeout,
-    };
+    let command =
+        (arguments.files).command(&arguments.command, arguments.guest.timeout, &mut spec)?;
     if arguments.dry_run {
         let decision = accel::resolve(spec.accelerator, &artifacts)?;
         print!("{}", DryRun::new(&artifacts, &spec, decision.accelerator));

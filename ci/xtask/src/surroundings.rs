@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hmm_vm::guest::PROGRAMS;
 
 /// What Cargo and rustup set for the program that they start.
@@ -56,6 +56,44 @@ pub(crate) fn hermetic_environment() -> Vec<(OsString, OsString)> {
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .to_vec()
+}
+
+/// A variable for the command: with its value, or with the one that the caller has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Variable {
+    name: OsString,
+    value: Option<OsString>,
+}
+
+impl Variable {
+    /// Reads `NAME=VALUE` or `NAME`.
+    pub(crate) fn read(text: OsString) -> anyhow::Result<Self> {
+        let bytes = text.as_bytes();
+        match bytes.iter().position(|byte| *byte == b'=') {
+            Some(0) => bail!("the name is missing"),
+            Some(end) => Ok(Self {
+                name: OsStr::from_bytes(&bytes[..end]).to_owned(),
+                value: Some(OsStr::from_bytes(&bytes[end + 1..]).to_owned()),
+            }),
+            None => Ok(Self {
+                value: std::env::var_os(&text),
+                name: text,
+            }),
+        }
+    }
+}
+
+/// Puts variables in, in place of others with the same name. One that has no value is taken out.
+pub(crate) fn add(environment: &mut Vec<(OsString, OsString)>, variables: &[Variable]) {
+    for variable in variables {
+        environment.retain(|(other, _)| *other != variable.name);
+        environment.extend(
+            variable
+                .value
+                .clone()
+                .map(|value| (variable.name.clone(), value)),
+        );
+    }
 }
 
 fn sanitised(
@@ -119,6 +157,24 @@ mod tests {
             .into_iter()
             .map(|(name, value)| (name.into_string().unwrap(), value.into_string().unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn variables_are_set_replaced_and_passed_on() {
+        let mut environment = vec![("A".into(), "old".into()), ("B".into(), "kept".into())];
+        let variables = ["A=new=x", "PATH", "HMM_NOT_SET_ANYWHERE"];
+        add(
+            &mut environment,
+            &variables.map(|text| Variable::read(text.into()).unwrap()),
+        );
+        let path = std::env::var_os("PATH").unwrap();
+        let expected = [
+            ("B".into(), "kept".into()),
+            ("A".into(), "new=x".into()),
+            ("PATH".into(), path),
+        ];
+        assert_eq!(environment, expected);
+        assert!(Variable::read("=x".into()).is_err());
     }
 
     #[test]

@@ -35,9 +35,15 @@ fn build(artifacts: &Artifacts, spec: &BootSpec) -> std::result::Result<Tree, Tr
     if driver.is_some() {
         tree.host_file(module, &artifacts.environment.module)?;
     }
+    let mut helper_modules = Vec::new();
+    for (number, module) in artifacts.environment.helper_modules.iter().enumerate() {
+        let path = format!("/hmm/helper{number}.ko");
+        tree.host_file(&path, module)?;
+        helper_modules.push(path);
+    }
     let plan = Plan {
         version: hmm_control::VERSION,
-        helper_modules: Vec::new(),
+        helper_modules,
         driver,
         host_root: spec.share_host_root.then(|| SHARE_TAG.to_owned()),
     };

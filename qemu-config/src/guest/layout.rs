@@ -119,6 +119,8 @@ pub(super) fn share(artifacts: &Artifacts, connection: (&str, String)) -> Comman
     // The guest gets nothing that this process's user could not read, and can change nothing.
     line.arg("--readonly");
     line.option("--sandbox", "none");
+    // The guest's overlay does not look into what is mounted below its lower folder.
+    line.arg("--no-announce-submounts");
     line.option("--cache", "auto");
     line.option("--log-level", "warn");
     line

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A command that gets its own files and nothing else of the host.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use hmm_vm::initramfs::{Packer, Tree};
+
+/// The guest's own program, which is there in any case.
+const HMMCTL: &str = "hmmctl";
+/// What stands between its own arguments and the program that it runs.
+const SEPARATOR: &str = "--";
+
+/// A file to pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileArgument {
+    host: PathBuf,
+    guest: Option<PathBuf>,
+}
+
+impl FileArgument {
+    /// Reads `HOST[:GUEST]`. A file with a colon in its name is meant by its whole name.
+    pub(crate) fn read(text: OsString) -> anyhow::Result<Self> {
+        let colon = text.as_bytes().iter().rposition(|byte| *byte == b':');
+        let Some(colon) = colon.filter(|_| !Path::new(&text).exists()) else {
+            return Ok(Self {
+                host: text.into(),
+                guest: None,
+            });
+        };
+        let part = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let (host, guest) = (
+            part(&text.as_bytes()[..colon]),
+            part(&text.as_bytes()[colon + 1..]),
+        );
+        if !guest.is_absolute() {
+            bail!(
+                "the path in the guest has to be absolute, and it is {:?}",
+                guest
+            );
+        }
+        Ok(Self {
+            host,
+            guest: Some(guest),
+        })
+    }
+}
+
+/// Packs the command and the files. The working directory is there, and empty but for them.
+pub(crate) fn pack(
+    command: &[OsString],
+    files: &[FileArgument],
+    cwd: &Path,
+) -> anyhow::Result<Tree> {
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut packer = Packer::of_this_system(&search_path);
+    for program in programs(command) {
+        packer.program(program, cwd)?;
+    }
+    for file in files {
+        let host = std::path::absolute(cwd.join(&file.host))
+            .with_context(|| format!("--file {}", file.host.display()))?;
+        match &file.guest {
+            Some(guest) => packer.file_at(&host, guest)?,
+            None => packer.file(&host)?,
+        }
+    }
+    let mut tree = packer.finish()?;
+    furnish(&mut tree)?;
+    if !tree.contains(cwd) {
+        tree.folder(cwd)?;
+    }
+    Ok(tree)
+}
+
+/// Adds the little that programs take for granted.
+pub(crate) fn furnish(tree: &mut Tree) -> anyhow::Result<()> {
+    for folder in ["/root", "/tmp", "/var/tmp"] {
+        if !tree.contains(folder) {
+            tree.folder(folder)?;
+        }
+    }
+    for (path, content) in [
+        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("/etc/group", "root:x:0:\n"),
+        ("/etc/hosts", "127.0.0.1 localhost\n"),
+    ] {
+        if !tree.contains(path) {
+            tree.bytes(path, content, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+/// The programs of a command that have to be packed: its first word, or the first word of what hmmctl runs.
+fn programs(command: &[OsString]) -> impl Iterator<Item = &OsStr> {
+    let first = command.first().filter(|first| *first != HMMCTL);
+    let inner = command
+        .first()
+        .filter(|first| *first == HMMCTL)
+        .and_then(|_| command.iter().skip_while(|word| *word != SEPARATOR).nth(1));
+    first.into_iter().chain(inner).map(OsString::as_os_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hmmctl_runs_is_packed_and_hmmctl_is_not() {
+        let programs = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(Into::into).collect();
+            programs(&words).map(OsStr::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(programs(&["sort", "--", "x"]), ["sort"]);
+        assert_eq!(
+            programs(&["hmmctl", "run", "--policy", "churn", "--", "sort", "x"]),
+            ["sort"]
+        );
+        assert!(programs(&["hmmctl", "info"]).is_empty());
+    }
+
+    #[test]
+    fn the_place_in_the_guest_stands_after_the_last_colon() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("a:b");
+        std::fs::write(&odd, "").unwrap();
+        let read = |text: &Path| FileArgument::read(text.into());
+        assert_eq!(
+            read(&odd).unwrap(),
+            FileArgument {
+                host: odd.clone(),
+                guest: None
+            }
+        );
+        let placed = PathBuf::from(format!("{}:/data", odd.display()));
+        let expected = FileArgument {
+            host: odd,
+            guest: Some("/data".into()),
+        };
+        assert_eq!(read(&placed).unwrap(), expected);
+        assert!(read(Path::new("x:relative")).is_err());
+    }
+}
