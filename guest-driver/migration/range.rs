@@ -25,7 +25,11 @@ use crate::{
             Vma,
             VmaObstacle, //
         },
-        snapshot::Snapshot, //
+        pagemap::Owner,
+        snapshot::{
+            Place,
+            Snapshot, //
+        }, //
     }, //
 };
 use core::ops::Range;
@@ -215,21 +219,36 @@ impl Pass<'_> {
         let stats = self.link.stats();
         let direction = self.order.direction;
         let anonymous = vma.is_anonymous();
-        let missing = &scratch.not_collected;
+        let missing = &mut scratch.not_collected;
         let entries = &mut scratch.snapshot;
-        let result = self
-            .snapshot
-            .look(self.guard, range, self.memory, entries, |page, place| {
-                if missing.get(page).is_some_and(|&missing| missing) {
-                    let reason = reason_of_place(direction, place, anonymous);
-                    tally.skip(stats, reason, 1);
-                }
-            });
-        if result.is_err() {
-            // The range changes faster than it can be looked at: that is what busy means.
-            let count = missing.iter().filter(|&&missing| missing).count();
-            tally.skip(stats, SkipReason::Busy, count as u64);
+        let own = self.memory.owner();
+        let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
+            let range = range.clone();
+            self.snapshot
+                .look(self.guard, range, owner, entries, |page, place| {
+                    let mark = missing.get_mut(page).filter(|mark| **mark);
+                    if let (Some(mark), Some(reason)) = (mark, reason(place)) {
+                        *mark = false;
+                        tally.skip(stats, reason, 1);
+                    }
+                })
+        };
+        // One owner does not see the pages of another, nor that there are any.
+        let mut result = look(own, &|place| {
+            (place != Place::Nowhere).then(|| reason_of_place(direction, place, anonymous))
+        });
+        for owner in Owner::all().filter(|&owner| owner != own) {
+            result = result.and(look(owner, &|place| {
+                (place == Place::Device).then_some(SkipReason::OtherDevice)
+            }));
         }
+        let rest = match result {
+            Ok(()) => reason_of_place(direction, Place::Nowhere, anonymous),
+            // The range changes faster than it can be looked at: that is what busy means.
+            Err(_) => SkipReason::Busy,
+        };
+        let count = missing.iter().filter(|&&missing| missing).count();
+        tally.skip(stats, rest, count as u64);
     }
 }
 

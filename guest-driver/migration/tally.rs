@@ -48,7 +48,10 @@ pub(super) fn reason_of_place(direction: Direction, place: Place, anonymous: boo
     match (place, direction) {
         (Place::Special, _) => SkipReason::Special,
         (Place::Device, Direction::ToDevice)
-        | (Place::System | Place::SystemReferenced, Direction::ToSystem) => SkipReason::Already,
+        | (Place::System | Place::Merged | Place::SystemReferenced, Direction::ToSystem) => {
+            SkipReason::Already
+        }
+        (Place::Merged, Direction::ToDevice) => SkipReason::Ksm,
         (Place::SystemReferenced, Direction::ToDevice) => SkipReason::Pinned,
         (Place::System, Direction::ToDevice) | (Place::Device, Direction::ToSystem) => {
             SkipReason::Busy

@@ -104,15 +104,21 @@ fn look(
         .min(vma.end())
         .min(rest.start.saturating_add(BATCH_PAGES * PAGE_SIZE));
     let first = map.len() - (rest.len() >> PAGE_SHIFT);
-    snapshot.look(&guard, rest.start..end, memory, scratch, |page, place| {
-        let state = match place {
-            Place::System | Place::SystemReferenced => PageState::System,
-            Place::Device => PageState::Device,
-            Place::Nowhere | Place::Special => PageState::None,
-        };
-        if let Some(byte) = map.get_mut(first + page) {
-            *byte = state as u8;
-        }
-    })?;
+    snapshot.look(
+        &guard,
+        rest.start..end,
+        memory.owner(),
+        scratch,
+        |page, place| {
+            let state = match place {
+                Place::System | Place::Merged | Place::SystemReferenced => PageState::System,
+                Place::Device => PageState::Device,
+                Place::Nowhere | Place::Special => PageState::None,
+            };
+            if let Some(byte) = map.get_mut(first + page) {
+                *byte = state as u8;
+            }
+        },
+    )?;
     Ok(end)
 }

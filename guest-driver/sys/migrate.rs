@@ -244,7 +244,7 @@ impl<'a> Migration<'a, Collected> {
             npages: 0,
             start: range.start,
             end: range.start + (pages << PAGE_SHIFT),
-            pgmap_owner: memory.owner(),
+            pgmap_owner: memory.owner().as_raw(),
             flags: match select {
                 Select::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
                 Select::Device => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,

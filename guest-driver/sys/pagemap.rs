@@ -61,7 +61,38 @@ pub(crate) trait Operations: Send + Sync + Sized {
     fn pages_freed(&self, indices: Range<usize>);
 }
 
-/// A range of device-private memory, `pages()` pages long.
+/// The owners of all device-private memory of this module; zero where there is none.
+static OWNERS: [Atomic<usize>; 8] = [const { Atomic::new(0) }; 8];
+
+/// What tells one device-private memory from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(usize);
+
+impl Owner {
+    /// The owners of all device-private memory of this module, as far as they fit the list.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        OWNERS
+            .iter()
+            .map(|owner| owner.load(Relaxed))
+            .filter(|&owner| owner != 0)
+            .map(Self)
+    }
+
+    /// Changes one entry of the list, if there is one that reads `from`.
+    fn replace(from: usize, to: usize) {
+        for owner in &OWNERS {
+            if owner.cmpxchg(from, to, Full).is_ok() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn as_raw(self) -> *mut c_void {
+        self.0 as *mut c_void
+    }
+}
+
+/// A range of device-private memory.
 ///
 /// Dropping it waits until every page is free.
 ///
@@ -136,7 +167,9 @@ impl<T: Operations> PrivateMemory<T> {
                     let address = unsafe {
                         bindings::memremap_pages(slot, bindings::NUMA_NO_NODE)
                     };
-                    kernel::error::from_err_ptr(address).map(|_| ())
+                    kernel::error::from_err_ptr(address)?;
+                    Owner::replace(0, slot as usize);
+                    Ok::<(), Error>(())
                 }),
             }))
         })
@@ -148,8 +181,8 @@ impl<T: Operations> PrivateMemory<T> {
     }
 
     /// What tells this memory from that of other devices.
-    pub(super) fn owner(&self) -> *mut c_void {
-        self.pgmap.get().cast()
+    pub(crate) fn owner(&self) -> Owner {
+        Owner(self.pgmap.get() as usize)
     }
 
     /// The index of a page of this memory.
@@ -292,6 +325,7 @@ impl<T: Operations> PrivateMemory<T> {
 #[pinned_drop]
 impl<T: Operations> PinnedDrop for PrivateMemory<T> {
     fn drop(self: Pin<&mut Self>) {
+        Owner::replace(self.owner().0, 0);
         // SAFETY: By the type invariant the pagemap is registered. This waits for all pages.
         unsafe { bindings::memunmap_pages(self.pgmap.get()) };
     }

@@ -7,10 +7,7 @@
 
 use super::{
     bindings,
-    pagemap::{
-        Operations,
-        PrivateMemory, //
-    }, //
+    pagemap::Owner, //
 };
 use core::ops::Range;
 use kernel::{
@@ -41,6 +38,8 @@ pub(crate) enum Place {
     Special,
     /// In system memory.
     System,
+    /// In system memory, merged by KSM.
+    Merged,
     /// In system memory, and somebody besides the page tables refers to it.
     SystemReferenced,
     /// In the device memory asked for.
@@ -95,7 +94,7 @@ impl Snapshot {
         })
     }
 
-    /// Looks at every page of `range`, which must be page aligned and must lie within one mapping,
+    /// Looks at every page of `range` with the eyes of `owner`. The range must be page aligned and must lie within one mapping,
     /// and calls `each` with the number of the page within the range. `entries` is scratch space
     /// of at least as many elements as pages.
     ///
@@ -103,11 +102,11 @@ impl Snapshot {
     ///
     /// `EBUSY` the range changes again and again, `EINVAL` range or scratch space; others as
     /// `hmm_range_fault()`.
-    pub(crate) fn look<T: Operations>(
+    pub(crate) fn look(
         &self,
         _guard: &MmapReadGuard<'_>,
         range: Range<usize>,
-        memory: &PrivateMemory<T>,
+        owner: Owner,
         entries: &mut [usize],
         mut each: impl FnMut(usize, Place),
     ) -> Result {
@@ -125,7 +124,7 @@ impl Snapshot {
                 hmm_pfns: entries.as_mut_ptr(),
                 default_flags: 0,
                 pfn_flags_mask: 0,
-                dev_private_owner: memory.owner(),
+                dev_private_owner: owner.as_raw(),
             };
             // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no
             // page is faulted in.
@@ -178,6 +177,8 @@ fn place(entry: usize) -> Place {
         let page = bindings::vhmm_pfn_to_page(entry & PFN_MASK);
         if bindings::vhmm_page_is_device_private(page) {
             Place::Device
+        } else if bindings::vhmm_page_is_ksm(page) {
+            Place::Merged
         } else if bindings::vhmm_page_references(page) > bindings::vhmm_page_mappings(page) {
             Place::SystemReferenced
         } else {
