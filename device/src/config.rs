@@ -12,6 +12,7 @@ use crate::{
     engine::KernelChoice,
     logging::{LogFormat, parse_level},
     memory::HugePage,
+    sandbox::SeccompMode,
     size::parse_size,
 };
 
@@ -77,9 +78,21 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
 
+    /// Write all statistics to this file, as JSON, at the end
+    #[arg(long, value_name = "PATH")]
+    pub stats_json: Option<PathBuf>,
+
     /// Inject the faults of this file, one JSON object a line
     #[arg(long, value_name = "PATH")]
     pub fault_script: Option<PathBuf>,
+
+    /// What happens to a system call that the process has no need of
+    #[arg(long, value_enum, default_value_t)]
+    pub seccomp: SeccompMode,
+
+    /// Whether paths are closed, where the kernel has Landlock
+    #[arg(long, value_enum, default_value_t)]
+    pub landlock: Switch,
 
     /// off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = parse_level)]
@@ -92,6 +105,16 @@ pub struct Args {
     /// End when the front end disconnects, instead of waiting for the next
     #[arg(long)]
     pub exit_on_disconnect: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
 }
 
 /// Where front ends come from.

@@ -8,7 +8,7 @@ use vhost::vhost_user::{Error as VhostError, Listener};
 use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserDaemon};
 use vmm_sys_util::epoll::EventSet;
 
-use crate::{backend::HmmBackend, device::Device, ring};
+use crate::{backend::HmmBackend, device::Device, logging::warn_limited, ring};
 
 /// What can go wrong with a front end.
 #[derive(Debug, Error)]
@@ -61,7 +61,7 @@ pub fn serve(
             tracing::info!("front end disconnected");
         }
         Err(DaemonError::HandleRequest(error)) => {
-            tracing::warn!(%error, "front end broke the protocol and is disconnected");
+            warn_limited!(%error, "front end broke the protocol and is disconnected");
         }
         Err(error) => return Err(ConnectionError::Daemon(error)),
     }

@@ -9,6 +9,7 @@ pub(crate) use self::socket::{BoundListener, bind};
 
 use std::{
     io::Write,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,13 +22,14 @@ use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 
 use self::{front_ends::FrontEnds, signals::Signals};
 use crate::{
-    config::{Args, Socket},
+    config::{Args, Socket, Switch},
     control::ControlServer,
     device::Device,
     engine::{Engine, Kernels},
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
+    sandbox::Sandbox,
     size::format_size,
 };
 
@@ -78,6 +80,15 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         let count = read_script(path, &faults)?;
         tracing::warn!(count, "faults will be injected");
     }
+    // Opened now: what cannot be written is said before anybody relies on it.
+    let stats_file = match &args.stats_json {
+        Some(path) => Some((
+            std::fs::File::create(path)
+                .with_context(|| format!("Cannot create {}", path.display()))?,
+            path,
+        )),
+        None => None,
+    };
     let mut memory = match (&args.memory_file, args.hugetlb) {
         (Some(path), _) => DeviceMemory::in_file(path, args.memory)?,
         (None, Some(page)) => DeviceMemory::huge(args.memory, page)?,
@@ -94,9 +105,27 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
             .context("Cannot make the queues' descriptors")?,
     );
 
+    let opened = socket::open(socket)?;
+    let control = match &args.control_socket {
+        Some(path) => Some(bind(path)?),
+        None => None,
+    };
+    let sandbox = Sandbox {
+        seccomp: args.seccomp,
+        landlock: args.landlock == Switch::On,
+        folders: [args.socket_path.as_deref(), args.control_socket.as_deref()]
+            .into_iter()
+            .flatten()
+            .map(folder_of)
+            .collect(),
+    };
+    sandbox.close_paths()?;
+
     let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
         EventManager::new().context("Cannot make the event loop")?;
-    let (listener, name, once) = socket::open(socket)?;
+    let name = opened.name().to_owned();
+    // From here on there are threads.
+    let (listener, once) = opened.listen()?;
     let front_ends = FrontEnds::new(
         Arc::clone(&device),
         listener,
@@ -104,12 +133,13 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         end.clone(),
     )?;
     let connection = front_ends.connection();
-    if let Some(path) = &args.control_socket {
-        let server = ControlServer::new(path, Arc::clone(&device), level)?;
+    if let Some(listener) = control {
+        let server = ControlServer::new(listener, Arc::clone(&device), level)?;
         manager.add_subscriber(Box::new(server));
     }
     manager.add_subscriber(Box::new(signals));
     manager.add_subscriber(Box::new(front_ends));
+    sandbox.close_system_calls()?;
 
     tracing::info!(
         memory = format_size(args.memory),
@@ -130,6 +160,12 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
 
     let until = Instant::now() + END_TIME;
     connection.end(until);
+    if let Some((mut file, path)) = stats_file {
+        serde_json::to_writer_pretty(&mut file, &device.stats().snapshot())
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(file))
+            .with_context(|| format!("Cannot write the statistics to {}", path.display()))?;
+    }
     device
         .engine()
         .memory()
@@ -139,4 +175,12 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     // Dropping the manager removes the sockets; a connection that did not end in time ends with the process.
     drop(manager);
     Ok(())
+}
+
+/// The folder that `path` is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

@@ -9,7 +9,7 @@
 //! - [`queue`]: from a ring to a batch and back.
 //! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], the wire format and [`inject`], and neither
 //!   vhost nor rings, so that a second front end is possible.
-//! - [`control`]: the control socket. [`stats`]: what is counted.
+//! - [`control`]: the control socket. [`stats`]: what is counted. [`sandbox`]: what the process gives up.
 
 pub mod backend;
 pub mod config;
@@ -26,5 +26,6 @@ pub mod memory;
 pub mod queue;
 pub mod relay;
 pub mod ring;
+pub mod sandbox;
 pub mod size;
 pub mod stats;

@@ -16,6 +16,8 @@ use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutG
 use virtio_queue::Error;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
+use crate::logging::warn_limited;
+
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 thread_local! {
@@ -134,7 +136,7 @@ impl VringT<Memory> for Ring {
             }
             Err(error) => {
                 // It would be ready for ever. Closing it takes it out of the epoll set.
-                tracing::warn!(%error, "a kick descriptor cannot be read; its queue gets no more kicks");
+                warn_limited!(%error, "a kick descriptor cannot be read; its queue gets no more kicks");
                 self.inner.set_kick(None);
                 Ok(false)
             }
@@ -157,7 +159,7 @@ fn never_blocking(file: File) -> Option<File> {
     match set {
         Ok(()) => Some(file),
         Err(error) => {
-            tracing::warn!(%error, "a descriptor of the front end cannot be made non-blocking and is not used");
+            warn_limited!(%error, "a descriptor of the front end cannot be made non-blocking and is not used");
             None
         }
     }

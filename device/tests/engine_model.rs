@@ -241,7 +241,7 @@ fn batch() -> impl Strategy<Value = Vec<CopyEntry>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn batches_of_entries(batches in proptest::collection::vec((batch(), 0u8..2), 1..4), ordinary: bool) {

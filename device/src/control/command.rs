@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{device::Device, inject::FaultSpec, logging::LogLevel};
+use crate::{device::Device, inject::FaultSpec, logging::LogLevel, stats::prometheus};
 
 /// A command as one JSON object.
 #[derive(Debug, Deserialize)]
@@ -15,7 +15,10 @@ enum Command {
     /// What the device is and what state it is in.
     Info {},
     /// All counters.
-    Stats {},
+    Stats {
+        #[serde(default)]
+        format: StatsFormat,
+    },
     /// Sets all counters to zero.
     StatsReset {},
     /// Adds a fault.
@@ -32,6 +35,15 @@ enum Command {
     Renew {},
     /// Changes the level of the log.
     LogLevel { level: String },
+}
+
+/// How statistics are shown.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StatsFormat {
+    #[default]
+    Json,
+    Prometheus,
 }
 
 pub(super) struct Commands {
@@ -64,9 +76,14 @@ impl Commands {
         let device = &self.device;
         match command {
             Command::Info {} => Ok(self.info()),
-            Command::Stats {} => serde_json::to_value(device.stats().snapshot())
+            Command::Stats {
+                format: StatsFormat::Json,
+            } => serde_json::to_value(device.stats().snapshot())
                 .map(|stats| json!({ "stats": stats }))
                 .map_err(|error| error.to_string()),
+            Command::Stats {
+                format: StatsFormat::Prometheus,
+            } => Ok(json!({ "text": prometheus::text(&device.stats().snapshot()) })),
             Command::StatsReset {} => {
                 device.stats().reset();
                 Ok(json!({}))

@@ -4,12 +4,21 @@
 mod client;
 mod command;
 
-use std::{collections::HashMap, os::fd::AsRawFd, os::fd::RawFd, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
 use self::{client::Client, command::Commands};
-use crate::{daemon::BoundListener, device::Device, logging::LogLevel};
+use crate::{
+    daemon::BoundListener,
+    device::Device,
+    logging::{LogLevel, warn_limited},
+};
 
 /// Clients at a time; more are turned away.
 const MAX_CLIENTS: usize = 32;
@@ -22,12 +31,15 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Listens on `path`.
+    /// Answers on `listener`.
     ///
     /// # Errors
-    /// The path cannot be bound.
-    pub fn new(path: &Path, device: Arc<Device>, level: LogLevel) -> anyhow::Result<Self> {
-        let listener = crate::daemon::bind(path)?;
+    /// The socket cannot be used without waiting.
+    pub(crate) fn new(
+        listener: BoundListener,
+        device: Arc<Device>,
+        level: LogLevel,
+    ) -> io::Result<Self> {
         listener.listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -42,7 +54,7 @@ impl ControlServer {
             return;
         };
         if self.clients.len() >= MAX_CLIENTS || stream.set_nonblocking(true).is_err() {
-            tracing::warn!("a client of the control socket is turned away");
+            warn_limited!("a client of the control socket is turned away");
             return;
         }
         let client = Client::new(stream);
@@ -50,7 +62,7 @@ impl ControlServer {
             Ok(()) => {
                 self.clients.insert(client.descriptor(), client);
             }
-            Err(error) => tracing::warn!(%error, "a client of the control socket is turned away"),
+            Err(error) => warn_limited!(%error, "a client of the control socket is turned away"),
         }
     }
 }

@@ -17,7 +17,7 @@ use vmm_sys_util::event::{
 };
 
 use super::{End, socket::BoundListener};
-use crate::{connection, device::Device};
+use crate::{connection, device::Device, logging::warn_limited};
 
 /// The front end that is served now, if any. Clones are the same.
 #[derive(Clone, Default)]
@@ -119,7 +119,7 @@ impl FrontEnds {
                     connection.accepted(handle);
                 });
                 if let Err(error) = served {
-                    tracing::error!(%error, "a front end could not be served");
+                    warn_limited!(%error, "a front end could not be served");
                 }
                 drop(listener);
                 connection.stop();

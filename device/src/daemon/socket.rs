@@ -39,18 +39,51 @@ impl Drop for BoundListener {
     }
 }
 
-/// The socket for front ends, its name for people, and whether it is good for one front end only.
-pub(super) fn open(socket: &Socket) -> anyhow::Result<(BoundListener, String, bool)> {
-    match socket {
-        Socket::Path(path) => Ok((bind(path)?, path.display().to_string(), false)),
-        Socket::Inherited(descriptor) => {
-            let (listener, once) = inherit(*descriptor)?;
-            let listener = BoundListener {
-                listener,
-                path: None,
-            };
-            Ok((listener, format!("descriptor {descriptor}"), once))
+/// The socket for front ends, before anybody listens to it.
+pub(super) struct Opened {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Listening(BoundListener),
+    Connected(UnixStream),
+}
+
+impl Opened {
+    /// Its name for people.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket on which front ends come, and whether there is only one to come.
+    pub(super) fn listen(self) -> anyhow::Result<(BoundListener, bool)> {
+        match self.kind {
+            Kind::Listening(listener) => Ok((listener, false)),
+            Kind::Connected(stream) => {
+                let listener = relay::listen_for(stream)
+                    .with_context(|| format!("Cannot serve {}", self.name))?;
+                let listener = BoundListener {
+                    listener,
+                    path: None,
+                };
+                Ok((listener, true))
+            }
         }
+    }
+}
+
+/// Opens the socket for front ends.
+pub(super) fn open(socket: &Socket) -> anyhow::Result<Opened> {
+    match socket {
+        Socket::Path(path) => Ok(Opened {
+            name: path.display().to_string(),
+            kind: Kind::Listening(bind(path)?),
+        }),
+        Socket::Inherited(descriptor) => Ok(Opened {
+            name: format!("descriptor {descriptor}"),
+            kind: inherit(*descriptor)?,
+        }),
     }
 }
 
@@ -90,7 +123,7 @@ fn is_in_use(path: &Path) -> bool {
         .is_err_and(|error| error.raw_os_error() == Some(libc::EPROTOTYPE))
 }
 
-fn inherit(descriptor: RawFd) -> anyhow::Result<(UnixListener, bool)> {
+fn inherit(descriptor: RawFd) -> anyhow::Result<Kind> {
     // SAFETY: fcntl with F_GETFD takes no pointers and says whether the descriptor is open.
     if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
         bail!("Descriptor {descriptor} of --fd is not open");
@@ -102,16 +135,16 @@ fn inherit(descriptor: RawFd) -> anyhow::Result<(UnixListener, bool)> {
     fcntl_setfd(&owned, FdFlags::CLOEXEC)
         .with_context(|| format!("Cannot keep descriptor {descriptor} to this process"))?;
     if sockopt::socket_acceptconn(&owned).unwrap_or(false) {
-        Ok((UnixListener::from(owned), false))
-    } else {
-        let stream = UnixStream::from(owned);
-        stream
-            .set_nonblocking(false)
-            .with_context(|| format!("Cannot use descriptor {descriptor} of --fd"))?;
-        let listener = relay::listen_for(stream)
-            .with_context(|| format!("Cannot serve descriptor {descriptor} of --fd"))?;
-        Ok((listener, true))
+        return Ok(Kind::Listening(BoundListener {
+            listener: UnixListener::from(owned),
+            path: None,
+        }));
     }
+    let stream = UnixStream::from(owned);
+    stream
+        .set_nonblocking(false)
+        .with_context(|| format!("Cannot use descriptor {descriptor} of --fd"))?;
+    Ok(Kind::Connected(stream))
 }
 
 fn check_socket(descriptor: BorrowedFd<'_>) -> io::Result<()> {

@@ -5,6 +5,7 @@ use hmm_protocol::{ControlKind, ControlReply, ControlRequest, SessionFlags, Stat
 use zerocopy::{FromBytes, byteorder::little_endian::U64};
 
 use super::{Engine, session::Session};
+use crate::logging::warn_limited;
 
 impl Engine {
     /// Executes the request in `bytes`, which are the whole device-readable part of a chain in private memory.
@@ -29,7 +30,7 @@ impl Engine {
             match self.memory.renew() {
                 Ok(generation) => generation,
                 Err(error) => {
-                    tracing::error!(%error, "device memory could not be discarded; no session is open");
+                    warn_limited!(%error, "device memory could not be discarded; no session is open");
                     return Status::Internal;
                 }
             }
@@ -54,7 +55,7 @@ impl Engine {
         match self.memory.discard(start, len) {
             Ok(()) => Status::Ok,
             Err(error) => {
-                tracing::error!(%error, start, len, "device memory could not be discarded");
+                warn_limited!(%error, start, len, "device memory could not be discarded");
                 Status::Internal
             }
         }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A descriptor chain, copied into private memory: what the driver may change afterwards no longer matters.
 
-use std::ops::Deref;
+use std::{
+    collections::VecDeque,
+    ops::Deref,
+    time::{Duration, Instant},
+};
 
 use virtio_queue::DescriptorChain;
 use vm_memory::{Address, GuestMemory as VmGuestMemory};
@@ -10,6 +14,9 @@ use crate::guest_memory::{GuestMemory, OutOfTable};
 
 /// Most descriptors of a chain.
 const MAX_DESCRIPTORS: usize = 64;
+
+/// The longest ring that a front end may set up.
+const MAX_RING: u16 = 1024;
 
 /// A piece of guest memory: address and length in bytes.
 type Segment = (u64, u32);
@@ -23,6 +30,35 @@ pub(super) struct Chain {
     readable_bytes: u64,
     writable_bytes: u64,
     malformed: bool,
+    pub(super) seen: Seen,
+}
+
+/// When the chains of a ring were first seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Positions before this one were seen at this time; oldest first.
+    before: VecDeque<(u16, Instant)>,
+}
+
+impl Seen {
+    /// Notes that the chain at `position` is started and that all before `available` are seen. Returns how long it
+    /// waited.
+    pub(super) fn started(&mut self, position: u16, available: u16) -> Duration {
+        let now = Instant::now();
+        // Positions wrap; none is further away than a ring is long, unless the ring was set up again meanwhile.
+        let covers = |end: u16| end.wrapping_sub(position).wrapping_sub(1) < MAX_RING;
+        while self.before.front().is_some_and(|(end, _)| !covers(*end)) {
+            self.before.pop_front();
+        }
+        let waited = self
+            .before
+            .front()
+            .map_or(Duration::ZERO, |(_, seen)| now - *seen);
+        if self.before.back().is_none_or(|(end, _)| *end != available) {
+            self.before.push_back((available, now));
+        }
+        waited
+    }
 }
 
 impl Chain {
@@ -123,5 +159,28 @@ impl Chain {
     pub(super) fn write_first(&self, guest: &GuestMemory, byte: u8) -> Result<(), OutOfTable> {
         let (address, _) = self.writable.first().ok_or(OutOfTable)?;
         guest.store_release(*address, byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Seen;
+
+    #[test]
+    fn chains_wait_from_when_they_were_seen() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.started(65534, 1), Duration::ZERO, "seen just now");
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(seen.started(65535, 1) >= Duration::from_millis(2));
+        assert!(seen.started(0, 2) >= Duration::from_millis(2));
+        assert!(seen.started(1, 2) < Duration::from_secs(1));
+        assert_eq!(seen.started(2, 3), Duration::ZERO);
+        assert_eq!(
+            seen.started(9000, 9001),
+            Duration::ZERO,
+            "a ring set up anew"
+        );
     }
 }

@@ -8,7 +8,7 @@ use vhost_user_backend::VringT;
 use virtio_queue::{QueueOwnedT, QueueT};
 
 use super::{chain::Chain, used::UsedSet};
-use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
+use crate::{device::Device, guest_memory::GuestMemory, logging::warn_limited, ring::Ring};
 
 /// What a look at a ring gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,16 @@ impl Device {
             return Popped::Closed;
         }
         status.set_executing(true);
+        // What is available by now was seen by now, at the latest.
+        let available = queue.avail_idx(guest.mappings(), Ordering::Relaxed);
+        let position = queue.next_avail().wrapping_sub(1);
         drop(state);
         chain.take(descriptors);
+        if let Ok(available) = available {
+            self.stats()
+                .queue(index)
+                .record_delay(chain.seen.started(position, available.0));
+        }
         Popped::Chain
     }
 
@@ -129,7 +137,7 @@ impl Device {
             return;
         }
         self.stats().queue(index).broken.add(1);
-        tracing::warn!(
+        warn_limited!(
             queue = index,
             name = queue_name(index),
             reason,

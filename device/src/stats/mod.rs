@@ -3,6 +3,7 @@
 //! reset.
 
 mod histogram;
+pub mod prometheus;
 mod snapshot;
 
 use std::{
@@ -73,6 +74,7 @@ pub struct QueueStats {
     ops: [OpStats; OPS.len()],
     results: [Counter; Status::ALL.len()],
     service: Histogram,
+    delay: Histogram,
 }
 
 impl QueueStats {
@@ -88,6 +90,11 @@ impl QueueStats {
                 stats.bytes.add(count.bytes);
             }
         }
+    }
+
+    /// Counts how long a batch waited from when the device saw it to when it was started.
+    pub fn record_delay(&self, delay: Duration) {
+        self.delay.record(delay);
     }
 
     /// Counts a control request.
@@ -123,6 +130,7 @@ impl QueueStats {
             counter.reset();
         }
         self.service.reset();
+        self.delay.reset();
     }
 }
 

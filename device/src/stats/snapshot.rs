@@ -59,6 +59,8 @@ pub struct QueueSnapshot {
     pub ops: BTreeMap<&'static str, OpSnapshot>,
     /// Time from the start of a batch to its completion, measured.
     pub service: HistogramSnapshot,
+    /// Time from when the device saw a batch to its start, measured.
+    pub delay: HistogramSnapshot,
 }
 
 /// Counters of one operation.
@@ -123,6 +125,7 @@ impl QueueStats {
                 })
                 .collect(),
             service: self.service.snapshot(),
+            delay: self.delay.snapshot(),
         }
     }
 }

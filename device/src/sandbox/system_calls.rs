@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Seccomp: the system calls that a process needs that copies memory and answers on sockets, and no others.
+//!
+//! Three filters, of which the kernel obeys the strictest: one refuses to open files, one refuses `clone3`, whose
+//! arguments a filter cannot see, so that the C library takes `clone`; and one is the list.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
+};
+
+/// What happens to a system call that is not on the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SeccompMode {
+    /// It ends the process.
+    #[default]
+    Kill,
+    /// The kernel logs it and executes it.
+    Log,
+    /// There is no list.
+    Off,
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Allowed whatever their arguments are.
+const ALLOWED: &[libc::c_long] = &[
+    // Reading and writing: sockets, eventfds, standard error, the statistics file.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
+    libc::SYS_unlinkat,
+    // Opening is on the list so that it can be refused without ending the process.
+    libc::SYS_openat,
+    // Sockets.
+    libc::SYS_accept4,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_connect,
+    // Waiting.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_sched_yield,
+    libc::SYS_restart_syscall,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_msync,
+    libc::SYS_fallocate,
+    // Threads and the end.
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_tgkill,
+    libc::SYS_getrusage,
+    libc::SYS_getrandom,
+    libc::SYS_membarrier,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The same things by the names that older architectures have for them.
+#[cfg(target_arch = "x86_64")]
+const ALLOWED_OLD: &[libc::c_long] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
+    libc::SYS_unlink,
+    libc::SYS_readlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const ALLOWED_OLD: &[libc::c_long] = &[];
+
+#[cfg(target_arch = "x86_64")]
+const OPENING: &[libc::c_long] = &[libc::SYS_open, libc::SYS_openat];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENING: &[libc::c_long] = &[libc::SYS_openat];
+
+/// Installs the filters on all threads.
+pub(super) fn close(mode: SeccompMode) -> anyhow::Result<()> {
+    let beyond = match mode {
+        SeccompMode::Off => return Ok(()),
+        SeccompMode::Log => SeccompAction::Log,
+        SeccompMode::Kill => SeccompAction::KillProcess,
+    };
+    // The list last: it allows installing no further filter.
+    for (rules, action) in [
+        (whatever(OPENING), libc::EACCES),
+        (whatever(&[libc::SYS_clone3]), libc::ENOSYS),
+    ] {
+        let error = SeccompAction::Errno(action.unsigned_abs());
+        install(rules, SeccompAction::Allow, error)?;
+    }
+    install(list()?, beyond, SeccompAction::Allow)
+}
+
+fn install(rules: Rules, others: SeccompAction, matching: SeccompAction) -> anyhow::Result<()> {
+    let architecture = std::env::consts::ARCH
+        .try_into()
+        .context("There is no list of system calls for this processor; use --seccomp off")?;
+    let filter = SeccompFilter::new(rules, others, matching, architecture)
+        .context("The list of system calls is wrong")?;
+    let program: BpfProgram = filter
+        .try_into()
+        .context("The list of system calls is wrong")?;
+    apply_filter_all_threads(&program)
+        .context("Cannot install the list of system calls; --seccomp off goes without")
+}
+
+fn whatever(calls: &[libc::c_long]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+fn list() -> anyhow::Result<Rules> {
+    let mut rules = whatever(ALLOWED);
+    rules.extend(whatever(ALLOWED_OLD));
+    let unix = libc::AF_UNIX as u64;
+    let exec = libc::PROT_EXEC as u64;
+    let thread = libc::CLONE_THREAD as u64;
+    let masked = SeccompCmpOp::MaskedEq;
+    for (call, argument, compare, value) in [
+        (libc::SYS_socket, 0, SeccompCmpOp::Eq, unix),
+        (libc::SYS_socketpair, 0, SeccompCmpOp::Eq, unix),
+        // No memory becomes code.
+        (libc::SYS_mmap, 2, masked(exec), 0),
+        (libc::SYS_mprotect, 2, masked(exec), 0),
+        // Threads, and no processes.
+        (libc::SYS_clone, 0, masked(thread), thread),
+        (libc::SYS_ioctl, 1, SeccompCmpOp::Eq, libc::FIONBIO),
+        // Threads give themselves names.
+        (
+            libc::SYS_prctl,
+            0,
+            SeccompCmpOp::Eq,
+            libc::PR_SET_NAME as u64,
+        ),
+    ] {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, compare, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .context("The list of system calls is wrong")?;
+        rules.entry(call).or_default().push(condition);
+    }
+    Ok(rules)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the process has given up. All other tests run under the same list of system calls.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitStatus},
+};
+
+use hmm_front_end::{FrontEnd, Layout, Process};
+use vhost_user_hmm::sandbox::{Sandbox, SeccompMode};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
+/// Set in the processes that try something forbidden: what to try.
+const TRY: &str = "HMM_SANDBOX_TEST";
+
+#[test]
+fn every_thread_is_confined() {
+    let process = Process::start(PROGRAM, &["--memory", "16M", "--bulk-queues", "3"]);
+    let mut front_end = FrontEnd::start(&process.socket(), 3, &Layout::default());
+    front_end.open();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).expect("threads");
+    let mut threads = 0;
+    for task in tasks {
+        let path = task.expect("a thread").path().join("status");
+        let status = std::fs::read_to_string(path).expect("its status");
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .unwrap_or_else(|| panic!("no {name}"))
+                .trim()
+                .to_owned()
+        };
+        assert_eq!(field("Seccomp"), "2", "{status}");
+        assert_eq!(field("NoNewPrivs"), "1", "{status}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(field(set), "0000000000000000", "{status}");
+        }
+        threads += 1;
+    }
+    // The main thread, the front end's two, and four workers.
+    assert!(threads >= 6, "{threads} threads");
+    let limits =
+        std::fs::read_to_string(format!("/proc/{}/limits", process.pid())).expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .expect("a limit");
+    assert!(core.contains(" 0 "), "{core}");
+}
+
+#[test]
+fn the_list_can_be_logged_or_left_out() {
+    for (mode, expected) in [("log", "2"), ("off", "0")] {
+        let process = Process::start(PROGRAM, &["--seccomp", mode, "--landlock", "off"]);
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("its status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp:"))
+            .expect("a line");
+        assert_eq!(line.trim(), expected, "--seccomp {mode}");
+    }
+}
+
+/// Runs `attempt` in a process of its own under the list.
+fn in_child(attempt: &str) -> ExitStatus {
+    Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "child", "--test-threads", "1", "--nocapture"])
+        .env(TRY, attempt)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("it starts")
+}
+
+/// Not a test on its own: what `in_child` runs.
+#[test]
+fn child() {
+    let Ok(attempt) = std::env::var(TRY) else {
+        return;
+    };
+    let sandbox = Sandbox {
+        seccomp: SeccompMode::Kill,
+        landlock: false,
+        folders: Vec::new(),
+    };
+    sandbox.close_paths().expect("closed");
+    sandbox.close_system_calls().expect("closed");
+    let failed = |result: libc::c_long| {
+        let error = std::io::Error::last_os_error().raw_os_error();
+        (result == -1).then_some(error).flatten()
+    };
+    // SAFETY: each call below is given sound arguments; most do not return.
+    let result = unsafe {
+        match attempt.as_str() {
+            "nothing" => 0,
+            "getppid" => libc::syscall(libc::SYS_getppid),
+            "fork" => libc::c_long::from(libc::fork()),
+            "execve" => {
+                let path = c"/bin/true";
+                let arguments = [path.as_ptr(), std::ptr::null()];
+                libc::c_long::from(libc::execv(path.as_ptr(), arguments.as_ptr()))
+            }
+            "internet" => libc::c_long::from(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
+            "code" => {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let rights = libc::PROT_READ | libc::PROT_EXEC;
+                libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0) as libc::c_long
+            }
+            "terminal" => libc::c_long::from(libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr())),
+            "ptrace" => libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0),
+            "open" => {
+                let opened = libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY);
+                assert_eq!(failed(opened.into()), Some(libc::EACCES));
+                0
+            }
+            "thread" => {
+                let answer = std::thread::spawn(|| 7).join().expect("a thread");
+                libc::c_long::from(answer) - 7
+            }
+            other => panic!("unknown attempt {other}"),
+        }
+    };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn what_is_not_on_the_list_ends_the_process() {
+    for attempt in [
+        "getppid", "fork", "execve", "internet", "code", "terminal", "ptrace",
+    ] {
+        let status = in_child(attempt);
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{attempt}: {status}");
+    }
+}
+
+#[test]
+fn what_is_on_the_list_goes_on() {
+    for attempt in ["nothing", "open", "thread"] {
+        let status = in_child(attempt);
+        assert!(status.success(), "{attempt}: {status}");
+    }
+}
