@@ -4,7 +4,8 @@
 //! A step lives in `NAME/KEY`, where KEY is the hash of everything that it is made of. It is made in a sibling
 //! `NAME/KEY.work-RANDOM` and renamed when it is complete, so that a folder without the suffix is always whole. A lock
 //! file `NAME/KEY.lock` lets one process make a step while others wait; the system releases it when its holder dies, and
-//! whoever takes it next removes what the holder left.
+//! whoever takes it next removes what the holder left. A step that no run has used for a month is removed when another of
+//! the same name is made.
 
 mod key;
 mod lock;
@@ -12,6 +13,7 @@ mod manifest;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) use key::{Key, KeyBuilder, sha256_of_file};
 pub(crate) use lock::Lock;
@@ -20,6 +22,8 @@ use manifest::Manifest;
 use crate::{Progress, Result, SetupError};
 
 const WORK_SUFFIX: &str = ".work-";
+/// How long a step is kept that no run uses.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The cache.
 #[derive(Debug, Clone)]
@@ -56,7 +60,9 @@ impl Cache {
     /// The complete step, when there is one whose files are as they were when it was made.
     pub(crate) fn find(&self, name: &str, key: &Key) -> Option<PathBuf> {
         let folder = self.folder(name, key);
-        Manifest::verify(&folder, key).is_ok().then_some(folder)
+        Manifest::verify(&folder, key).ok()?;
+        Manifest::touch(&folder);
+        Some(folder)
     }
 
     /// The complete step; `make` makes it in the folder that it is given when there is none, and returns the files
@@ -102,6 +108,7 @@ impl Cache {
         Manifest::write(work.path(), name, key, &files)?;
         let work = work.keep();
         fs::rename(&work, &folder).map_err(SetupError::io("rename", &work))?;
+        remove_unused(&parent)?;
         Ok(folder)
     }
 }
@@ -118,6 +125,30 @@ fn remove_leftovers(parent: &Path, key: &Key) -> Result<()> {
     Ok(())
 }
 
+/// Removes the steps of other pins and sources that no run has used for long.
+fn remove_unused(parent: &Path) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(SetupError::io("list", parent))? {
+        let folder = (entry.map_err(SetupError::io("list", parent))?).path();
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let unused = (Manifest::last_used(&folder))
+            .and_then(|used| used.elapsed().ok())
+            .is_some_and(|age| age > UNUSED);
+        if !unused || name.contains('.') {
+            continue;
+        }
+        if let Some(_lock) = Lock::try_take(&parent.join(format!("{name}.lock")))? {
+            let old = parent.join(format!("{name}{WORK_SUFFIX}unused"));
+            fs::rename(&folder, &old).map_err(SetupError::io("rename", &folder))?;
+            remove_tree(&old)?;
+        }
+    }
+    Ok(())
+}
+
 fn remove_tree(folder: &Path) -> Result<()> {
     // A program that outlived an interrupted run by a moment may still add files; a few tries outlast it.
     const TRIES: usize = 5;
@@ -125,7 +156,7 @@ fn remove_tree(folder: &Path) -> Result<()> {
     for _ in 1..TRIES {
         match &outcome {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                std::thread::sleep(std::time::Duration::from_millis(200));
+                std::thread::sleep(Duration::from_millis(200));
                 outcome = fs::remove_dir_all(folder);
             }
             _ => break,

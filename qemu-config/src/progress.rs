@@ -2,9 +2,13 @@
 //! What a person sees while a step runs: bars on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// How often a step says what it is at where there is no terminal.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 /// Announces steps on standard error. Cheap to clone; clones share the display.
 #[derive(Clone)]
@@ -40,7 +44,7 @@ impl Progress {
             Some(bars) => {
                 let bar = bars.add(total.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
                 bar.set_style(style(total.is_some()));
-                bar.set_message(what.to_owned());
+                bar.set_prefix(what.to_owned());
                 bar.enable_steady_tick(Duration::from_millis(200));
                 Some(bar)
             }
@@ -53,6 +57,7 @@ impl Progress {
             progress: self.clone(),
             what: what.to_owned(),
             started: Instant::now(),
+            said: Mutex::new(Instant::now()),
             bar,
         }
     }
@@ -67,10 +72,10 @@ impl Default for Progress {
 /// The templates are constants of this file, so that one which does not parse falls back to the library's own look.
 fn style(bounded: bool) -> ProgressStyle {
     if bounded {
-        ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3}% {elapsed}")
+        ProgressStyle::with_template("{prefix:40} [{bar:30}] {percent:>3}% {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
     } else {
-        ProgressStyle::with_template("{msg:40} {spinner} {elapsed} {prefix:.dim}")
+        ProgressStyle::with_template("{prefix:40} {spinner} {elapsed} {wide_msg:.dim}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner())
     }
 }
@@ -80,6 +85,7 @@ pub struct Step {
     progress: Progress,
     what: String,
     started: Instant,
+    said: Mutex<Instant>,
     bar: Option<ProgressBar>,
 }
 
@@ -91,10 +97,17 @@ impl Step {
         }
     }
 
-    /// Shows what the step is at, on a terminal only.
+    /// Shows what the step is at: on a terminal always, elsewhere now and then, as a sign of life.
     pub fn detail(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_prefix(text.to_owned());
+            bar.set_message(text.to_owned());
+            return;
+        }
+        let mut said = (self.said.lock()).unwrap_or_else(PoisonError::into_inner);
+        if said.elapsed() >= SIGN_OF_LIFE {
+            *said = Instant::now();
+            self.progress
+                .line(&format!("{}: {}", self.what, text.trim()));
         }
     }
 

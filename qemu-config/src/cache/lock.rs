@@ -17,11 +17,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock. `waiting` is called once when somebody else has it.
     pub(crate) fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(SetupError::io("open", path))?;
+        let file = open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Self { _file: file }),
             Err(Errno::WOULDBLOCK) => waiting(),
@@ -35,4 +31,18 @@ impl Lock {
             }
         }
     }
+
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
+        let file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(SetupError::io("lock", path)(error.into())),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    (OpenOptions::new().create(true).append(true).open(path)).map_err(SetupError::io("open", path))
 }

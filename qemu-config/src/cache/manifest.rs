@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,21 @@ impl Manifest {
         let text = serde_json::to_string_pretty(&manifest)
             .map_err(|error| SetupError::invalid(&path, error.to_string()))?;
         fs::write(&path, text).map_err(SetupError::io("write", &path))
+    }
+
+    /// Notes that the step is in use. A cache that cannot be written to is as good as one that can.
+    pub(super) fn touch(folder: &Path) {
+        if let Ok(file) = fs::OpenOptions::new()
+            .append(true)
+            .open(folder.join(FILE_NAME))
+        {
+            let _ = file.set_modified(SystemTime::now());
+        }
+    }
+
+    /// When the step was used last; `None` when the folder is no step.
+    pub(super) fn last_used(folder: &Path) -> Option<SystemTime> {
+        fs::metadata(folder.join(FILE_NAME)).ok()?.modified().ok()
     }
 
     /// Compares the folder with what was written down. The error is a sentence for a person.

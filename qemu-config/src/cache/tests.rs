@@ -132,3 +132,29 @@ fn of_many_runs_at_once_one_makes_the_step() {
     });
     assert_eq!(made.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_step_that_was_not_used_for_long_is_removed_when_another_is_made() {
+    let (_folder, cache) = cache();
+    let progress = Progress::new();
+    let keys = [1, 2, 3].map(|version| KeyBuilder::new("step", version).finish());
+    let make = |key| {
+        cache
+            .step("step", key, &progress, |work| write_file(work, "one"))
+            .unwrap()
+    };
+    let folders = [make(&keys[0]), make(&keys[1])];
+    for folder in &folders {
+        let manifest = fs::File::options()
+            .append(true)
+            .open(folder.join("manifest.json"))
+            .unwrap();
+        manifest
+            .set_modified(std::time::SystemTime::now() - UNUSED - Duration::from_secs(60))
+            .unwrap();
+    }
+    assert!(cache.find("step", &keys[1]).is_some());
+    make(&keys[2]);
+    assert!(!folders[0].exists());
+    assert!(folders[1].exists(), "it was used just now");
+}
