@@ -12,6 +12,7 @@ use crate::{
     engine::KernelChoice,
     logging::{LogFormat, parse_level},
     memory::HugePage,
+    model::LinkSpec,
     sandbox::SeccompMode,
     size::parse_size,
 };
@@ -59,6 +60,11 @@ pub struct Args {
     /// How large batches are copied
     #[arg(long, value_enum, default_value_t)]
     pub copy: KernelChoice,
+
+    /// Model a link: a preset such as pcie4x16, or latency=TIME,bandwidth=RATE, by direction with to_device. or to_system.
+    /// in front
+    #[arg(long, value_name = "LINK")]
+    pub link: Option<LinkSpec>,
 
     /// Longest time, in microseconds, to look for the next batch before a worker sleeps; 0 for never
     #[arg(long, value_name = "N", default_value_t = 50,
@@ -235,6 +241,7 @@ mod tests {
             ["--hugetlb", "4K"],
             ["--copy", "fast"],
             ["--poll-us", "1000000"],
+            ["--link", "string"],
             ["--log-level", "loud"],
             ["--log-format", "xml"],
         ] {

@@ -98,7 +98,13 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         memory.prefault()?;
     }
     let identity = memory.identity();
-    let engine = Engine::new(memory, args.bulk_queues, faults, Kernels::new(args.copy));
+    let engine = Engine::new(
+        memory,
+        args.bulk_queues,
+        faults,
+        Kernels::new(args.copy),
+        args.link,
+    );
     let longest_poll = Duration::from_micros(args.poll_us);
     let device = Arc::new(
         Device::new(engine, args.queue_size, longest_poll)
@@ -161,7 +167,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     let until = Instant::now() + END_TIME;
     connection.end(until);
     if let Some((mut file, path)) = stats_file {
-        serde_json::to_writer_pretty(&mut file, &device.stats().snapshot())
+        serde_json::to_writer_pretty(&mut file, &device.snapshot())
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(file))
             .with_context(|| format!("Cannot write the statistics to {}", path.display()))?;

@@ -34,7 +34,7 @@ use crate::{
     memory::MemoryError,
     queue::{EventLog, FIRST_THREAD, thread_of_queue},
     ring::Ring,
-    stats::Stats,
+    stats::{Snapshot, Stats},
 };
 
 /// What queues know of each other.
@@ -145,6 +145,11 @@ impl Device {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// All counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.stats.snapshot(self.engine.link().is_some())
     }
 
     /// Number of queues.

@@ -7,7 +7,7 @@
 //! - [`backend`]: what vhost-user asks for, in terms of [`device`].
 //! - [`device`]: the virtio device: queues, events, the configuration space.
 //! - [`queue`]: from a ring to a batch and back.
-//! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], the wire format and [`inject`], and neither
+//! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], [`model`], the wire format and [`inject`], and neither
 //!   vhost nor rings, so that a second front end is possible.
 //! - [`control`]: the control socket. [`stats`]: what is counted. [`sandbox`]: what the process gives up.
 
@@ -23,6 +23,7 @@ pub mod guest_memory;
 pub mod inject;
 pub mod logging;
 pub mod memory;
+pub mod model;
 pub mod queue;
 pub mod relay;
 pub mod ring;

@@ -57,7 +57,7 @@ impl Rig {
             model_guest[start as usize..start as usize + len].copy_from_slice(&bytes);
         }
         let memory = DeviceMemory::anonymous(DEVICE as u64).expect("memory");
-        let engine = Engine::new(memory, 1, Faults::default(), Kernels::new(choice));
+        let engine = Engine::new(memory, 1, Faults::default(), Kernels::new(choice), None);
         let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
         let generation = engine.control(open.as_bytes()).generation.get();
         Self {

@@ -149,3 +149,26 @@ fn urgent_batches_overtake_a_bulk_batch_that_runs() {
         .expect("in time");
     assert_eq!(front_end.guest.load_u8(bulk), 1, "stopped when it was done");
 }
+
+#[test]
+fn a_modelled_link_takes_its_time() {
+    let link = "latency=1ms,to_device.bandwidth=100M,to_system.bandwidth=1T";
+    let process = Process::start(PROGRAM, &["--memory", "16M", "--link", link]);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
+    let mut nanoseconds = |op, len| {
+        let answer = front_end.run(&[CopyEntry::new(op, DATA, 0, len)]);
+        assert_eq!(answer.status(), Status::Ok);
+        answer.completion.device_ns.get()
+    };
+    // 2 MiB at 100 MB/s take 21 ms; the way back takes the latency; a fill does not use the link.
+    assert!(nanoseconds(Op::ToDevice, 2 << 20) >= 21_900_000);
+    assert!(nanoseconds(Op::ToSystem, 2 << 20) >= 1_000_000);
+    let answer = process.command_ok(r#"{"command":"stats"}"#);
+    let stats = &answer["stats"];
+    assert_eq!(stats["service_kind"], "modelled");
+    let sum = |histogram: &str| stats["queues"]["bulk0"][histogram]["sum_ns"].as_u64();
+    assert!(sum("service") > sum("copy"), "{stats}");
+    let info = process.command_ok(r#"{"command":"info"}"#);
+    assert_eq!(info["link"]["to_device"]["latency_ns"], 1_000_000);
+}

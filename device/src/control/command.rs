@@ -78,12 +78,12 @@ impl Commands {
             Command::Info {} => Ok(self.info()),
             Command::Stats {
                 format: StatsFormat::Json,
-            } => serde_json::to_value(device.stats().snapshot())
+            } => serde_json::to_value(device.snapshot())
                 .map(|stats| json!({ "stats": stats }))
                 .map_err(|error| error.to_string()),
             Command::Stats {
                 format: StatsFormat::Prometheus,
-            } => Ok(json!({ "text": prometheus::text(&device.stats().snapshot()) })),
+            } => Ok(json!({ "text": prometheus::text(&device.snapshot()) })),
             Command::StatsReset {} => {
                 device.stats().reset();
                 Ok(json!({}))
@@ -137,6 +137,7 @@ impl Commands {
             "bulk_queues": engine.limits().bulk_queues,
             "paused": self.device.is_paused(),
             "copies": engine.kernels().name(),
+            "link": engine.link(),
         })
     }
 }

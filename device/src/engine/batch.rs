@@ -18,7 +18,7 @@ use super::{
     kernel::Kernel,
     transfer::{Transfer, Transferrer},
 };
-use crate::inject::Step;
+use crate::inject::{Delivery, Step};
 
 const PAGE_BYTES: u64 = 4096;
 /// Number of operations, for arrays that are indexed by them.
@@ -109,6 +109,7 @@ impl Engine {
             Step::BeforeCopy.die();
         }
         let cookie = Self::cookie_of(request);
+        let copying = Instant::now();
         let mut report = match wanted.fail {
             Some(status) => Report::refusal(status, cookie),
             None => match self.run(request, job, workspace) {
@@ -119,6 +120,12 @@ impl Engine {
                 }
             },
         };
+        report.measured = copying.elapsed();
+        if let Some(link) = &self.link {
+            let bytes = |op: Op| workspace.ops[op as usize].bytes;
+            let complete = link.complete(copying, bytes(Op::ToDevice), bytes(Op::ToSystem));
+            wait_until(complete, job);
+        }
         if wanted.die == Some(Step::AfterCopy) {
             Step::AfterCopy.die();
         }
@@ -148,7 +155,8 @@ impl Engine {
             },
             with_statuses,
             status,
-            delivery: crate::inject::Delivery::default(),
+            delivery: Delivery::default(),
+            measured: Duration::ZERO,
         }
     }
 
@@ -363,12 +371,23 @@ fn finish(
 
 /// Waits for `time`, or until somebody wants this worker.
 pub(super) fn wait(time: Duration, job: &Job<'_>) {
-    let until = Instant::now() + time;
+    wait_until(Instant::now() + time, job);
+}
+
+/// Waits until `until`, or until somebody wants this worker. A thread sleeps too long rather than too short, so the last
+/// of it is spent awake.
+fn wait_until(until: Instant, job: &Job<'_>) {
+    const AWAKE: Duration = Duration::from_micros(60);
     while !job.pace.is_wanted() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        std::thread::sleep(left.min(Duration::from_millis(1)));
+        match left.checked_sub(AWAKE) {
+            Some(asleep) if !asleep.is_zero() => {
+                std::thread::sleep(asleep.min(Duration::from_millis(1)));
+            }
+            _ => std::thread::yield_now(),
+        }
     }
 }

@@ -12,6 +12,8 @@ mod kernel;
 mod session;
 mod transfer;
 
+use std::time::Duration;
+
 use hmm_protocol::{
     BatchHeader, CONTROL_BYTES, Completion, Config, HEADER_BYTES, Limits, MAGIC, NO_ERROR_INDEX,
     Op, Status, VERSION_MAJOR, VERSION_MINOR,
@@ -31,6 +33,7 @@ use crate::{
     guest_memory::GuestMemory,
     inject::{Delivery, Faults},
     memory::DeviceMemory,
+    model::{Link, LinkSpec},
 };
 
 /// Most entries of a batch on a bulk queue.
@@ -78,6 +81,8 @@ pub struct Report {
     pub status: Status,
     /// What faults want of the delivery.
     pub delivery: Delivery,
+    /// The time that the batch really took, without what faults and a modelled link add.
+    pub measured: Duration,
 }
 
 impl Report {
@@ -97,6 +102,7 @@ impl Report {
             with_statuses: false,
             status,
             delivery: Delivery::default(),
+            measured: Duration::ZERO,
         }
     }
 }
@@ -109,12 +115,20 @@ pub struct Engine {
     limits: Limits,
     faults: Faults,
     kernels: Kernels,
+    link: Option<Link>,
 }
 
 impl Engine {
-    /// An engine over `memory`, for `bulk_queues` bulk queues. No session is open.
-    pub fn new(memory: DeviceMemory, bulk_queues: u32, faults: Faults, kernels: Kernels) -> Self {
+    /// An engine over `memory`, for `bulk_queues` bulk queues, perhaps behind a modelled link. No session is open.
+    pub fn new(
+        memory: DeviceMemory,
+        bulk_queues: u32,
+        faults: Faults,
+        kernels: Kernels,
+        link: Option<LinkSpec>,
+    ) -> Self {
         Self {
+            link: link.map(Link::new),
             limits: Limits {
                 memory_bytes: memory.bytes(),
                 max_batch_entries: MAX_BATCH_ENTRIES,
@@ -143,6 +157,11 @@ impl Engine {
     /// What bounds a batch.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The modelled link, if there is one.
+    pub fn link(&self) -> Option<&LinkSpec> {
+        self.link.as_ref().map(Link::spec)
     }
 
     /// How it copies.

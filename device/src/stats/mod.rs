@@ -75,6 +75,7 @@ pub struct QueueStats {
     results: [Counter; Status::ALL.len()],
     service: Histogram,
     delay: Histogram,
+    copy: Histogram,
 }
 
 impl QueueStats {
@@ -82,6 +83,7 @@ impl QueueStats {
     pub fn record_batch(&self, report: &Report, workspace: &Workspace, service: Duration) {
         self.count_result(report.status);
         self.service.record(service);
+        self.copy.record(report.measured);
         if report.with_statuses || report.completion.entries_ok.get() > 0 || is_partial(report) {
             for (op, count) in workspace.ops() {
                 let stats = &self.ops[op as usize - 1];
@@ -131,6 +133,7 @@ impl QueueStats {
         }
         self.service.reset();
         self.delay.reset();
+        self.copy.reset();
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The counters in Prometheus' text format. Every number is measured.
+//! The counters in Prometheus' text format. Every number is measured, but for service times behind a modelled link, which
+//! say so.
 
 use std::fmt::Write;
 
@@ -109,16 +110,25 @@ pub fn text(snapshot: &Snapshot) -> String {
             line(&mut text, "hmm_bytes_total", &labels, count.bytes);
         }
     }
+    let service = format!(
+        "Time from start to completion of a batch, {}",
+        snapshot.service_kind
+    );
     for (name, help, histogram) in [
         (
             "service_seconds",
-            "Time from start to completion of a batch",
+            service.as_str(),
             (|queue| &queue.service) as fn(&QueueSnapshot) -> &HistogramSnapshot,
         ),
         (
             "delay_seconds",
-            "Time from when a batch is seen to its start",
+            "Time from when a batch is seen to its start, measured",
             |queue| &queue.delay,
+        ),
+        (
+            "copy_seconds",
+            "Time that a batch really took, measured",
+            |queue| &queue.copy,
         ),
     ] {
         writes(
@@ -197,7 +207,7 @@ mod tests {
         stats.queue(3).kicks.add(7);
         stats.queue(0).record_control(Status::NoSession);
         stats.queue(2).record_delay(Duration::from_nanos(300));
-        let text = text(&stats.snapshot());
+        let text = text(&stats.snapshot(false));
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",

@@ -11,6 +11,8 @@ use super::{HistogramSnapshot, OPS, QueueStats, Stats};
 /// All counters.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
+    /// `measured`, or `modelled` if a modelled link adds to `service`. Everything else is measured always.
+    pub service_kind: &'static str,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
     /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …
@@ -57,8 +59,10 @@ pub struct QueueSnapshot {
     pub results: BTreeMap<&'static str, u64>,
     /// What each operation did; those that occurred.
     pub ops: BTreeMap<&'static str, OpSnapshot>,
-    /// Time from the start of a batch to its completion, measured.
+    /// Time from the start of a batch to its completion, with what faults and a modelled link add.
     pub service: HistogramSnapshot,
+    /// Time that batches really took, measured.
+    pub copy: HistogramSnapshot,
     /// Time from when the device saw a batch to its start, measured.
     pub delay: HistogramSnapshot,
 }
@@ -75,9 +79,10 @@ pub struct OpSnapshot {
 }
 
 impl Stats {
-    /// The counters now.
-    pub fn snapshot(&self) -> Snapshot {
+    /// The counters now; `modelled` says whether a modelled link adds to service times.
+    pub fn snapshot(&self, modelled: bool) -> Snapshot {
         Snapshot {
+            service_kind: if modelled { "modelled" } else { "measured" },
             device: DeviceSnapshot {
                 connections: self.connections.get(),
                 driver_starts: self.driver_starts.get(),
@@ -126,6 +131,7 @@ impl QueueStats {
                 .collect(),
             service: self.service.snapshot(),
             delay: self.delay.snapshot(),
+            copy: self.copy.snapshot(),
         }
     }
 }
