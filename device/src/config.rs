@@ -88,6 +88,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub stats_json: Option<PathBuf>,
 
+    /// Trace all batches to this file, for Chrome's or Perfetto's viewer
+    #[arg(long, value_name = "PATH")]
+    pub trace: Option<PathBuf>,
+
     /// Inject the faults of this file, one JSON object a line
     #[arg(long, value_name = "PATH")]
     pub fault_script: Option<PathBuf>,

@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::Context;
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+use hmm_protocol::BULK_QUEUE_FIRST;
 
 use self::{front_ends::FrontEnds, signals::Signals};
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
     memory::DeviceMemory,
     sandbox::Sandbox,
     size::format_size,
+    stats::full_name,
+    trace::Trace,
 };
 
 /// Exit code for arguments, files and sockets that cannot be used.
@@ -89,6 +92,17 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         )),
         None => None,
     };
+    let trace = match &args.trace {
+        Some(path) => {
+            let queues: Vec<String> = (0..BULK_QUEUE_FIRST + args.bulk_queues as u16)
+                .map(full_name)
+                .collect();
+            std::fs::File::create(path)
+                .and_then(|file| Trace::new(file, &queues))
+                .with_context(|| format!("Cannot write {}", path.display()))?
+        }
+        None => Trace::none(),
+    };
     let mut memory = match (&args.memory_file, args.hugetlb) {
         (Some(path), _) => DeviceMemory::in_file(path, args.memory)?,
         (None, Some(page)) => DeviceMemory::huge(args.memory, page)?,
@@ -107,7 +121,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     );
     let longest_poll = Duration::from_micros(args.poll_us);
     let device = Arc::new(
-        Device::new(engine, args.queue_size, longest_poll)
+        Device::new(engine, args.queue_size, longest_poll, trace)
             .context("Cannot make the queues' descriptors")?,
     );
 
@@ -166,6 +180,10 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
 
     let until = Instant::now() + END_TIME;
     connection.end(until);
+    device
+        .trace()
+        .finish()
+        .context("Cannot write the end of the trace")?;
     if let Some((mut file, path)) = stats_file {
         serde_json::to_writer_pretty(&mut file, &device.snapshot())
             .map_err(std::io::Error::from)

@@ -35,6 +35,7 @@ use crate::{
     queue::{EventLog, FIRST_THREAD, thread_of_queue},
     ring::Ring,
     stats::{Snapshot, Stats},
+    trace::Trace,
 };
 
 /// What queues know of each other.
@@ -104,15 +105,21 @@ pub struct Device {
     next_ticket: AtomicU64,
     queue_size: u16,
     longest_poll: Duration,
+    trace: Trace,
 }
 
 impl Device {
     /// A device around `engine`, whose queues have at most `queue_size` descriptors, and whose workers look for work at
-    /// most `longest_poll` before they sleep.
+    /// most `longest_poll` before they sleep. Batches go to `trace`.
     ///
     /// # Errors
     /// No eventfd can be made.
-    pub fn new(engine: Engine, queue_size: u16, longest_poll: Duration) -> io::Result<Self> {
+    pub fn new(
+        engine: Engine,
+        queue_size: u16,
+        longest_poll: Duration,
+        trace: Trace,
+    ) -> io::Result<Self> {
         let queues = BULK_QUEUE_FIRST + engine.limits().bulk_queues as u16;
         let threads = thread_of_queue(queues - 1) + 1;
         let wakers = (0..threads)
@@ -134,6 +141,7 @@ impl Device {
             next_ticket: AtomicU64::new(0),
             queue_size,
             longest_poll,
+            trace,
         })
     }
 
@@ -150,6 +158,11 @@ impl Device {
     /// All counters now.
     pub fn snapshot(&self) -> Snapshot {
         self.stats.snapshot(self.engine.link().is_some())
+    }
+
+    /// The trace.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Number of queues.

@@ -9,7 +9,8 @@
 //! - [`queue`]: from a ring to a batch and back.
 //! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], [`model`], the wire format and [`inject`], and neither
 //!   vhost nor rings, so that a second front end is possible.
-//! - [`control`]: the control socket. [`stats`]: what is counted. [`sandbox`]: what the process gives up.
+//! - [`control`]: the control socket. [`stats`]: what is counted. [`trace`]: what happened when.
+//!   [`sandbox`]: what the process gives up.
 
 pub mod backend;
 pub mod config;
@@ -30,3 +31,4 @@ pub mod ring;
 pub mod sandbox;
 pub mod size;
 pub mod stats;
+pub mod trace;

@@ -172,3 +172,55 @@ fn a_modelled_link_takes_its_time() {
     let info = process.command_ok(r#"{"command":"info"}"#);
     assert_eq!(info["link"]["to_device"]["latency_ns"], 1_000_000);
 }
+
+#[test]
+fn the_trace_has_every_batch_with_its_cookie() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (trace, stats) = (folder.path().join("trace"), folder.path().join("stats"));
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let process = Process::start(
+        PROGRAM,
+        &["--trace", &text(&trace), "--stats-json", &text(&stats)],
+    );
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::flat(32 << 20));
+    front_end.open();
+    let mut cookies = Vec::new();
+    for round in 0..20 {
+        if round == 10 {
+            process.command_ok(r#"{"command":"trace","on":false}"#);
+        }
+        let request = front_end.entries(BatchFlags::default(), &[fill()]);
+        let cookie = front_end.execute(&request).completion.cookie.get();
+        if round < 10 {
+            cookies.push(format!("{cookie:#x}"));
+        }
+    }
+    drop(front_end);
+    drop(process.end());
+    let events: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&trace).expect("a trace")).expect("JSON");
+    let batches: Vec<&serde_json::Value> = events
+        .as_array()
+        .expect("an array")
+        .iter()
+        .filter(|event| event["ph"] == "X")
+        .collect();
+    let found: Vec<&str> = batches
+        .iter()
+        .map(|event| event["args"]["cookie"].as_str().expect("a cookie"))
+        .collect();
+    assert_eq!(found, cookies);
+    assert!(
+        batches
+            .iter()
+            .all(|event| event["name"] == "fill" && event["tid"] == 3)
+    );
+    let stats: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&stats).expect("statistics")).expect("JSON");
+    assert_eq!(stats["queues"]["bulk0"]["results"]["ok"], 20);
+    let process = Process::start(PROGRAM, &[]);
+    assert_eq!(
+        process.command(r#"{"command":"trace","on":true}"#)["ok"],
+        false
+    );
+}

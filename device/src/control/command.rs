@@ -33,6 +33,8 @@ enum Command {
     Resume {},
     /// Loses all contents and tells the driver.
     Renew {},
+    /// Turns the trace on or off.
+    Trace { on: bool },
     /// Changes the level of the log.
     LogLevel { level: String },
 }
@@ -115,6 +117,10 @@ impl Commands {
             Command::Renew {} => {
                 let generation = device.renew().map_err(|error| error.to_string())?;
                 Ok(json!({ "generation": generation }))
+            }
+            Command::Trace { on } => {
+                device.trace().set(on)?;
+                Ok(json!({}))
             }
             Command::LogLevel { level } => {
                 self.level.set(&level)?;

@@ -194,8 +194,8 @@ impl Engine {
         config
     }
 
-    /// The operation that a request asks for first, for faults that ask about it.
-    fn first_op(request: &[u8]) -> Option<Op> {
+    /// The operation that a request asks for first.
+    pub fn first_op(request: &[u8]) -> Option<Op> {
         let after_header = request.get(HEADER_BYTES)?;
         Op::from_wire(*after_header)
     }

@@ -18,6 +18,7 @@ use crate::{
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
     ring::Ring,
+    trace::Span,
 };
 
 /// A set of completions is published when it has so many, or has taken so much copying.
@@ -246,7 +247,17 @@ impl Device {
         if urgent {
             self.urgent().fetch_sub(1, Ordering::Relaxed);
         }
-        stats.record_batch(&report, &worker.workspace, started.elapsed());
+        let time = started.elapsed();
+        stats.record_batch(&report, &worker.workspace, time);
+        if self.trace().is_on() {
+            self.trace().record(&Span {
+                queue: index,
+                started,
+                time,
+                op: Engine::first_op(&worker.request),
+                report: &report,
+            });
+        }
         *die = report.delivery.die;
         self.deliver(index, guest, worker, &report);
         true

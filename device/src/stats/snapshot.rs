@@ -137,7 +137,7 @@ impl QueueStats {
 }
 
 /// The name of a queue, with a number where there are several.
-fn full_name(index: u16) -> String {
+pub fn full_name(index: u16) -> String {
     match index.checked_sub(BULK_QUEUE_FIRST) {
         Some(number) => format!("bulk{number}"),
         None => queue_name(index).to_owned(),

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A trace of all batches in the JSON that Chrome's and Perfetto's viewers open. Batches carry the driver's cookie, by
+//! which its own trace can be joined.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use hmm_protocol::Op;
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::engine::Report;
+
+/// No more is written than this.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// The trace file, and whether batches go there now.
+#[derive(Debug)]
+pub struct Trace {
+    on: AtomicBool,
+    file: Option<Mutex<TraceFile>>,
+}
+
+#[derive(Debug)]
+struct TraceFile {
+    writer: BufWriter<File>,
+    bytes: u64,
+    dropped: u64,
+    /// An instant and what the monotonic clock said then, since `Instant` does not tell.
+    origin: (Instant, Duration),
+}
+
+/// A batch in the trace.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// The queue's index.
+    pub queue: u16,
+    /// When its execution began.
+    pub started: Instant,
+    /// How long it took.
+    pub time: Duration,
+    /// Its first operation, if it got so far.
+    pub op: Option<Op>,
+    /// What became of it.
+    pub report: &'a Report,
+}
+
+impl Trace {
+    /// No trace.
+    pub fn none() -> Self {
+        Self {
+            on: AtomicBool::new(false),
+            file: None,
+        }
+    }
+
+    /// A trace in `file`, which is empty, of `queues` queues with these names.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new(file: File, queues: &[String]) -> io::Result<Self> {
+        let now = clock_gettime(ClockId::Monotonic);
+        let mut file = TraceFile {
+            writer: BufWriter::new(file),
+            bytes: 0,
+            dropped: 0,
+            origin: (
+                Instant::now(),
+                Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32),
+            ),
+        };
+        file.write("[\n{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"vhost-user-hmm\"}}")?;
+        for (index, name) in queues.iter().enumerate() {
+            file.write(&format!(
+                ",\n{{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":{index},\"args\":{{\"name\":\"{name}\"}}}}"
+            ))?;
+        }
+        Ok(Self {
+            on: AtomicBool::new(true),
+            file: Some(Mutex::new(file)),
+        })
+    }
+
+    /// Turns it on or off.
+    ///
+    /// # Errors
+    /// There is no file.
+    pub fn set(&self, on: bool) -> Result<(), String> {
+        if self.file.is_none() {
+            return Err("There is no trace file; start the process with --trace FILE".to_owned());
+        }
+        self.on.store(on, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether batches are to be recorded.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Records a batch.
+    pub fn record(&self, span: &Span<'_>) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let mut file = file.lock();
+        if file.bytes >= MAX_BYTES {
+            file.dropped += 1;
+            return;
+        }
+        let start = span.started.saturating_duration_since(file.origin.0) + file.origin.1;
+        let completion = &span.report.completion;
+        let event = format!(
+            ",\n{{\"name\":\"{}\",\"cat\":\"batch\",\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{:.3},\"dur\":{:.3},\
+             \"args\":{{\"cookie\":\"{:#x}\",\"status\":\"{}\",\"entries_ok\":{},\"bytes\":{},\"measured_us\":{:.3}}}}}",
+            span.op.map_or("batch", Op::name),
+            span.queue,
+            start.as_secs_f64() * 1e6,
+            span.time.as_secs_f64() * 1e6,
+            completion.cookie.get(),
+            span.report.status.name(),
+            completion.entries_ok.get(),
+            completion.bytes_done.get(),
+            span.report.measured.as_secs_f64() * 1e6,
+        );
+        if let Err(error) = file.write(&event) {
+            self.on.store(false, Ordering::Relaxed);
+            tracing::error!(%error, "the trace cannot be written and ends here");
+        }
+    }
+
+    /// Ends the file, so that it is sound JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(&self) -> io::Result<()> {
+        self.on.store(false, Ordering::Relaxed);
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let mut file = file.lock();
+        if file.dropped > 0 {
+            tracing::warn!(
+                batches = file.dropped,
+                "batches beyond 1 GiB are not in the trace"
+            );
+        }
+        file.write("\n]\n")?;
+        file.writer.flush()
+    }
+}
+
+impl TraceFile {
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.bytes += text.len() as u64;
+        self.writer.write_all(text.as_bytes())
+    }
+}
