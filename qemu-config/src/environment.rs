@@ -195,3 +195,28 @@ fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_that_stopped_the_others_is_told() {
+        let failure = || SetupError::invalid(Path::new("/pins"), "the cause");
+        for errors in [
+            vec![SetupError::Stopped, failure()],
+            vec![failure(), SetupError::Stopped],
+            vec![SetupError::Stopped, failure(), SetupError::Stopped],
+        ] {
+            let told = cause(errors.into_iter()).to_string();
+            assert!(told.contains("the cause"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_is_stock_or_a_path() {
+        assert_eq!("stock".parse(), Ok(KernelChoice::Stock));
+        let tree = KernelChoice::Tree(PathBuf::from("../linux"));
+        assert_eq!("../linux".parse(), Ok(tree));
+    }
+}

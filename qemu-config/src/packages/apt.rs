@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::available;
-use crate::cache::{Cache, Lock, sha256_of_file};
+use crate::cache::{Cache, KeyBuilder, Lock, sha256_of_file};
 use crate::host::{self, Mirror};
 use crate::pins::Suites;
 use crate::{Progress, Result, SetupError, process};
@@ -98,7 +98,7 @@ impl Apt {
         self.downloaded.load(Ordering::Relaxed)
     }
 
-    /// Downloads packages into `downloads/NAME` of the cache and returns the verified files. What an interrupted run
+    /// Downloads packages into `downloads` of the cache and returns the verified files. What an interrupted run
     /// has downloaded already is used again. The caller removes the folder when it has used the files.
     pub(crate) fn fetch(
         &self,
@@ -107,7 +107,10 @@ impl Apt {
         closure: Closure,
         progress: &Progress,
     ) -> Result<Download> {
-        let folder = self.cache.root().join("downloads").join(name);
+        let arguments: Vec<String> = requests.iter().map(Request::argument).collect();
+        // Runs with other pins do not remove each other's files.
+        let key = KeyBuilder::new(name, 1).value(&arguments).finish();
+        let folder = (self.cache.root().join("downloads")).join(format!("{name}-{}", key.short()));
         if self.offline {
             return Err(SetupError::Offline {
                 what: format!("the packages of {name}"),
