@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::driver::{self, ModuleTree};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
-use crate::sysroot::emulator;
+use crate::sysroot::{BuildRoot, emulator};
 use crate::workshop::Workshop;
 use crate::{Progress, Result, SetupError};
 
@@ -157,6 +157,15 @@ fn cause(errors: impl Iterator<Item = SetupError>) -> SetupError {
 /// Those of the tools, whole, and those of [`prepare`].
 pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
     driver::lint(&workshop(options, progress)?)
+}
+
+/// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn build_root(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+    let root = BuildRoot::get(&workshop(options, progress)?)?;
+    Ok(root.folder().to_owned())
 }
 
 /// What every step works with.

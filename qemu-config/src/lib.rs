@@ -34,7 +34,7 @@ pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts};
 pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
-    Environment, Kernel, KernelChoice, Launcher, SetupOptions, lint_driver, prepare,
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, lint_driver, prepare,
 };
 pub use error::{Result, SetupError};
 pub use kernel::SymbolDifference;

@@ -6,12 +6,14 @@
 
 mod build;
 mod check;
+mod demo;
 mod doctor;
 mod guest_arguments;
 mod hermetic;
 mod run;
 mod setup;
 mod setup_arguments;
+mod shell;
 mod signals;
 mod surroundings;
 mod test;
@@ -35,8 +37,12 @@ struct Cli {
 enum Command {
     /// Make everything that a guest needs: QEMU, the kernel, the driver.
     Setup(setup::Arguments),
+    /// Show an unmodified program giving the right answer while its memory is on the move.
+    Demo(demo::Arguments),
     /// Run a command of this machine in the guest.
     Run(run::Arguments),
+    /// Give a prompt in the guest.
+    Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
     Test(test::Arguments),
     /// Check the form and the lints of all the code.
@@ -48,7 +54,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -49,6 +49,11 @@ impl BuildRoot {
             .finish()
     }
 
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Finds or makes it.
     pub(crate) fn get(workshop: &Workshop) -> Result<Self> {
         let pins = &workshop.pins.build_root;
