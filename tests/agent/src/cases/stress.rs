@@ -3,6 +3,7 @@
 
 use super::support::prelude::*;
 use super::support::random::Random;
+use hmm_uapi::client::Error;
 use rustix::mm::{Advice, MremapFlags};
 use std::ptr::NonNull;
 
@@ -156,7 +157,13 @@ fn one_step(
                     Direction::ToSystem
                 };
                 let mover = Mover::open()?.of(*process);
-                mover.call(range.clone(), direction, MigrateFlags::default())?;
+                match mover.call(range.clone(), direction, MigrateFlags::default()) {
+                    Ok(_) => {}
+                    // It has done all its steps and has ended.
+                    Err(error) if matches!(error.downcast_ref(), Some(Error::NoProcess { .. })) => {
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             None => mappings[index] = Modelled::new(random)?,
         },
