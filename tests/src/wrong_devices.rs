@@ -65,7 +65,7 @@ impl WrongDevice {
     }
 }
 
-const DEVICES: [WrongDevice; 12] = [
+const DEVICES: [WrongDevice; 13] = [
     WrongDevice::new("config/magic", "magic", 0x1234, "magic"),
     WrongDevice::new(
         "config/version",
@@ -86,6 +86,13 @@ const DEVICES: [WrongDevice; 12] = [
         "memory_bytes",
         1 << 60,
         "memory size",
+    ),
+    // 32 TiB: more than the guest can keep records of.
+    WrongDevice::new(
+        "config/memory-unbacked",
+        "memory_bytes",
+        1 << 45,
+        "no struct pages",
     ),
     WrongDevice::new(
         "config/batch-entries",
