@@ -35,12 +35,13 @@ pub(crate) struct Arguments {
 
 /// Runs the demonstration; the code says whether it showed what it is to show.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let interrupts = signals::forward()?;
     let progress = Progress::new();
     let setup = &arguments.guest.setup;
     let artifacts = build::artifacts(setup, &progress)?;
     let task = Task::prepare(&hmm_vm::build_root(&setup.options(), &progress)?, &progress)?;
 
+    // From here on, a Ctrl-C is the guest's.
+    let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("demo", &interrupts)?;
     spec.image = task.image().clone();
     let step = progress.step("boot the guest", None);

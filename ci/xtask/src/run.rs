@@ -87,8 +87,9 @@ impl FilesArguments {
 
 /// Runs the command and passes its code on.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let interrupts = signals::forward()?;
     let artifacts = build::artifacts(&arguments.guest.setup, &Progress::new())?;
+    // From here on, a Ctrl-C is the guest's.
+    let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("run", &interrupts)?;
     let command =
         (arguments.files).command(&arguments.command, arguments.guest.timeout, &mut spec)?;

@@ -38,8 +38,9 @@ pub(crate) struct Arguments {
 
 /// Runs the shell until it ends.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let interrupts = signals::forward()?;
     let artifacts = build::artifacts(&arguments.guest.setup, &Progress::new())?;
+    // From here on, a Ctrl-C is the guest's.
+    let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("shell", &interrupts)?;
     let argv = if arguments.command.is_empty() {
         vec![std::env::var_os("SHELL").unwrap_or_else(|| DEFAULT_SHELL.into())]

@@ -98,7 +98,7 @@ impl Machine {
         );
         line.option("-serial", "chardev:console");
         line.option("-chardev", socket("qmp", &parts.qmp));
-        line.option("-mon", "chardev=qmp,mode=control");
+        line.option("-qmp", "chardev:qmp");
 
         line.option(
             "-device",
