@@ -93,14 +93,14 @@ pub enum SetupError {
     },
     /// Something would have to be downloaded, and `--offline` was given.
     #[error(
-        "--offline: the cache does not have {what} ({} is missing). Run `cargo xtask setup` once with a network",
-        folder.display()
+        "--offline: the cache in {} does not have {what}. Run `cargo xtask setup` once with a network",
+        cache.display()
     )]
     Offline {
         /// What is missing.
         what: String,
-        /// Where it would be.
-        folder: PathBuf,
+        /// The cache.
+        cache: PathBuf,
     },
     /// The mirror does not have a pinned package any more.
     #[error(

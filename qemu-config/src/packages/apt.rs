@@ -107,16 +107,16 @@ impl Apt {
         closure: Closure,
         progress: &Progress,
     ) -> Result<Download> {
+        if self.offline {
+            return Err(SetupError::Offline {
+                what: format!("what is made from the packages of {name}"),
+                cache: self.cache.root().to_owned(),
+            });
+        }
         let arguments: Vec<String> = requests.iter().map(Request::argument).collect();
         // Runs with other pins do not remove each other's files.
         let key = KeyBuilder::new(name, 1).value(&arguments).finish();
         let folder = (self.cache.root().join("downloads")).join(format!("{name}-{}", key.short()));
-        if self.offline {
-            return Err(SetupError::Offline {
-                what: format!("the packages of {name}"),
-                folder,
-            });
-        }
         let _turn = (self.one_at_a_time.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
         let root = self.cache.root().join("apt");
         for folder in [&folder, &root] {
