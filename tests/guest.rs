@@ -8,7 +8,7 @@ use hmm_tests::ktap::Outcome;
 use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
 use hmm_tests::suite::{Suite, all_cases};
-use hmm_tests::wrong_devices;
+use hmm_tests::{selftest, wrong_devices};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, DeviceSpec};
@@ -20,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 
 /// `auto`, `kvm` or `tcg`.
 const ACCELERATOR_VARIABLE: &str = "HMM_ACCEL";
+/// The test that the others notice what they are there for.
+const SELFTEST: &str = "boot/selftest";
 /// The environment or the usage is wrong.
 const CANNOT_RUN: u8 = 3;
 
@@ -74,6 +76,15 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
             spec,
             rules()?,
         ));
+    }
+
+    if selection.contains(SELFTEST) {
+        let mut spec = BootSpec::new("selftest", Machine::load("q35")?);
+        spec.accelerator = accelerator;
+        let (artifacts, rules) = (artifacts.clone(), rules()?);
+        trials.push(Trial::test(SELFTEST, move || {
+            selftest::run(artifacts, spec, rules).map_err(|error| format!("{error:#}").into())
+        }));
     }
 
     let wrong: Vec<_> = wrong_devices::all()

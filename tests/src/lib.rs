@@ -6,6 +6,7 @@
 
 pub mod ktap;
 pub mod selection;
+pub mod selftest;
 pub mod splat;
 pub mod suite;
 pub mod wrong_devices;

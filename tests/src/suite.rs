@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One boot that runs the guest's cases, and results that can be waited for one by one.
 
-use crate::ktap::{CaseResult, KtapError, Reader};
+use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
 use crate::splat::Rules;
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Finished, Guest};
@@ -202,6 +202,16 @@ fn boot(
     problems.extend(plan.err().map(|error| format!("results: {error}")));
     problems.extend(splats(rules, &folder, finished.ok().as_ref()));
     if problems.is_empty() {
+        let all_is_well = shared
+            .lock()
+            .reader
+            .results()
+            .iter()
+            .all(|result| matches!(result.outcome, Outcome::Passed | Outcome::Skipped(_)));
+        if all_is_well {
+            // A folder that stays is no failure.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
         Ok(())
     } else {
         Err(problems.join("\n"))

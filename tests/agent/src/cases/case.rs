@@ -36,11 +36,16 @@ impl Case {
 
     /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.
     pub(super) fn matches(&self, patterns: &[String]) -> bool {
-        let fits = |pattern: &String| match pattern.strip_prefix('=') {
-            Some(name) => name == self.name,
-            None => self.name.contains(pattern.as_str()),
-        };
-        patterns.is_empty() || patterns.iter().any(fits)
+        patterns.is_empty()
+            || self.is_named(patterns)
+            || patterns.iter().any(|pattern| self.name.contains(pattern))
+    }
+
+    /// Whether one of the patterns is `=` and the whole name.
+    pub(super) fn is_named(&self, patterns: &[String]) -> bool {
+        patterns
+            .iter()
+            .any(|pattern| pattern.strip_prefix('=') == Some(self.name))
     }
 }
 

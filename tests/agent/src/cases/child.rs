@@ -38,7 +38,8 @@ fn list() -> u8 {
 }
 
 fn run(name: &str) -> u8 {
-    let Some(case) = super::all().find(|case| case.name == name) else {
+    let mut cases = super::all().chain(super::selftest::CASES);
+    let Some(case) = cases.find(|case| case.name == name) else {
         eprintln!("there is no case '{name}'");
         return FAILED;
     };

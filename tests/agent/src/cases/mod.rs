@@ -15,6 +15,7 @@ mod hygiene;
 mod ktap;
 mod migrate;
 mod runner;
+mod selftest;
 mod stress;
 mod support;
 mod unload;

@@ -5,7 +5,7 @@ use super::case::Case;
 use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
 use super::support::nodes;
-use super::{all, child};
+use super::{all, child, selftest};
 use crate::host;
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,7 +39,14 @@ pub(crate) struct Summary {
 /// # Errors
 /// When the results cannot be written.
 pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summary> {
-    let cases: Vec<&Case> = all().filter(|case| case.matches(patterns)).collect();
+    let cases: Vec<&Case> = all()
+        .filter(|case| case.matches(patterns))
+        .chain(
+            selftest::CASES
+                .iter()
+                .filter(|case| case.is_named(patterns)),
+        )
+        .collect();
     let mut writer = Writer::start(ktap, cases.len())?;
     let mut summary = Summary::default();
     for case in cases {
