@@ -4,7 +4,11 @@
 //! Nothing here returns an error for what a guest or front end does: an error from a handler closes the connection, and
 //! one from `handle_event` ends a worker without a word.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::Arc,
+};
 
 use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, URGENT_QUEUE};
 use parking_lot::Mutex;
@@ -38,6 +42,8 @@ struct Inner {
     workers: Vec<Mutex<Worker>>,
     /// Kept because dropping it would close the front end's channel. Nothing is sent on it.
     channel: Mutex<Option<Backend>>,
+    /// The descriptors that the library was given to wait for its end.
+    exit_descriptors: Mutex<Vec<RawFd>>,
 }
 
 impl HmmBackend {
@@ -51,6 +57,7 @@ impl HmmBackend {
                 device,
                 workers,
                 channel: Mutex::new(None),
+                exit_descriptors: Mutex::default(),
             }),
         }
     }
@@ -58,6 +65,17 @@ impl HmmBackend {
     /// The number under which a worker's waker is registered. Smaller ones are the library's own.
     pub fn wake_event(&self) -> u64 {
         self.inner.device.queue_count() as u64 + 1
+    }
+
+    /// Closes what the library leaves open: it adds the exit events' descriptors to its epoll sets and forgets them.
+    ///
+    /// # Safety
+    /// The daemon of this back end has been dropped, and it was that of vhost-user-backend 0.24.0.
+    pub unsafe fn close_exit_events(&self) {
+        for descriptor in self.inner.exit_descriptors.lock().drain(..) {
+            // SAFETY: the caller's promise: nobody owns the descriptor any more, and nobody has closed it.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
     }
 
     fn serve(&self, queue: u16, ring: &Ring, worker: &mut Worker) {
@@ -143,7 +161,10 @@ impl VhostUserBackend for HmmBackend {
     fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
         // A fresh pair each time: workers of the next connection would end at once on one that has fired.
         match new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC) {
-            Ok(pair) => Some(pair),
+            Ok(pair) => {
+                self.inner.exit_descriptors.lock().push(pair.0.as_raw_fd());
+                Some(pair)
+            }
             Err(error) => {
                 // Without it the workers could never be joined.
                 tracing::error!(%error, "no descriptor is left for the exit event");

@@ -38,6 +38,33 @@ pub fn serve(
     });
     let mut daemon = daemon.map_err(ConnectionError::Daemon)?;
     device.attach(rings);
+    let served = serve_daemon(device, &backend, &mut daemon, &mut listener, started);
+    // Workers still run, on rings of a guest that nobody answers for.
+    device.detach();
+    drop(daemon);
+    // SAFETY: the daemon is gone, and the version of its library is fixed.
+    unsafe { backend.close_exit_events() };
+    match served {
+        Ok(()) => tracing::info!("front end disconnected"),
+        Err(ConnectionError::Daemon(DaemonError::HandleRequest(VhostError::Disconnected))) => {
+            tracing::info!("front end disconnected");
+        }
+        Err(ConnectionError::Daemon(DaemonError::HandleRequest(error))) => {
+            warn_limited!(%error, "front end broke the protocol and is disconnected");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Serves until the front end goes. The daemon's workers still run afterwards.
+fn serve_daemon(
+    device: &Device,
+    backend: &HmmBackend,
+    daemon: &mut VhostUserDaemon<HmmBackend>,
+    listener: &mut Listener,
+    started: impl FnOnce(ShutdownHandle),
+) -> Result<(), ConnectionError> {
     for (thread, handler) in daemon.get_epoll_handlers().iter().enumerate() {
         if let Some(waker) = device.waker(thread) {
             handler
@@ -45,25 +72,10 @@ pub fn serve(
                 .map_err(ConnectionError::Socket)?;
         }
     }
-    let served = daemon.start(&mut listener).and_then(|()| {
-        tracing::info!("front end connected");
-        if let Some(handle) = daemon.shutdown_handle() {
-            started(handle);
-        }
-        daemon.wait()
-    });
-    // Workers still run, on rings of a guest that nobody answers for.
-    device.detach();
-    drop(daemon);
-    match served {
-        Ok(()) => tracing::info!("front end disconnected"),
-        Err(DaemonError::HandleRequest(VhostError::Disconnected)) => {
-            tracing::info!("front end disconnected");
-        }
-        Err(DaemonError::HandleRequest(error)) => {
-            warn_limited!(%error, "front end broke the protocol and is disconnected");
-        }
-        Err(error) => return Err(ConnectionError::Daemon(error)),
+    daemon.start(listener).map_err(ConnectionError::Daemon)?;
+    tracing::info!("front end connected");
+    if let Some(handle) = daemon.shutdown_handle() {
+        started(handle);
     }
-    Ok(())
+    daemon.wait().map_err(ConnectionError::Daemon)
 }

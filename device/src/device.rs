@@ -180,6 +180,13 @@ impl Device {
         self.longest_poll
     }
 
+    /// Whether queue `index` made no sense and is not served.
+    pub fn is_broken(&self, index: u16) -> bool {
+        self.queues
+            .get(usize::from(index))
+            .is_some_and(QueueStatus::is_broken)
+    }
+
     /// Number of worker threads.
     pub fn thread_count(&self) -> usize {
         self.wakers.len()

@@ -325,3 +325,29 @@ fn an_inherited_listener_is_served() {
     rustix::process::kill_process(pid, Signal::TERM).expect("kill");
     assert_eq!(child.wait().expect("wait").code(), Some(0));
 }
+
+#[test]
+fn front_ends_leave_no_descriptor_and_no_thread_behind() {
+    let process = Process::start(PROGRAM, &["--memory", "16M", "--bulk-queues", "4"]);
+    let count = |what: &str| {
+        std::fs::read_dir(format!("/proc/{}/{what}", process.pid()))
+            .expect("the process's account")
+            .count()
+    };
+    let settled = || {
+        // Its threads end a moment after the connection.
+        let started = std::time::Instant::now();
+        while count("task") > 1 {
+            assert!(started.elapsed() < Duration::from_secs(60), "threads stay");
+            thread::sleep(Duration::from_millis(1));
+        }
+        count("fd")
+    };
+    let before = settled();
+    for _ in 0..30 {
+        let mut front_end = FrontEnd::start(&process.socket(), 4, &Layout::default());
+        front_end.open();
+        drop(front_end);
+    }
+    assert_eq!(settled(), before);
+}

@@ -199,6 +199,10 @@ impl Device {
         let stats = self.stats().queue(index);
         let chain = &worker.chain;
         let read = chain.read(guest, &mut worker.request, MAX_REQUEST_BYTES);
+        if read.is_err() {
+            // What was read of it is no request.
+            worker.request.clear();
+        }
         if chain.writable_bytes() < COMPLETION_BYTES as u64 {
             stats.without_record.add(1);
             worker.used.push(chain.head, 0);
