@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Requests of any bytes, to the engine itself.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use hmm_protocol::{ControlKind, ControlRequest, Status};
+use vhost_user_hmm::{
+    engine::{Engine, Job, KernelChoice, Kernels, Pace, Workspace},
+    guest_memory::GuestMemory,
+    inject::Faults,
+    memory::DeviceMemory,
+};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+use zerocopy::IntoBytes;
+
+struct NoPace;
+
+impl Pace for NoPace {
+    fn between_slices(&self) {}
+    fn is_wanted(&self) -> bool {
+        false
+    }
+}
+
+struct Rig {
+    engine: Engine,
+    guest: GuestMemory,
+}
+
+/// The first byte says how the rest is given: as it is, or with a header whose fixed fields are right, so that what is
+/// behind it is reached.
+pub fn run(data: &[u8]) {
+    static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
+    let rig = RIG.get_or_init(|| {
+        let memory = DeviceMemory::anonymous(2 << 20).expect("memory");
+        let regions = [(GuestAddress(0), 0x40000), (GuestAddress(0x80000), 0x40000)];
+        let mappings = GuestMemoryMmap::from_ranges(&regions).expect("memory");
+        Mutex::new(Rig {
+            engine: Engine::new(
+                memory,
+                1,
+                Faults::default(),
+                Kernels::new(KernelChoice::Auto),
+                None,
+            ),
+            guest: GuestMemory::new(Arc::new(mappings)),
+        })
+    });
+    let rig = rig.lock().expect("no panic before");
+    let Some((mode, bytes)) = data.split_first() else {
+        return;
+    };
+    let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+    let generation = rig.engine.control(open.as_bytes()).generation.get();
+    let mut request = bytes.to_vec();
+    if mode & 1 != 0 && request.len() >= 32 {
+        let page_list = mode & 2 != 0;
+        let (entry, head) = if page_list { (8, 32) } else { (32, 0) };
+        let count = (request.len() - 32).saturating_sub(head) / entry;
+        request.truncate(32 + head + count * entry);
+        request[0] = if page_list { 2 } else { 1 };
+        request[1] &= 7;
+        request[2..4].copy_from_slice(&(entry as u16).to_le_bytes());
+        request[4..8].copy_from_slice(&(count as u32).to_le_bytes());
+        request[16..24].copy_from_slice(&generation.to_le_bytes());
+        request[24..32].fill(0);
+    }
+    let mut workspace = Workspace::default();
+    let job = Job {
+        queue: 2 + u16::from(mode >> 7),
+        guest: &rig.guest,
+        pace: &NoPace,
+        status_room: if mode & 4 != 0 { 0 } else { usize::MAX },
+    };
+    let report = rig.engine.execute(&request, &job, &mut workspace);
+    assert_ne!(report.status, Status::NotAttempted);
+    assert_eq!(report.completion.status, report.status.to_wire());
+    if report.with_statuses {
+        let ok = workspace
+            .statuses()
+            .iter()
+            .filter(|byte| **byte == 1)
+            .count();
+        assert_eq!(ok, report.completion.entries_ok.get() as usize);
+        assert!(
+            workspace
+                .statuses()
+                .iter()
+                .all(|byte| Status::from_wire(*byte).is_some())
+        );
+    }
+    let reply = rig.engine.control(&request);
+    assert!(Status::from_wire(reply.status).is_some());
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Fuzz targets: functions from bytes to nothing, or to a panic.
+//!
+//! - [`decoder`]: the bytes are a request. The engine answers, and touches nothing outside.
+//! - [`rings`]: the bytes make rings, chains and memory. What the device does is compared with a model.
+//! - [`messages`]: the bytes are what a front end sends.
+//!
+//! Inputs worth keeping are in `seeds/`; the tests replay them, and `hmm-fuzz TARGET` looks for more.
+
+pub mod decoder;
+pub mod messages;
+mod model;
+pub mod rings;
+
+/// A target by its name.
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    match name {
+        "decoder" => Some(decoder::run),
+        "rings" => Some(rings::run),
+        "messages" => Some(messages::run),
+        _ => None,
+    }
+}
+
+/// The names of all targets.
+pub const TARGETS: [&str; 3] = ["decoder", "rings", "messages"];
+
+/// The inputs in a folder, in the order of their names; none if it cannot be read.
+pub fn read_seeds(folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .filter_map(|path| std::fs::read(path).ok())
+        .collect()
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Rings and chains of any shape, served by the device and by the model.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use arbitrary::{Arbitrary, Unstructured};
+use hmm_protocol::{
+    BatchFlags, BatchHeader, BatchKind, ControlKind, ControlRequest, CopyEntry, Op, PageList,
+    URGENT_QUEUE,
+};
+use vhost_user_backend::VringT;
+use vhost_user_hmm::{
+    device::Device,
+    engine::{Engine, KernelChoice, Kernels},
+    guest_memory::GuestMemory,
+    inject::Faults,
+    memory::DeviceMemory,
+    queue::Worker,
+    ring::{Ring, no_memory},
+    trace::Trace,
+};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use zerocopy::IntoBytes;
+
+use crate::model::Model;
+
+const DEVICE_BYTES: usize = 2 << 20;
+const GUEST_BYTES: usize = 0x60000;
+/// Two regions that touch, a gap, and a third.
+const TABLE: [(u64, u64); 3] = [(0, 0x20000), (0x20000, 0x10000), (0x50000, 0x10000)];
+const SIZE: u16 = 16;
+const DESCRIPTORS: u64 = 0x1000;
+const AVAIL: u64 = 0x2000;
+const USED: u64 = 0x3000;
+
+/// A place: mostly in memory, sometimes on its borders, sometimes anywhere.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+enum Place {
+    Near(u16),
+    Page(u8),
+    Border(i8),
+    Anywhere(u64),
+}
+
+impl Place {
+    fn address(self) -> u64 {
+        match self {
+            Self::Near(offset) => 0x8000 + u64::from(offset & 0x7ff8),
+            Self::Page(page) => u64::from(page % 0x60) * 4096,
+            Self::Border(offset) => 0x30000u64.wrapping_add_signed(i64::from(offset) * 8),
+            Self::Anywhere(address) => address,
+        }
+    }
+}
+
+#[derive(Debug, Arbitrary)]
+struct Entry {
+    op: u8,
+    flags: u8,
+    len: u16,
+    odd: Option<u32>,
+    address: Place,
+    device: u32,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Request {
+    Entries {
+        flags: u8,
+        entries: Vec<Entry>,
+    },
+    Pages {
+        flags: u8,
+        op: u8,
+        list_flags: u8,
+        device: u16,
+        pages: Vec<Place>,
+    },
+    Bytes(Vec<u8>),
+    Spoilt {
+        at: u8,
+        value: u8,
+        entry: Entry,
+    },
+}
+
+#[derive(Debug, Arbitrary)]
+struct RawDescriptor {
+    address: Place,
+    len: u16,
+    long: Option<u32>,
+    flags: u8,
+    next: u8,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Step {
+    /// A chain as a driver makes it, with its request.
+    Chain {
+        request: Request,
+        room: u16,
+        pieces: u8,
+        indirect: bool,
+    },
+    /// Descriptors of any kind, from this slot on.
+    Raw {
+        slot: u8,
+        descriptors: Vec<RawDescriptor>,
+    },
+    /// A head on the available ring.
+    Head(u16),
+    /// The available index moves by so much.
+    Index(i8),
+    /// The device serves the queue.
+    Serve,
+}
+
+struct Rig<'a> {
+    device: &'a Device,
+    ring: Ring,
+    worker: Worker,
+    mappings: Arc<GuestMemoryMmap>,
+    model: Model,
+    next_avail: u16,
+    next_slot: u16,
+    scratch: u64,
+}
+
+/// What is made once: memory and device, which are costly.
+fn parts() -> &'static Mutex<(Device, Arc<GuestMemoryMmap>)> {
+    static PARTS: OnceLock<Mutex<(Device, Arc<GuestMemoryMmap>)>> = OnceLock::new();
+    PARTS.get_or_init(|| {
+        let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
+        let kernels = Kernels::new(KernelChoice::Auto);
+        let engine = Engine::new(memory, 1, Faults::default(), kernels, None);
+        let device = Device::new(engine, 256, Duration::ZERO, Trace::none()).expect("descriptors");
+        let ranges = TABLE.map(|(start, len)| (GuestAddress(start), len as usize));
+        let mappings = Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("memory"));
+        device.replace_memory(GuestMemory::new(Arc::clone(&mappings)));
+        Mutex::new((device, mappings))
+    })
+}
+
+/// The bytes describe steps.
+pub fn run(data: &[u8]) {
+    let Ok(steps) = Vec::<Step>::arbitrary_take_rest(Unstructured::new(data)) else {
+        return;
+    };
+    let parts = parts().lock().expect("no panic before");
+    let (device, mappings) = &*parts;
+    for (start, len) in TABLE {
+        mappings
+            .write_slice(&vec![0; len as usize], GuestAddress(start))
+            .expect("memory");
+    }
+    let ring = Ring::new(no_memory(), 256).expect("a ring");
+    ring.set_queue_size(SIZE);
+    ring.set_queue_info(DESCRIPTORS, AVAIL, USED)
+        .expect("aligned");
+    ring.set_queue_event_idx(true);
+    ring.set_queue_ready(true);
+    ring.set_enabled(true);
+    device.attach(Vec::new());
+    let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+    let generation = device.engine().control(open.as_bytes()).generation.get();
+    let mut rig = Rig {
+        worker: Worker::new(Duration::ZERO),
+        ring,
+        model: Model {
+            guest: vec![0; GUEST_BYTES],
+            table: TABLE.to_vec(),
+            device: vec![0; DEVICE_BYTES],
+            limits: *device.engine().limits(),
+            generation,
+            size: SIZE,
+            descriptors: DESCRIPTORS,
+            avail: AVAIL,
+            used: USED,
+        },
+        next_avail: 0,
+        next_slot: 0,
+        scratch: 0x10000,
+        device,
+        mappings: Arc::clone(mappings),
+    };
+    for step in steps.iter().take(64) {
+        if !rig.step(step) {
+            return;
+        }
+    }
+    rig.serve();
+}
+
+impl Rig<'_> {
+    /// Executes a step. Returns whether there is a point in going on.
+    fn step(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Chain {
+                request,
+                room,
+                pieces,
+                indirect,
+            } => self.chain(request, *room, usize::from(pieces % 4) + 1, *indirect),
+            Step::Raw { slot, descriptors } => {
+                for (raw, at) in descriptors
+                    .iter()
+                    .take(usize::from(SIZE))
+                    .zip(u16::from(*slot)..)
+                {
+                    let descriptor = descriptor(
+                        raw.address.address(),
+                        raw.long.unwrap_or(u32::from(raw.len)),
+                        u16::from(raw.flags & 7),
+                        u16::from(raw.next % 20),
+                    );
+                    self.poke(DESCRIPTORS + 16 * u64::from(at % SIZE), &descriptor);
+                }
+            }
+            Step::Head(head) => self.make_available(*head % 20),
+            Step::Index(by) => {
+                self.next_avail = self.next_avail.wrapping_add_signed(i16::from(*by));
+                self.poke(AVAIL + 2, &self.next_avail.to_le_bytes());
+            }
+            Step::Serve => return self.serve(),
+        }
+        true
+    }
+
+    /// Writes to the guest's memory on both sides.
+    fn poke(&mut self, address: u64, bytes: &[u8]) {
+        self.mappings
+            .write_slice(bytes, GuestAddress(address))
+            .expect("within the table");
+        let at = address as usize;
+        self.model.guest[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn make_available(&mut self, head: u16) {
+        let slot = u64::from(self.next_avail % SIZE);
+        self.poke(AVAIL + 4 + 2 * slot, &head.to_le_bytes());
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.poke(AVAIL + 2, &self.next_avail.to_le_bytes());
+    }
+
+    /// Room for `bytes` bytes that no chain uses now.
+    fn allocate(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.next_multiple_of(16);
+        if self.scratch + bytes > 0x20000 {
+            self.scratch = 0x10000;
+        }
+        let at = self.scratch;
+        self.scratch += bytes;
+        at
+    }
+
+    fn chain(&mut self, request: &Request, room: u16, pieces: usize, indirect: bool) {
+        let mut bytes = request.bytes(self.model.generation);
+        bytes.truncate(0x4000);
+        let at = self.allocate(bytes.len() as u64);
+        self.poke(at, &bytes);
+        let room = u32::from(room % 600);
+        let record = self.allocate(u64::from(room));
+        let step = bytes.len().div_ceil(pieces).max(1);
+        let mut buffers: Vec<(u64, u32, u16)> = (0..bytes.len())
+            .step_by(step)
+            .map(|from| (at + from as u64, step.min(bytes.len() - from) as u32, 0))
+            .collect();
+        let half = room / 2;
+        buffers.push((record, half, 2));
+        buffers.push((record + u64::from(half), room - half, 2));
+        let last = buffers.len() - 1;
+        let table = if indirect {
+            self.allocate(16 * buffers.len() as u64)
+        } else {
+            DESCRIPTORS
+        };
+        let first = if indirect { 0 } else { self.next_slot };
+        for (index, (address, len, flags)) in buffers.iter().enumerate() {
+            let wrap = if indirect { u16::MAX } else { SIZE };
+            let slot = (first + index as u16) % wrap;
+            let flags = flags | u16::from(index != last);
+            let next = (first + index as u16 + 1) % wrap;
+            self.poke(
+                table + 16 * u64::from(slot),
+                &descriptor(*address, *len, flags, next),
+            );
+        }
+        let head = self.next_slot;
+        if indirect {
+            let whole = descriptor(table, 16 * buffers.len() as u32, 4, 0);
+            self.poke(DESCRIPTORS + 16 * u64::from(head), &whole);
+            self.next_slot = (head + 1) % SIZE;
+        } else {
+            self.next_slot = (head + buffers.len() as u16) % SIZE;
+        }
+        self.make_available(head);
+    }
+
+    /// Serves on both sides and compares. Returns whether there is a point in going on.
+    fn serve(&mut self) -> bool {
+        let next = self.ring.queue_next_avail();
+        let used_before = self.used_index();
+        let expected = self.model.pass(next);
+        self.device
+            .serve_batches(URGENT_QUEUE, &self.ring, &mut self.worker);
+        if expected.unpredictable {
+            return false;
+        }
+        let count = usize::from(self.used_index().wrapping_sub(used_before));
+        let found: Vec<(u16, u32)> = (0..count as u16)
+            .map(|index| {
+                let slot = u64::from(used_before.wrapping_add(index) % SIZE);
+                let bytes = self.peek(USED + 4 + 8 * slot, 8);
+                let word = |from: usize| {
+                    u32::from_le_bytes(bytes[from..from + 4].try_into().expect("4 bytes"))
+                };
+                (word(0) as u16, word(4))
+            })
+            .collect();
+        assert_eq!(self.device.is_broken(URGENT_QUEUE), expected.broken);
+        // A ring is as long as it is: of more completions only the last are there.
+        assert_eq!(count, expected.used.len());
+        if count <= usize::from(SIZE) {
+            assert_eq!(found, expected.used);
+        }
+        // What only the device knows: its times, the used ring, and when it wants kicks.
+        let mut known = expected.times;
+        known.push((USED, 4 + 8 * u64::from(SIZE) + 2));
+        for (address, len) in known {
+            let bytes = self.peek(address, len as usize);
+            let at = address as usize;
+            self.model.guest[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        for (start, len) in TABLE {
+            let model = &self.model.guest[start as usize..(start + len) as usize];
+            let found = self.peek(start, len as usize);
+            if let Some(at) = (0..found.len()).find(|at| found[*at] != model[*at]) {
+                panic!(
+                    "guest memory differs at {:#x}: {:#x}, expected {:#x}",
+                    start + at as u64,
+                    found[at],
+                    model[at]
+                );
+            }
+        }
+        let mut found = vec![0; DEVICE_BYTES];
+        let at = self
+            .device
+            .engine()
+            .memory()
+            .at(0, DEVICE_BYTES as u64)
+            .expect("all of it");
+        // SAFETY: `at` is the start of DEVICE_BYTES mapped bytes, and nobody else uses them now.
+        unsafe { std::ptr::copy_nonoverlapping(at, found.as_mut_ptr(), DEVICE_BYTES) };
+        assert!(found == self.model.device, "device memory differs");
+        !expected.broken
+    }
+
+    fn used_index(&self) -> u16 {
+        let bytes = self.peek(USED + 2, 2);
+        u16::from_le_bytes([bytes[0], bytes[1]])
+    }
+
+    fn peek(&self, address: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.mappings
+            .read_slice(&mut bytes, GuestAddress(address))
+            .expect("within the table");
+        bytes
+    }
+}
+
+fn descriptor(address: u64, len: u32, flags: u16, next: u16) -> Vec<u8> {
+    let mut bytes = address.to_le_bytes().to_vec();
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(flags.to_le_bytes());
+    bytes.extend(next.to_le_bytes());
+    bytes
+}
+
+impl Entry {
+    fn wire(&self) -> CopyEntry {
+        let len = self.odd.unwrap_or(u32::from(self.len & 0x3ff8));
+        let address = self.address.address();
+        let mut entry = CopyEntry::new(Op::Nop, address, u64::from(self.device) & 0x21_fff8, len);
+        entry.op = self.op % 7;
+        entry.flags = self.flags & 15;
+        entry
+    }
+}
+
+impl Request {
+    fn bytes(&self, generation: u64) -> Vec<u8> {
+        let header = |kind, flags: u8, count: usize| {
+            BatchHeader::new(kind, BatchFlags(flags & 15), count as u32, 99, generation)
+        };
+        match self {
+            Self::Entries { flags, entries } => {
+                let entries: Vec<CopyEntry> = entries.iter().take(64).map(Entry::wire).collect();
+                let header = header(BatchKind::Entries, *flags, entries.len());
+                [header.as_bytes(), entries.as_bytes()].concat()
+            }
+            Self::Pages {
+                flags,
+                op,
+                list_flags,
+                device,
+                pages,
+            } => {
+                let pages: Vec<u64> = pages.iter().take(128).map(|page| page.address()).collect();
+                let header = header(BatchKind::PageList, *flags, pages.len());
+                let mut list = PageList::new(Op::Nop, 12, u64::from(*device) * 1024);
+                list.op = op % 4;
+                list.flags = list_flags & 15;
+                let addresses: Vec<u8> = pages.iter().flat_map(|at| at.to_le_bytes()).collect();
+                [header.as_bytes(), list.as_bytes(), &addresses].concat()
+            }
+            Self::Bytes(bytes) => bytes.clone(),
+            Self::Spoilt { at, value, entry } => {
+                let header = header(BatchKind::Entries, 4, 1);
+                let mut bytes = [header.as_bytes(), entry.wire().as_bytes()].concat();
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] = *value;
+                bytes
+            }
+        }
+    }
+}

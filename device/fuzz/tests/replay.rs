@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Every input that was worth keeping is tried again.
+
+use std::path::Path;
+
+fn replay(name: &str) {
+    let run = hmm_fuzz::target(name).expect("a target");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(name);
+    let seeds = hmm_fuzz::read_seeds(&folder);
+    assert!(
+        !seeds.is_empty(),
+        "there are no seeds in {}",
+        folder.display()
+    );
+    for seed in &seeds {
+        run(seed);
+    }
+}
+
+#[test]
+fn decoder() {
+    replay("decoder");
+}
+
+#[test]
+fn rings() {
+    replay("rings");
+}
+
+#[test]
+fn messages() {
+    replay("messages");
+}
