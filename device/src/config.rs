@@ -24,8 +24,33 @@ const MAX_MEMORY_BYTES: u64 = 1 << 46;
 /// QEMU refuses larger queues.
 const MAX_QUEUE_SIZE: u16 = 1024;
 
+/// What the program's manual says beside its options.
+const MORE: &str = "\
+EXIT CODES
+   0  the end was asked for: a signal, --print-capabilities, or the only front end went
+   1  an argument, file or socket cannot be used
+   2  the command line is wrong
+  70  the process failed in itself; half a device is never left
+
+READINESS
+  Once the socket is bound, the line 'listening on …' goes to standard output, and READY=1 to systemd if it started the
+  process. Logs go to standard error.
+
+SIGNALS
+  SIGTERM and SIGINT end the process: the front end is disconnected, the batch that runs is completed, the memory file
+  and the files of --trace and --stats-json are closed.
+
+EXAMPLE
+  vhost-user-hmm --socket-path /run/hmm.sock --memory 1G &
+  qemu-system-x86_64 … -object memory-backend-memfd,id=mem,size=4G,share=on -machine q35,memory-backend=mem \\
+    -chardev socket,id=hmm,path=/run/hmm.sock -device pcie-root-port,id=port,chassis=1 \\
+    -device vhost-user-test-device-pci,bus=port,chardev=hmm,virtio-id=37,num_vqs=4,vq_size=256,config_size=128
+
+  num_vqs is 3 and the number of bulk queues. The guest's memory must be shared.";
+
 /// A vhost-user device with private memory and a DMA engine.
 #[derive(Clone, Debug, Parser)]
+#[command(after_long_help = MORE)]
 #[command(name = "vhost-user-hmm", version, args_override_self = true)]
 #[command(group = ArgGroup::new("socket").required(true).args(["socket_path", "fd", "print_capabilities"]))]
 pub struct Args {

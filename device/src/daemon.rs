@@ -172,6 +172,9 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     );
     // Whoever started the process may have closed its output; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "listening on {name}");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told that the process is ready");
+    }
     while !end.is_wanted() {
         manager
             .run()

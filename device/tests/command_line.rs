@@ -153,3 +153,27 @@ fn logs_may_be_json() {
         assert!(parsed["level"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn systemd_is_told_when_the_socket_is_bound() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (socket, told) = (folder.path().join("socket"), folder.path().join("notify"));
+    let receiver = std::os::unix::net::UnixDatagram::bind(&told).expect("bind");
+    receiver
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .expect("a time-out");
+    let mut child = Command::new(PROGRAM)
+        .args(["--memory", "16M", "--log-level", "warn", "--socket-path"])
+        .arg(&socket)
+        .env("NOTIFY_SOCKET", &told)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut message = [0; 64];
+    let len = receiver.recv(&mut message).expect("a message in time");
+    assert_eq!(&message[..len], b"READY=1\n");
+    drop(std::os::unix::net::UnixStream::connect(&socket).expect("it listens"));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill");
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+}
