@@ -132,6 +132,7 @@ impl Call<'_> {
         let order = Order {
             direction: Direction::from_raw(call.direction).ok_or(EINVAL)?,
             flags: MigrateFlags(call.flags),
+            huge: *crate::module_parameters::huge_pages.value_ref() != 0,
         };
         if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
             return Err(EINVAL);

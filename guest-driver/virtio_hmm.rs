@@ -24,5 +24,12 @@ kernel::prelude::module! {
             default: 10000,
             description: "Time in milliseconds after which a device that does not answer is reset",
         },
+        // Linux 7.3 drops one reference too many when a process exits or unmaps while a huge
+        // device page that it maps is on its way home (zap_huge_pmd_folio() takes the migration
+        // entry for the device-private one), so this is for kernels that do not.
+        huge_pages: u8 {
+            default: 0,
+            description: "1: huge pages stay huge on the device; unsafe on Linux 7.3, see docs",
+        },
     },
 }

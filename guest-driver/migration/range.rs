@@ -56,6 +56,8 @@ use kernel::{
 pub(crate) struct Order {
     pub(crate) direction: Direction,
     pub(crate) flags: MigrateFlags,
+    /// Whether huge pages may be huge on the device.
+    pub(crate) huge: bool,
 }
 
 /// Scratch space of one request.
@@ -194,7 +196,7 @@ impl Pass<'_> {
         let buffers = &mut scratch.buffers;
         let result = match self.order.direction {
             Direction::ToDevice => {
-                to_device::run(&mut job, vma, range.clone(), self.order.flags, buffers)
+                to_device::run(&mut job, vma, range.clone(), self.order, buffers)
             }
             Direction::ToSystem => to_system::run(&mut job, vma, range.clone(), buffers),
         };

@@ -4,7 +4,10 @@
 
 use super::{
     copy::copy,
-    range::Job,
+    range::{
+        Job,
+        Order, //
+    },
     DeviceMemory,
     Engine, //
 };
@@ -99,12 +102,17 @@ pub(super) fn run<'a>(
     job: &mut Job<'a>,
     vma: &'a Vma<'_>,
     range: Range<usize>,
-    flags: MigrateFlags,
+    order: Order,
     buffers: &'a mut Buffers,
 ) -> Result {
     let (memory, link) = (job.memory, job.link);
-    let mut migration = Migration::of_range(vma, range, Select::System, memory, buffers)?;
-    let populate = flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
+    let select = if order.huge {
+        Select::SystemHuge
+    } else {
+        Select::System
+    };
+    let mut migration = Migration::of_range(vma, range, select, memory, buffers)?;
+    let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
     let mut pages = DevicePages {
         memory,

@@ -95,12 +95,14 @@ impl Buffers {
     }
 }
 
-/// Which pages a migration is to collect. Huge pages that lie wholly within the range are
-/// collected as one, unless the mapping wants none; others are split for good.
+/// Which pages a migration is to collect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Select {
-    /// Pages in system memory, and holes of anonymous mappings.
+    /// Pages in system memory, and holes of anonymous mappings. Huge pages are split for good.
     System,
+    /// As `System`, but huge pages that lie wholly within the range are collected as one, unless
+    /// the mapping wants none.
+    SystemHuge,
     /// Pages of the given device memory. (The kernel also reports holes.)
     Device,
 }
@@ -246,14 +248,21 @@ impl<'a> Migration<'a, Collected> {
             end: range.start + (pages << PAGE_SHIFT),
             pgmap_owner: memory.owner().as_raw(),
             flags: match select {
-                Select::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
+                Select::System | Select::SystemHuge => {
+                    bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM
+                }
                 Select::Device => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
             } as usize,
             fault_page,
         };
         // A device page that is huge comes back as one whatever the mapping wants now: a CPU fault
         // on it could not make progress otherwise.
-        if select == Select::Device || vma.wants_huge_pages() {
+        let as_one = match select {
+            Select::System => false,
+            Select::SystemHuge => vma.wants_huge_pages(),
+            Select::Device => true,
+        };
+        if as_one {
             args.flags |= bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize;
         }
         // SAFETY: The mmap lock is held for `'a`; both arrays hold `pages` entries; a fault page
