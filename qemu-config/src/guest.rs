@@ -188,7 +188,7 @@ impl Guest {
                         .map_err(|error| self.failed(error))?;
                     return Ok(Event::Ended { process, status });
                 }
-                Event::ControlLost(reason) => self.watch.control_lost(reason),
+                Event::ControlLost(reason) => self.watch.control_lost(&reason),
                 other => return Ok(other),
             }
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use hmm_control::{Hello, ModuleReport, Report, port};
 
@@ -15,7 +16,7 @@ use super::input::InputPort;
 use super::layout::{self, Endpoints, QEMU, SHARE, device_name, log_of};
 use super::output::{OutputPort, Stream};
 use super::qmp::Qmp;
-use super::run_folder::{RunFolder, tail};
+use super::run_folder::RunFolder;
 use super::service::Service;
 use super::watch::{Limit, Watch};
 use super::{
@@ -29,6 +30,9 @@ use crate::machine::Endpoint;
 
 /// The first number under which a process inherits a socket.
 const FIRST_FD: i32 = 3;
+
+/// How long the reason of a start that failed may take to be known.
+const TROUBLE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Guest {
     /// Boots a guest and waits until it is ready.
@@ -58,14 +62,12 @@ impl Guest {
 
     fn wait_until_ready(&mut self, spec: &BootSpec) -> Result<()> {
         let limit = Limit::new("the boot", spec.boot_limit);
-        let negotiated = self.qmp.negotiate();
-        if let Err(error) = negotiated {
-            // QEMU that refuses its command line ends at once, and its log says why.
-            while self.next(Some(&limit)).is_ok() {}
-            let log = tail(&self.folder.file(&log_of(QEMU)), 15);
-            return Err(self.failed(infrastructure(format!(
-                "QEMU did not start: {error}\n{log}"
-            ))));
+        if let Err(error) = self.qmp.negotiate() {
+            // A process that refused its command line has ended, and its log says why.
+            let limit = Limit::new(&format!("the start of QEMU ({error})"), TROUBLE_LIMIT);
+            loop {
+                self.next(Some(&limit))?;
+            }
         }
         let hello = loop {
             match self.next(Some(&limit))? {

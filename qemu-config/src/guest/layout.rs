@@ -121,6 +121,8 @@ pub(super) fn share(artifacts: &Artifacts, connection: (&str, String)) -> Comman
     line.option("--sandbox", "none");
     // The guest's overlay does not look into what is mounted below its lower folder.
     line.arg("--no-announce-submounts");
+    // Folders and files that are known to the guest then cost no descriptor, of which there may be few.
+    line.arg("--inode-file-handles=prefer");
     line.option("--cache", "auto");
     line.option("--log-level", "warn");
     line

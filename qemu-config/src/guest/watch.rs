@@ -62,7 +62,7 @@ impl Limit {
 /// What is known about the guest as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Set when the control port was lost: the end of QEMU should follow and says more.
+    /// Set when something ended that ends with QEMU: the end of QEMU should follow and says more.
     lost: Option<(String, Instant)>,
     /// The reason of QEMU's `SHUTDOWN`.
     shutdown: Option<String>,
@@ -103,18 +103,20 @@ impl Watch {
         };
         match (event, &self.lost, limit) {
             (Ok(event), ..) => Ok(event),
-            (Err(_), Some((reason, _)), _) => Err(infrastructure(format!(
-                "the guest's init is gone: {reason}"
-            ))),
+            (Err(_), Some((reason, _)), _) => Err(infrastructure(reason)),
             (Err(RecvTimeoutError::Timeout), None, Some(limit)) => Err(limit.error()),
             (Err(_), None, _) => Err(infrastructure("the guest's events ended")),
         }
     }
 
-    pub(crate) fn control_lost(&mut self, reason: String) {
+    pub(crate) fn control_lost(&mut self, reason: &str) {
         if !self.power_off_expected {
-            self.lost.get_or_insert((reason, Instant::now() + TRAILING));
+            self.wait_for_qemu(format!("the guest's init is gone: {reason}"));
         }
+    }
+
+    fn wait_for_qemu(&mut self, reason: String) {
+        self.lost.get_or_insert((reason, Instant::now() + TRAILING));
     }
 
     /// Looks at an event of QEMU. Returns the question that is answered by it.
@@ -169,19 +171,28 @@ impl Watch {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let text = match self.shutdown.as_deref() {
-            Some(reason) if process == QEMU => match panic_message(folder) {
-                Some(panic) => format!("the guest's kernel panicked:\n{panic}"),
-                None => format!(
-                    "the guest ended unasked ({reason}); the end of its console:\n{}",
-                    tail(&folder.file(SERIAL_LOG), 15)
-                ),
-            },
-            _ => format!(
-                "{process} ended unasked ({how}); the end of its log:\n{}",
-                tail(&folder.file(&log_of(process)), 15)
-            ),
+        let with_log = |what: String, log: &str| {
+            format!(
+                "{what}; the end of its log:\n{}",
+                tail(&folder.file(log), 15)
+            )
         };
+        if process == QEMU {
+            let text = match (panic_message(folder), self.shutdown.as_deref()) {
+                (Some(panic), _) => format!("the guest's kernel panicked:\n{panic}"),
+                (None, Some(reason)) => {
+                    with_log(format!("the guest ended unasked ({reason})"), SERIAL_LOG)
+                }
+                (None, None) => with_log(format!("{QEMU} ended unasked ({how})"), &log_of(QEMU)),
+            };
+            return Err(infrastructure(text));
+        }
+        let text = with_log(format!("{process} ended unasked ({how})"), &log_of(process));
+        if good {
+            // It ends like this when QEMU has left it.
+            self.wait_for_qemu(text);
+            return Ok(());
+        }
         Err(infrastructure(text))
     }
 }
@@ -265,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_ends_well_waits_for_the_better_reason() {
+        let (_runs, folder) = folder();
+        let mut watch = Watch::default();
+        watch.ended("device0", &ended_well(), &folder).unwrap();
+        std::fs::write(folder.file(SERIAL_LOG), "Kernel panic - not syncing\n").unwrap();
+        let error = watch.ended(QEMU, &ended_well(), &folder).unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+        let (sender, events) = mpsc::channel();
+        drop::<mpsc::Sender<Event>>(sender);
+        let error = watch.receive(&events, None).unwrap_err();
+        assert!(
+            error.to_string().contains("device0 ended unasked"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn powering_off_takes_the_right_end_only() {
         let (_runs, folder) = folder();
         let mut watch = Watch::default();
@@ -282,7 +310,7 @@ mod tests {
     fn a_lost_init_waits_for_the_better_reason() {
         let (sender, events) = mpsc::channel();
         let mut watch = Watch::default();
-        watch.control_lost("end of stream".to_owned());
+        watch.control_lost("end of stream");
         sender
             .send(Event::Ended {
                 process: QEMU.to_owned(),
