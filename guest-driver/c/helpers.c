@@ -152,6 +152,11 @@ bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma)
 	return is_vm_hugetlb_page(vma);
 }
 
+bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
+{
+	return get_mm_counter(mm, MM_SWAPENTS) > 0;
+}
+
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
 {
 	return mmap_lock_is_contended(mm);

@@ -46,6 +46,7 @@ bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
+bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
 
 /* mmu_interval_notifier */

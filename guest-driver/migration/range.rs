@@ -220,7 +220,6 @@ impl Pass<'_> {
     ) {
         let stats = self.link.stats();
         let direction = self.order.direction;
-        let anonymous = vma.is_anonymous();
         let missing = &mut scratch.not_collected;
         let entries = &mut scratch.snapshot;
         let own = self.memory.owner();
@@ -237,7 +236,7 @@ impl Pass<'_> {
         };
         // One owner does not see the pages of another, nor that there are any.
         let mut result = look(own, &|place| {
-            (place != Place::Nowhere).then(|| reason_of_place(direction, place, anonymous))
+            (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))
         });
         for owner in Owner::all().filter(|&owner| owner != own) {
             result = result.and(look(owner, &|place| {
@@ -245,7 +244,7 @@ impl Pass<'_> {
             }));
         }
         let rest = match result {
-            Ok(()) => reason_of_place(direction, Place::Nowhere, anonymous),
+            Ok(()) => reason_of_place(direction, Place::Nowhere, vma),
             // The range changes faster than it can be looked at: that is what busy means.
             Err(_) => SkipReason::Busy,
         };

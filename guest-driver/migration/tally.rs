@@ -5,7 +5,11 @@
 use crate::{
     stats::Stats,
     sys::{
-        mm::VmaObstacle,
+        mm::{
+            has_swapped_pages,
+            Vma,
+            VmaObstacle, //
+        },
         snapshot::Place, //
     }, //
 };
@@ -42,9 +46,9 @@ pub(super) fn reason_of_obstacle(obstacle: VmaObstacle) -> SkipReason {
     }
 }
 
-/// The likely reason why the kernel did not collect a page that is found at `place` afterwards.
-/// `anonymous` tells whether the mapping has no file behind it.
-pub(super) fn reason_of_place(direction: Direction, place: Place, anonymous: bool) -> SkipReason {
+/// The likely reason why the kernel did not collect a page of `vma` that is found at `place`
+/// afterwards.
+pub(super) fn reason_of_place(direction: Direction, place: Place, vma: &Vma<'_>) -> SkipReason {
     match (place, direction) {
         (Place::Special, _) => SkipReason::Special,
         (Place::Device, Direction::ToDevice)
@@ -56,8 +60,9 @@ pub(super) fn reason_of_place(direction: Direction, place: Place, anonymous: boo
         (Place::System, Direction::ToDevice) | (Place::Device, Direction::ToSystem) => {
             SkipReason::Busy
         }
-        // Holes of anonymous mappings are collected, so what is not there is in swap.
-        (Place::Nowhere, _) if anonymous => SkipReason::Swapped,
-        (Place::Nowhere, _) => SkipReason::Hole,
+        (Place::Nowhere, _) if !vma.is_anonymous() => SkipReason::Hole,
+        // Holes of anonymous mappings are collected, so what is not there is in swap or on its way.
+        (Place::Nowhere, _) if has_swapped_pages(vma.mm()) => SkipReason::Swapped,
+        (Place::Nowhere, _) => SkipReason::Busy,
     }
 }

@@ -72,6 +72,12 @@ pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
     unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }
 }
 
+/// Whether pages of `mm` are swapped out, as far as the counters of its threads tell.
+pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
+    // SAFETY: The address space is valid.
+    unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
+}
+
 /// What keeps all pages of a mapping from moving.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VmaObstacle {
@@ -127,6 +133,11 @@ impl<'a> Vma<'a> {
 
     pub(super) fn as_raw(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()
+    }
+
+    /// The address space.
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        self.vma.mm()
     }
 
     /// First address.
