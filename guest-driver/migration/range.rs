@@ -205,8 +205,13 @@ impl Pass<'_> {
             tally.skip(self.link.stats(), SkipReason::Special, pages as u64);
             return;
         }
-        if scratch.not_collected.iter().any(|&missing| missing) {
-            self.explain(vma, range, scratch, tally);
+        let Job {
+            not_collected: missing,
+            tally,
+            ..
+        } = job;
+        if missing.iter().any(|&missing| missing) {
+            self.explain(vma, range, missing, &mut scratch.snapshot, tally);
         }
     }
 
@@ -215,13 +220,12 @@ impl Pass<'_> {
         &self,
         vma: &Vma<'_>,
         range: Range<usize>,
-        scratch: &mut Scratch,
+        missing: &mut [bool],
+        entries: &mut [usize],
         tally: &mut Tally,
     ) {
         let stats = self.link.stats();
         let direction = self.order.direction;
-        let missing = &mut scratch.not_collected;
-        let entries = &mut scratch.snapshot;
         let own = self.memory.owner();
         let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
             let range = range.clone();
