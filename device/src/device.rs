@@ -221,7 +221,8 @@ impl Device {
     /// A driver negotiated features: it has started, and whatever was open is closed.
     pub fn driver_started(&self) {
         self.stats.driver_starts.add(1);
-        self.engine.close_session();
+        // Whoever waits inside on purpose, for a fault or a link, sees that it is wanted and goes on.
+        self.gate.while_quiet(|| self.engine.close_session());
         self.events.clear();
         self.restart_queues();
     }
@@ -286,7 +287,7 @@ impl Device {
     /// # Errors
     /// Device memory cannot be discarded; the session is closed nevertheless.
     pub fn renew(&self) -> Result<u64, MemoryError> {
-        let generation = self.engine.renew()?;
+        let generation = self.gate.while_quiet(|| self.engine.renew())?;
         self.raise(self.event(EventKind::Generation, 0, generation));
         Ok(generation)
     }

@@ -43,16 +43,21 @@ impl Gate {
         self.exclusively(|_| ());
     }
 
+    /// Calls `act` while no worker is inside.
+    pub fn while_quiet<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.exclusively(|_| act())
+    }
+
     /// Replaces the memory table; the old one is unused when this returns.
     pub fn replace(&self, memory: GuestMemory) {
         self.exclusively(|current| *current = memory);
     }
 
-    fn exclusively(&self, change: impl FnOnce(&mut GuestMemory)) {
+    fn exclusively<T>(&self, change: impl FnOnce(&mut GuestMemory) -> T) -> T {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut memory = self.memory.write();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        change(&mut memory);
+        change(&mut memory)
     }
 }
 

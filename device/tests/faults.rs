@@ -256,7 +256,7 @@ fn pausing_holds_batches_and_nothing_else() {
 
 #[test]
 fn a_delay_holds_a_batch_but_not_whoever_stops_the_queue() {
-    use vhost::VhostBackend;
+    use vhost::{VhostBackend, vhost_user::VhostUserFrontend};
     let (process, mut front_end) = start();
     add(
         &process,
@@ -272,6 +272,30 @@ fn a_delay_holds_a_batch_but_not_whoever_stops_the_queue() {
     front_end.rings[QUEUE].kick();
     std::thread::sleep(Duration::from_millis(10));
     front_end.frontend.get_vring_base(QUEUE).expect("in time");
+    // Nor whoever opens a session, loses the contents or ends the process.
+    for action in ["session", "renew", "end"] {
+        front_end.start_queue(QUEUE);
+        clear(&process);
+        front_end.open();
+        add(
+            &process,
+            r#"{"action":"delay","on":"entry","microseconds":3600000000}"#,
+        );
+        let request = front_end.entries(BatchFlags::default(), &[fill()]);
+        front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+        front_end.rings[QUEUE].kick();
+        std::thread::sleep(Duration::from_millis(10));
+        match action {
+            "session" => {
+                front_end.frontend.reset_device().expect("in time");
+                front_end.reboot();
+            }
+            "renew" => drop(process.command_ok(r#"{"command":"renew"}"#)),
+            _ => break,
+        }
+        front_end.frontend.get_vring_base(QUEUE).expect("in time");
+    }
+    drop(process.end());
 }
 
 #[test]

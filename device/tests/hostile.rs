@@ -466,3 +466,37 @@ fn without_event_idx_signals_follow_the_flag() {
     }
     assert_eq!(sent(&process), before);
 }
+
+#[test]
+fn memory_that_is_taken_away_ends_it_with_a_reason() {
+    use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
+    let mut child = std::process::Command::new(PROGRAM)
+        .args(["--memory", "16M", "--socket-path"])
+        .arg(&socket)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut listening = [0; 9];
+    child
+        .stdout
+        .as_mut()
+        .expect("piped")
+        .read_exact(&mut listening)
+        .expect("output");
+    let mut front_end = FrontEnd::start(&socket, 1, &Layout::default());
+    front_end.open();
+    let region = front_end.guest.memory.iter().nth(2).expect("a third");
+    let file = region.file_offset().expect("a file").file();
+    file.set_len(0).expect("truncated");
+    let entry = CopyEntry::new(Op::ToDevice, 1 << 32, 0, 4096);
+    let request = front_end.entries(BatchFlags::default(), &[entry]);
+    front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+    front_end.rings[QUEUE].kick();
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(70));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("memory is gone"), "{errors}");
+}

@@ -8,11 +8,11 @@ use hmm_protocol::{
 use zerocopy::FromBytes;
 
 /// Memory, ring and session as the device sees them.
-pub(crate) struct Model {
+pub(crate) struct Model<'a> {
     pub(crate) guest: Vec<u8>,
     /// Ranges of `guest` that are in the memory table.
     pub(crate) table: Vec<(u64, u64)>,
-    pub(crate) device: Vec<u8>,
+    pub(crate) device: &'a mut Vec<u8>,
     pub(crate) limits: Limits,
     pub(crate) generation: u64,
     pub(crate) size: u16,
@@ -34,7 +34,7 @@ pub(crate) struct Pass {
 
 type Segments = Vec<(u64, u64)>;
 
-impl Model {
+impl Model<'_> {
     fn in_table(&self, address: u64, len: u64) -> bool {
         (0..len).all(|offset| {
             address.checked_add(offset).is_some_and(|at| {
@@ -221,6 +221,9 @@ impl Model {
             let (start, whole) = (range.start, range.len());
             let mut skip = start as u64;
             let mut bytes = &record[range];
+            if bytes.is_empty() {
+                continue;
+            }
             for (address, len) in segments {
                 if skip >= *len {
                     skip -= len;

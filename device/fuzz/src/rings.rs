@@ -2,6 +2,7 @@
 //! Rings and chains of any shape, served by the device and by the model.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -118,20 +119,35 @@ enum Step {
     Serve,
 }
 
+fn device_memory(device: &Device) -> *mut u8 {
+    device
+        .engine()
+        .memory()
+        .at(0, DEVICE_BYTES as u64)
+        .expect("all of it")
+}
+
 struct Rig<'a> {
     device: &'a Device,
     ring: Ring,
     worker: Worker,
     mappings: Arc<GuestMemoryMmap>,
-    model: Model,
+    model: Model<'a>,
     next_avail: u16,
     next_slot: u16,
     scratch: u64,
 }
 
-/// What is made once: memory and device, which are costly.
-fn parts() -> &'static Mutex<(Device, Arc<GuestMemoryMmap>)> {
-    static PARTS: OnceLock<Mutex<(Device, Arc<GuestMemoryMmap>)>> = OnceLock::new();
+/// What is made once, because it is costly: memory on both sides, and a device with an open session.
+struct Parts {
+    device: Device,
+    mappings: Arc<GuestMemoryMmap>,
+    generation: u64,
+    model_device: Vec<u8>,
+}
+
+fn parts() -> &'static Mutex<Parts> {
+    static PARTS: OnceLock<Mutex<Parts>> = OnceLock::new();
     PARTS.get_or_init(|| {
         let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
         let kernels = Kernels::new(KernelChoice::Auto);
@@ -140,8 +156,26 @@ fn parts() -> &'static Mutex<(Device, Arc<GuestMemoryMmap>)> {
         let ranges = TABLE.map(|(start, len)| (GuestAddress(start), len as usize));
         let mappings = Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("memory"));
         device.replace_memory(GuestMemory::new(Arc::clone(&mappings)));
-        Mutex::new((device, mappings))
+        let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+        let generation = device.engine().control(open.as_bytes()).generation.get();
+        Mutex::new(Parts {
+            device,
+            mappings,
+            generation,
+            model_device: vec![0; DEVICE_BYTES],
+        })
     })
+}
+
+/// How many batches had which status so far, by its name.
+pub fn results() -> BTreeMap<&'static str, u64> {
+    let parts = parts().lock().expect("no panic before");
+    let mut snapshot = parts.device.snapshot();
+    snapshot
+        .queues
+        .remove("urgent")
+        .map(|queue| queue.results)
+        .unwrap_or_default()
 }
 
 /// The bytes describe steps.
@@ -149,13 +183,22 @@ pub fn run(data: &[u8]) {
     let Ok(steps) = Vec::<Step>::arbitrary_take_rest(Unstructured::new(data)) else {
         return;
     };
-    let parts = parts().lock().expect("no panic before");
-    let (device, mappings) = &*parts;
+    let mut parts = parts().lock().expect("no panic before");
+    let Parts {
+        device,
+        mappings,
+        generation,
+        model_device,
+    } = &mut *parts;
+    let device = &*device;
     for (start, len) in TABLE {
         mappings
             .write_slice(&vec![0; len as usize], GuestAddress(start))
             .expect("memory");
     }
+    model_device.fill(0);
+    // SAFETY: `device_memory` is the start of DEVICE_BYTES mapped bytes, and nobody else uses them now.
+    unsafe { std::ptr::write_bytes(device_memory(device), 0, DEVICE_BYTES) };
     let ring = Ring::new(no_memory(), 256).expect("a ring");
     ring.set_queue_size(SIZE);
     ring.set_queue_info(DESCRIPTORS, AVAIL, USED)
@@ -164,17 +207,15 @@ pub fn run(data: &[u8]) {
     ring.set_queue_ready(true);
     ring.set_enabled(true);
     device.attach(Vec::new());
-    let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
-    let generation = device.engine().control(open.as_bytes()).generation.get();
     let mut rig = Rig {
         worker: Worker::new(Duration::ZERO),
         ring,
         model: Model {
             guest: vec![0; GUEST_BYTES],
             table: TABLE.to_vec(),
-            device: vec![0; DEVICE_BYTES],
+            device: model_device,
             limits: *device.engine().limits(),
-            generation,
+            generation: *generation,
             size: SIZE,
             descriptors: DESCRIPTORS,
             avail: AVAIL,
@@ -346,16 +387,10 @@ impl Rig<'_> {
                 );
             }
         }
-        let mut found = vec![0; DEVICE_BYTES];
-        let at = self
-            .device
-            .engine()
-            .memory()
-            .at(0, DEVICE_BYTES as u64)
-            .expect("all of it");
-        // SAFETY: `at` is the start of DEVICE_BYTES mapped bytes, and nobody else uses them now.
-        unsafe { std::ptr::copy_nonoverlapping(at, found.as_mut_ptr(), DEVICE_BYTES) };
-        assert!(found == self.model.device, "device memory differs");
+        // SAFETY: `device_memory` is the start of DEVICE_BYTES mapped bytes, and the device rests while they are looked
+        // at.
+        let found = unsafe { std::slice::from_raw_parts(device_memory(self.device), DEVICE_BYTES) };
+        assert!(found == &self.model.device[..], "device memory differs");
         !expected.broken
     }
 
@@ -381,13 +416,22 @@ fn descriptor(address: u64, len: u32, flags: u16, next: u16) -> Vec<u8> {
     bytes
 }
 
+/// Of sixteen bytes fifteen are given a sound meaning: what is wrong everywhere is refused at the first check.
+fn mostly(byte: u8, sound: impl Fn(u8) -> u8, any: impl Fn(u8) -> u8) -> u8 {
+    if byte >> 4 == 15 {
+        any(byte)
+    } else {
+        sound(byte)
+    }
+}
+
 impl Entry {
     fn wire(&self) -> CopyEntry {
         let len = self.odd.unwrap_or(u32::from(self.len & 0x3ff8));
         let address = self.address.address();
         let mut entry = CopyEntry::new(Op::Nop, address, u64::from(self.device) & 0x21_fff8, len);
-        entry.op = self.op % 7;
-        entry.flags = self.flags & 15;
+        entry.op = mostly(self.op, |op| 1 + op % 4, |op| op % 7);
+        entry.flags = mostly(self.flags, |_| 0, |flags| flags & 15);
         entry
     }
 }
@@ -395,7 +439,13 @@ impl Entry {
 impl Request {
     fn bytes(&self, generation: u64) -> Vec<u8> {
         let header = |kind, flags: u8, count: usize| {
-            BatchHeader::new(kind, BatchFlags(flags & 15), count as u32, 99, generation)
+            BatchHeader::new(
+                kind,
+                BatchFlags(mostly(flags, |flags| flags & 7, |flags| flags)),
+                count as u32,
+                99,
+                generation,
+            )
         };
         match self {
             Self::Entries { flags, entries } => {
@@ -412,9 +462,14 @@ impl Request {
             } => {
                 let pages: Vec<u64> = pages.iter().take(128).map(|page| page.address()).collect();
                 let header = header(BatchKind::PageList, *flags, pages.len());
-                let mut list = PageList::new(Op::Nop, 12, u64::from(*device) * 1024);
-                list.op = op % 4;
-                list.flags = list_flags & 15;
+                let mut list = PageList::new(Op::Nop, 12, 0);
+                let page = |device: u16| u64::from(device % 480) * 4096;
+                list.device_address = match device >> 8 {
+                    0..=230 => page(*device).into(),
+                    _ => (u64::from(*device) * 1024).into(),
+                };
+                list.op = mostly(*op, |op| 1 + op % 2, |op| op % 4);
+                list.flags = mostly(*list_flags, |_| 0, |flags| flags & 15);
                 let addresses: Vec<u8> = pages.iter().flat_map(|at| at.to_le_bytes()).collect();
                 [header.as_bytes(), list.as_bytes(), &addresses].concat()
             }
