@@ -11,6 +11,7 @@ mod errors;
 mod exit;
 mod fault;
 mod fork;
+mod hmmctl;
 mod hygiene;
 mod ktap;
 mod migrate;
@@ -20,6 +21,7 @@ mod stress;
 mod support;
 mod unload;
 mod unmap;
+mod workload;
 
 pub(crate) use child::dispatch;
 pub(crate) use runner::run;
@@ -34,6 +36,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(unmap::CASES)
         .chain(exit::CASES)
         .chain(account::CASES)
+        .chain(hmmctl::CASES)
         .chain(errors::cases())
         .chain(unload::CASES)
         .chain(stress::CASES)

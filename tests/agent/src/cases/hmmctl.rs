@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `hmmctl/*`: the command that users have.
+
+use super::child;
+use super::support::gate::Gate;
+use super::support::prelude::*;
+use hmm_control::plan;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("hmmctl/info-json", info),
+    Case::new("hmmctl/migrate-and-residency-json", migrate_and_residency),
+    Case::new("hmmctl/run-churn-memory", run_churn).within(300),
+    Case::new("hmmctl/run-to-device-memory", run_to_device).within(300),
+    Case::new("hmmctl/run-churn-processes", run_processes).within(300),
+    Case::new("hmmctl/run-streams", run_streams),
+    Case::new("hmmctl/run-exit-codes", run_exit_codes),
+    Case::new("hmmctl/errors", errors),
+];
+
+fn hmmctl(arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(plan::PROGRAMS).join("hmmctl"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(mut command: Command) -> Result<Output> {
+    command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))
+}
+
+fn succeeded(output: &Output) -> Result<()> {
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn json(arguments: &[&str]) -> Result<Value> {
+    let output = output(hmmctl(arguments))?;
+    succeeded(&output)?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn number(value: &Value, name: &str) -> Result<u64> {
+    value[name]
+        .as_u64()
+        .with_context(|| format!("there is no number '{name}' in {value}"))
+}
+
+/// Arguments that make this program a workload.
+fn workload(name: &str) -> Result<[String; 3]> {
+    let program = std::env::current_exe()?;
+    let program = program.to_str().context("the program has a strange name")?;
+    Ok([program, child::ARGUMENT, name].map(str::to_owned))
+}
+
+fn info() -> Result<()> {
+    let info = Mover::open()?.device.info()?;
+    let reply = json(&["info", "--json"])?;
+    ensure!(
+        number(&reply, "memory_bytes")? == info.memory_bytes,
+        "{reply}, and the device has {info:?}"
+    );
+    ensure!(
+        number(&reply, "generation")? == info.generation,
+        "{reply}, and the device has {info:?}"
+    );
+    Ok(())
+}
+
+fn migrate_and_residency() -> Result<()> {
+    let mut memory = Memory::single(120)?;
+    let range = memory.part(0..100);
+    let (ready, check) = (Gate::new()?, Gate::new()?);
+    let child = fork(|| {
+        memory.fill_pages(0..80, 1);
+        ready.open()?;
+        check.wait()?;
+        memory.check_pages(0..80, 1)
+    })?;
+    ready.wait()?;
+    let pid = child.id()?.to_string();
+    let range = format!("{:x}-{:x}", range.start, range.end);
+    let migrate = |to: &str| {
+        json(&[
+            "migrate", "--pid", &pid, "--to", to, "--range", &range, "--json",
+        ])
+    };
+    let moved = migrate("device")?;
+    ensure!(
+        number(&moved, "pages_moved")? == 80 && number(&moved["skipped"], "hole")? == 20,
+        "80 pages of 100 were to move: {moved}"
+    );
+    let residency = json(&[
+        "residency",
+        "--pid",
+        &pid,
+        "--range",
+        &range,
+        "--runs",
+        "--json",
+    ])?;
+    ensure!(
+        number(&residency, "device_pages")? == 80 && number(&residency, "other_pages")? == 20,
+        "80 pages of 100 are on the device: {residency}"
+    );
+    let runs = residency["mappings"][0]["runs"]
+        .as_array()
+        .context("there are no runs")?;
+    let sides: Vec<_> = runs
+        .iter()
+        .map(|run| {
+            (
+                run["side"].as_str().unwrap_or(""),
+                run["pages"].as_u64().unwrap_or(0),
+            )
+        })
+        .collect();
+    ensure!(
+        sides == [("device", 80), ("other", 20)],
+        "the runs are {sides:?}"
+    );
+    let moved = migrate("system")?;
+    ensure!(
+        number(&moved, "pages_moved")? == 80,
+        "80 pages were to come home: {moved}"
+    );
+    check.open()?;
+    child.wait()
+}
+
+/// Runs a workload plainly and with its memory being moved: the output is the same. The summary of the run.
+fn run(name: &str, options: &[&str]) -> Result<Value> {
+    let workload = workload(name)?;
+    let mut plain = Command::new(&workload[0]);
+    plain.args(&workload[1..]).stdin(Stdio::null());
+    let plain = output(plain)?;
+    succeeded(&plain)?;
+    ensure!(!plain.stdout.is_empty(), "the workload prints nothing");
+
+    let summary = PathBuf::from(format!("/tmp/summary-{}.json", std::process::id()));
+    let mut moved = hmmctl(&["run", "--summary-json"]);
+    moved.arg(&summary).args(options).arg("--").args(&workload);
+    let moved = output(moved)?;
+    succeeded(&moved)?;
+    ensure!(
+        moved.stdout == plain.stdout,
+        "with its memory being moved, the workload printed {:?} instead of {:?}",
+        String::from_utf8_lossy(&moved.stdout),
+        String::from_utf8_lossy(&plain.stdout)
+    );
+    let text = std::fs::read(&summary).context("there is no summary")?;
+    std::fs::remove_file(&summary)?;
+    let summary: Value = serde_json::from_slice(&text)?;
+    ensure!(summary["error"].is_null(), "moving ended early: {summary}");
+    for counter in [
+        "bytes_to_device",
+        "bytes_to_system",
+        "cpu_faults",
+        "batches",
+        "doorbells",
+        "passes",
+    ] {
+        ensure!(number(&summary, counter)? > 0, "{counter} is 0: {summary}");
+    }
+    ensure!(
+        number(&summary, "copy_errors")? == 0,
+        "copies failed: {summary}"
+    );
+    Ok(summary)
+}
+
+fn run_churn() -> Result<()> {
+    let summary = run("workload/memory", &["--policy", "churn", "--interval", "5"])?;
+    let peak = number(&summary, "peak_resident_bytes")?;
+    ensure!(
+        peak >= (PAGE * 1000) as u64,
+        "at most {peak} bytes were on the device"
+    );
+    Ok(())
+}
+
+fn run_to_device() -> Result<()> {
+    run("workload/memory", &["--interval", "5"]).map(drop)
+}
+
+fn run_processes() -> Result<()> {
+    let summary = run(
+        "workload/processes",
+        &["--policy", "churn", "--interval", "5"],
+    )?;
+    let processes = number(&summary, "processes")?;
+    ensure!(
+        processes == 4,
+        "one process and its three children are {processes}"
+    );
+    Ok(())
+}
+
+/// Standard input and output are the program's own, byte for byte.
+fn run_streams() -> Result<()> {
+    use std::io::Write;
+    let mut command = hmmctl(&["run", "--quiet", "--", "/proc/self/exe", "info", "--json"]);
+    // The program that is run here is hmmctl itself.
+    let direct = json(&["info", "--json"])?;
+    let moved = output({
+        command.stdin(Stdio::null());
+        command
+    })?;
+    succeeded(&moved)?;
+    let moved_reply: Value = serde_json::from_slice(&moved.stdout)?;
+    ensure!(
+        moved_reply["uuid"] == direct["uuid"],
+        "the program's output is not its own: {moved_reply}"
+    );
+    ensure!(
+        moved.stderr.is_empty(),
+        "a quiet run printed {:?}",
+        String::from_utf8_lossy(&moved.stderr)
+    );
+    // Nothing is read from the program's input: all of it is still there afterwards.
+    let (reader, writer) = rustix::pipe::pipe()?;
+    std::fs::File::from(writer).write_all(b"input")?;
+    let mut command = hmmctl(&["run", "--quiet", "--", "/proc/self/exe", "info"]);
+    command.stdin(Stdio::from(reader.try_clone()?));
+    succeeded(&output(command)?)?;
+    let mut rest = [0; 16];
+    let length = rustix::io::read(&reader, &mut rest)?;
+    ensure!(
+        rest[..length] == *b"input",
+        "of the input, {:?} is left",
+        &rest[..length]
+    );
+    Ok(())
+}
+
+fn run_exit_codes() -> Result<()> {
+    let code = |name: &str| -> Result<Option<i32>> {
+        let mut command = hmmctl(&["run", "--quiet", "--"]);
+        command.args(workload(name)?);
+        Ok(output(command)?.status.code())
+    };
+    for (name, expected) in [
+        ("selftest/passes", 0),
+        ("selftest/fails", 1),
+        ("selftest/skips", 4),
+        ("selftest/crashes", 134),
+    ] {
+        let found = code(name)?;
+        ensure!(
+            found == Some(expected),
+            "{name}: expected {expected}, found {found:?}"
+        );
+    }
+    for (arguments, expected) in [
+        (&["run", "--", "/no/such/program"][..], 127),
+        (&["run", "--", plan::PATH], 126),
+        (
+            &["--device", "/dev/hmm77", "run", "--", "/proc/self/exe"],
+            125,
+        ),
+        (
+            &[
+                "run",
+                "--summary-json",
+                "/no/such/folder/file",
+                "--",
+                "/proc/self/exe",
+            ],
+            125,
+        ),
+        (&["run"], 2),
+    ] {
+        let output = output(hmmctl(arguments))?;
+        ensure!(
+            output.status.code() == Some(expected),
+            "{arguments:?}: expected {expected}, found {}",
+            output.status
+        );
+        ensure!(
+            !output.stderr.is_empty(),
+            "{arguments:?} failed without a word"
+        );
+    }
+    Ok(())
+}
+
+fn errors() -> Result<()> {
+    for (arguments, said) in [
+        (
+            &["--device", "/dev/hmm77", "info"][..],
+            "load the virtio_hmm module",
+        ),
+        (
+            &["--device", "/dev/null", "info"],
+            "not a virtio_hmm device",
+        ),
+        (
+            &["migrate", "--pid", "2147483647", "--to", "device"],
+            "2147483647",
+        ),
+        (
+            &[
+                "migrate",
+                "--pid",
+                "2147483647",
+                "--to",
+                "device",
+                "--range",
+                "1000-2000",
+            ],
+            "does not exist",
+        ),
+        (&["residency", "--pid", "2"], "has no memory"),
+    ] {
+        let output = output(hmmctl(arguments))?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && text.contains(said),
+            "{arguments:?}: expected '{said}', found {} and {text}",
+            output.status
+        );
+    }
+    Ok(())
+}
