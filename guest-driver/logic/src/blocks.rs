@@ -217,7 +217,11 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         };
         let before = usize::from(block.free_pages);
         block.set_free(start, len, free);
-        let after = if free { before + len } else { before - len };
+        let after = block
+            .free
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum();
         block.free_pages = after as u16;
         let list = |free_pages| match free_pages {
             0 => List::None,
@@ -253,6 +257,10 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
     }
 
     fn unlink(&mut self, index: u32, list: List) {
+        if list == List::None {
+            // The links are those of the list that the block was on last.
+            return;
+        }
         let Some(&Block { next, previous, .. }) = self.block(index) else {
             return;
         };

@@ -11,15 +11,18 @@ enum Step {
     AllocateBlock,
     /// Frees the n-th page in use (modulo their number).
     Free(usize),
+    /// Frees all pages in use of a block (modulo their number).
+    FreeBlock(usize),
     /// Frees a page that is not in use, or does not exist.
     FreeUnused(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0usize..700).prop_map(Step::Allocate),
+        20 => (0usize..700).prop_map(Step::Allocate),
         1 => Just(Step::AllocateBlock),
         40 => any::<usize>().prop_map(Step::Free),
+        10 => any::<usize>().prop_map(Step::FreeBlock),
         1 => any::<usize>().prop_map(Step::FreeUnused),
     ]
 }
@@ -67,6 +70,14 @@ proptest! {
                     if let Some(&page) = used.iter().nth(n % used.len().max(1)) {
                         prop_assert_eq!(allocator.free(page), Ok(()));
                         used.remove(&page);
+                    }
+                }
+                Step::FreeBlock(n) => {
+                    let first = n % blocks.max(1) * BLOCK_PAGES;
+                    for page in first..first + BLOCK_PAGES {
+                        if used.remove(&page) {
+                            prop_assert_eq!(allocator.free(page), Ok(()));
+                        }
                     }
                 }
                 Step::FreeUnused(page) => {
