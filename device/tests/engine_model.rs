@@ -219,13 +219,22 @@ fn entry() -> impl Strategy<Value = CopyEntry> {
 
 /// Runs of neighbours, so that the engine has something to merge.
 fn batch() -> impl Strategy<Value = Vec<CopyEntry>> {
-    let run = (entry(), 1usize..8).prop_map(|(first, count)| {
+    let run = (entry(), 1usize..8, any::<bool>()).prop_map(|(mut first, count, chase)| {
+        if first.op == Op::Copy as u8 && chase {
+            // Each copies what the one before has written: as one they would overlap.
+            let source = first.address.get() % (1 << 20);
+            first.address.set(source);
+            first.len.set(first.len.get() % (64 << 10));
+            first
+                .device_address
+                .set(source + u64::from(first.len.get()));
+        }
         (0..count as u64)
             .map(|index| {
                 let mut next = first;
                 let step = index * u64::from(first.len.get());
                 let address = first.address.get();
-                let moved = if matches!(first.op, 1 | 2) {
+                let moved = if matches!(first.op, 1..=3) {
                     address.wrapping_add(step)
                 } else {
                     address
