@@ -107,6 +107,7 @@ fn cargo(
             .env_remove("RUSTFLAGS")
             .env("CARGO_ENCODED_RUSTFLAGS", flags)
             // The guest's image is memory of the guest.
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
             .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     }
     let mut child = command

@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     } else if std::env::args().nth(1).as_deref() == Some(init::SERVE) {
         serve::run()
     } else {
-        Err(anyhow::anyhow!("this program is the init of a guest and does nothing elsewhere"))
+        Err(anyhow::anyhow!(
+            "this program is the init of a guest and does nothing elsewhere"
+        ))
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
