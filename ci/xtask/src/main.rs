@@ -4,6 +4,7 @@
 //! Exit codes: 0 success, 1 a test failed, 2 usage, 3 the environment lacks something, 124 time-out,
 //! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -45,6 +46,8 @@ enum Command {
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
     Test(test::Arguments),
+    /// Measure beside a plain memcpy.
+    Bench(bench::Arguments),
     /// Check the form and the lints of all the code.
     Check(check::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask bench`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::FAILURE;
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What can be measured.
+#[derive(clap::Subcommand)]
+enum What {
+    /// The device, from a front end through the ring to the copy, beside a memcpy of the same pages in the same run.
+    Device(Device),
+}
+
+/// Arguments of `bench device`.
+#[derive(clap::Args)]
+struct Device {
+    /// Write the figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Time for each figure, seconds.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seconds: u32,
+    /// Measure only figures whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<OsString>,
+    /// End with 1 unless the goals are met.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Measures.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let What::Device(device) = &arguments.what;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["bench", "--quiet", "--package", "vhost-user-hmm"]);
+    cargo.args(["--bench", "device", "--", "--seconds"]);
+    cargo.arg(device.seconds.to_string());
+    if let Some(file) = &device.json {
+        // The benchmark runs in the package's folder.
+        let file = std::path::absolute(file).context("Cannot tell where the JSON file is to be")?;
+        cargo.arg("--json").arg(file);
+    }
+    if let Some(text) = &device.only {
+        cargo.arg("--only").arg(text);
+    }
+    if device.strict {
+        cargo.arg("--strict");
+    }
+    let status = cargo.status().context("Cannot run cargo")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILURE)
+    })
+}
