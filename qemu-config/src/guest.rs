@@ -32,7 +32,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use hmm_control::{Hello, Report, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};
@@ -56,6 +56,8 @@ use watch::{Limit, Watch};
 
 /// How long the guest may take to power off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+/// How long the guest may take to let a device go. Its memory comes home first.
+const UNPLUG_LIMIT: Duration = Duration::from_secs(120);
 
 /// A guest that is ready to do things. It is ended when the value is dropped.
 pub struct Guest {
@@ -127,14 +129,26 @@ impl Guest {
             .map_err(|text| self.failed(infrastructure(text)))
     }
 
-    /// Runs a command of QEMU's machine protocol.
+    /// Takes a device out, as a person pulls a card after pressing its button, and waits until the guest has let it
+    /// go.
     ///
     /// # Errors
-    /// When QEMU refuses it or does not answer.
-    pub fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
+    /// When there is no such device, or the guest does not let it go.
+    pub fn unplug(&mut self, index: usize) -> Result<()> {
+        let device = layout::qemu_device(index);
+        let limit = Limit::new("taking the device out", UNPLUG_LIMIT);
+        self.watch.release(&layout::device_name(index));
         self.qmp
-            .execute(command, arguments)
-            .map_err(|error| self.failed(infrastructure(error.to_string())))
+            .execute("device_del", json!({"id": device}))
+            .map_err(|error| self.failed(infrastructure(error.to_string())))?;
+        loop {
+            if let Event::Qmp { event, data } = self.next(Some(&limit))?
+                && event == "DEVICE_DELETED"
+                && data["device"] == device.as_str()
+            {
+                return Ok(());
+            }
+        }
     }
 
     /// Powers the guest off and waits for it.
@@ -170,16 +184,9 @@ impl Guest {
             match event {
                 Event::Report(Report::Ask { id, question }) => self.answer(id, question)?,
                 Event::Qmp { event, data } => {
-                    if let Some(ask) = self
-                        .watch
+                    self.watch
                         .qmp(&event, &data, &mut self.qmp)
-                        .map_err(|error| self.failed(error))?
-                    {
-                        self.send(&Request::Answer {
-                            id: ask,
-                            answer: Ok(Value::Null),
-                        })?;
-                    }
+                        .map_err(|error| self.failed(error))?;
                     return Ok(Event::Qmp { event, data });
                 }
                 Event::Ended { process, status } => {

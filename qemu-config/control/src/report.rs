@@ -154,9 +154,4 @@ pub enum Question {
         /// The value.
         request: Value,
     },
-    /// Removes a device as a person pulls a card; answered when the guest has let it go.
-    Unplug {
-        /// Which device.
-        index: usize,
-    },
 }

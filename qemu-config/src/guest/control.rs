@@ -7,10 +7,8 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use hmm_control::{Question, Report, Request, line};
-use serde_json::json;
 
 use super::event::Event;
-use super::layout::{device_name, qemu_device};
 use super::{Guest, Result, device};
 
 /// Reads the port all the time.
@@ -35,23 +33,10 @@ pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()
 }
 
 impl Guest {
-    /// Answers a question of the guest, now or as soon as the answer is known.
+    /// Answers a question of the guest.
     pub(super) fn answer(&mut self, id: u64, question: Question) -> Result<()> {
-        let answer = match question {
-            Question::Device { index, request } => {
-                device::ask(&self.devices, &self.folder, index, &request)
-            }
-            Question::Unplug { index } => {
-                let device = qemu_device(index);
-                match self.qmp.execute("device_del", json!({"id": device})) {
-                    Ok(_) => {
-                        self.watch.expect_unplug(&device, &device_name(index), id);
-                        return Ok(());
-                    }
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-        };
+        let Question::Device { index, request } = question;
+        let answer = device::ask(&self.devices, &self.folder, index, &request);
         self.send(&Request::Answer { id, answer })
     }
 }

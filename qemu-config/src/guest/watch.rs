@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest as a whole: whether it still lives, how long it may take, and what its end means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -70,8 +70,6 @@ pub(crate) struct Watch {
     qemu_ended: bool,
     /// Processes whose end is in order: their devices were taken out.
     released: BTreeSet<String>,
-    /// Devices that are being taken out, with the question that waits for it.
-    leaving: BTreeMap<String, u64>,
 }
 
 impl Watch {
@@ -84,9 +82,8 @@ impl Watch {
         self.qemu_ended
     }
 
-    /// A device is being taken out; `ask` is answered when it is gone. Its process may end from now on.
-    pub(crate) fn expect_unplug(&mut self, device: &str, process: &str, ask: u64) {
-        self.leaving.insert(device.to_owned(), ask);
+    /// This process may end from now on: its device is being taken out.
+    pub(crate) fn release(&mut self, process: &str) {
         self.released.insert(process.to_owned());
     }
 
@@ -119,8 +116,8 @@ impl Watch {
         self.lost.get_or_insert((reason, Instant::now() + TRAILING));
     }
 
-    /// Looks at an event of QEMU. Returns the question that is answered by it.
-    pub(crate) fn qmp(&mut self, event: &str, data: &Value, qmp: &mut Qmp) -> Result<Option<u64>> {
+    /// Looks at an event of QEMU.
+    pub(crate) fn qmp(&mut self, event: &str, data: &Value, qmp: &mut Qmp) -> Result<()> {
         match event {
             "SHUTDOWN" => {
                 let reason = data["reason"].as_str().unwrap_or("unknown");
@@ -139,14 +136,9 @@ impl Watch {
                     )));
                 }
             }
-            "DEVICE_DELETED" => {
-                if let Some(device) = data["device"].as_str() {
-                    return Ok(self.leaving.remove(device));
-                }
-            }
             _ => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Looks at the end of a process.
