@@ -11,13 +11,13 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Rounds after which the program ends, whether or not anybody moves its memory.
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 150;
 /// How often the program wants to see its memory away.
-const ENOUGH: u32 = 8;
+const ENOUGH: u32 = 4;
 
 /// Computes with a few MiB until they have been away several times. What it prints does not depend on that.
 fn memory() -> Result<()> {
-    let mut memory = Memory::anonymous(1500)?;
+    let mut memory = Memory::anonymous(600)?;
     let mut sum = 0;
     let mut away = 0;
     for seed in 0..ROUNDS {
@@ -31,7 +31,7 @@ fn memory() -> Result<()> {
     }
     memory.fill(99);
     let mut random = Random::new(1);
-    for _ in 0..100_000 {
+    for _ in 0..20_000 {
         let byte = memory.bytes()[random.below(memory.length())];
         sum = (sum * 31 + u64::from(byte)) % 1_000_000_007;
     }
