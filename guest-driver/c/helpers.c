@@ -11,6 +11,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
 
@@ -140,6 +141,11 @@ bool vhmm_vma_is_mlocked(struct vm_area_struct *vma)
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & VM_NOHUGEPAGE);
+}
+
+bool vhmm_vma_may_have_markers(struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_MAYBE_GUARD) || userfaultfd_armed(vma);
 }
 
 bool vhmm_vma_is_dax(struct vm_area_struct *vma)

@@ -44,6 +44,7 @@ bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma);
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
+bool vhmm_vma_may_have_markers(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);

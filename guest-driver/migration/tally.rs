@@ -61,8 +61,11 @@ pub(super) fn reason_of_place(direction: Direction, place: Place, vma: &Vma<'_>)
             SkipReason::Busy
         }
         (Place::Nowhere, _) if !vma.is_anonymous() => SkipReason::Hole,
-        // Holes of anonymous mappings are collected, so what is not there is in swap or on its way.
-        (Place::Nowhere, _) if has_swapped_pages(vma.mm()) => SkipReason::Swapped,
+        // Holes of anonymous mappings are collected, so what is not there is in swap, a marker, or
+        // on its way.
+        (Place::Nowhere, _) if vma.may_have_markers() || has_swapped_pages(vma.mm()) => {
+            SkipReason::Swapped
+        }
         (Place::Nowhere, _) => SkipReason::Busy,
     }
 }

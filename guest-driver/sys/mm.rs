@@ -168,6 +168,12 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_wants_huge_pages(self.as_raw()) }
     }
 
+    /// Whether markers may stand in the place of pages: guard regions, or those of userfaultfd.
+    pub(crate) fn may_have_markers(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_may_have_markers(self.as_raw()) }
+    }
+
     /// What keeps all pages of the mapping from moving, if anything does.
     pub(crate) fn obstacle(&self) -> Option<VmaObstacle> {
         let special = flags::IO | flags::PFNMAP | flags::MIXEDMAP | flags::DONTEXPAND;

@@ -96,7 +96,8 @@ pub(crate) struct Run {
     /// What to do with memory that the program used and thereby brought home.
     #[arg(long, value_enum, default_value_t = Policy::ToDevice)]
     pub(crate) policy: Policy,
-    /// Milliseconds between the end of a pass over the program's memory and the next pass.
+    /// Milliseconds between the end of a pass over the program's memory and the next pass. The program is left alone
+    /// for at least as long as the pass took.
     #[arg(long, value_name = "MS", default_value = "100", value_parser = milliseconds)]
     pub(crate) interval: Duration,
     /// Write the summary as JSON to this file.

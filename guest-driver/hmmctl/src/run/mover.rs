@@ -91,12 +91,13 @@ struct Passes {
 impl Passes {
     fn run(&mut self, interval: Duration) {
         while !self.is_stopped() {
+            let started = Instant::now();
             if let Err(error) = self.pass() {
                 // The program goes on without being moved: that is not its fault.
                 self.moved.error = Some(format!("{error:#}"));
                 return;
             }
-            self.sleep(interval);
+            self.sleep(pause(interval, started.elapsed()));
         }
     }
 
@@ -182,6 +183,12 @@ impl Passes {
     }
 }
 
+/// How long to leave the program alone after a pass: not less than the pass took. A program whose memory is moved all
+/// the time does little else than bring it home.
+fn pause(interval: Duration, pass: Duration) -> Duration {
+    interval.max(pass)
+}
+
 /// A range in pieces of at most [`CALL_BYTES`].
 fn calls(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let Range { mut start, end } = *range;
@@ -196,7 +203,8 @@ fn calls(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CALL_BYTES, calls};
+    use super::{CALL_BYTES, calls, pause};
+    use std::time::Duration;
 
     #[test]
     fn calls_cover_the_range_once() {
@@ -207,5 +215,12 @@ mod tests {
             0x1000 + 2 * CALL_BYTES..end
         ]));
         assert_eq!(calls(&(0x1000..0x1000)).count(), 0);
+    }
+
+    #[test]
+    fn a_long_pass_has_a_long_pause() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(pause(milliseconds(100), milliseconds(3)), milliseconds(100));
+        assert_eq!(pause(milliseconds(5), milliseconds(700)), milliseconds(700));
     }
 }
