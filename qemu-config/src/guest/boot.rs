@@ -40,6 +40,17 @@ impl Guest {
     /// # Errors
     /// When a part cannot be started, when the guest does not get ready in time, or when the driver does not load.
     pub fn boot(artifacts: &Artifacts, spec: &BootSpec) -> Result<Self> {
+        match Self::boot_once(artifacts, spec) {
+            // Under emulation a kernel now and then stops before it gets to its init. That says nothing about what is
+            // to be run, so it gets a second chance; what stops twice is reported.
+            Err(error) if matches!(error.kind(), GuestErrorKind::Timeout { .. }) => {
+                Self::boot_once(artifacts, spec)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn boot_once(artifacts: &Artifacts, spec: &BootSpec) -> Result<Self> {
         let decision = accel::resolve(spec.accelerator, artifacts)?;
         let folder = RunFolder::create(&artifacts.runs, &spec.name).map_err(|error| {
             environment(format!(

@@ -268,7 +268,10 @@ mod tests {
             values_of(&args, "-object"),
             ["memory-backend-memfd,id=memory,size=512M,share=on"]
         );
-        assert_eq!(values_of(&args, "-machine"), ["q35,hpet=off,memory-backend=memory"]);
+        assert_eq!(
+            values_of(&args, "-machine"),
+            ["q35,hpet=off,memory-backend=memory"]
+        );
     }
 
     #[test]
