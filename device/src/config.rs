@@ -83,8 +83,17 @@ pub struct Args {
     pub prefault: bool,
 
     /// How large batches are copied
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        requires_if("none", "bench_lose_data")
+    )]
     pub copy: KernelChoice,
+
+    /// Acknowledge that --copy none loses all data that passes the device; it is of use to benchmarks only
+    #[arg(long, conflicts_with = "memory_file")]
+    pub bench_lose_data: bool,
 
     /// Model a link: a preset such as pcie4x16, or latency=TIME,bandwidth=RATE, by direction with to_device. or to_system.
     /// in front
@@ -168,7 +177,7 @@ struct Capabilities {
     #[serde(rename = "type")]
     kind: &'static str,
     /// Optional features.
-    features: [&'static str; 3],
+    features: [&'static str; 4],
     /// Version of the wire format, major and minor.
     wire_format: (u16, u16),
     /// The virtio device id that the front end must give the device.
@@ -186,7 +195,12 @@ struct Capabilities {
 pub fn capabilities() -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Capabilities {
         kind: "hmm",
-        features: ["memory-file", "fault-injection", "control-socket"],
+        features: [
+            "memory-file",
+            "fault-injection",
+            "control-socket",
+            "bench-lose-data",
+        ],
         wire_format: (hmm_protocol::VERSION_MAJOR, hmm_protocol::VERSION_MINOR),
         virtio_id: hmm_protocol::VIRTIO_ID,
         config_bytes: hmm_protocol::CONFIG_BYTES,
@@ -254,6 +268,16 @@ mod tests {
         assert!(parse(&["--socket-path", "/tmp/a", "--fd", "3"]).is_err());
         let args = parse(&["--fd", "3"]).expect("fd");
         assert_eq!(args.socket(), Some(Socket::Inherited(3)));
+    }
+
+    #[test]
+    fn data_is_not_lost_by_accident() {
+        let none = ["--socket-path", "/tmp/a", "--copy", "none"];
+        assert!(parse(&none).is_err());
+        let asked = [&none[..], &["--bench-lose-data"]].concat();
+        assert!(parse(&asked).is_ok());
+        let kept = [&asked[..], &["--memory-file", "/tmp/b"]].concat();
+        assert!(parse(&kept).is_err(), "a file keeps what is copied to it");
     }
 
     #[test]

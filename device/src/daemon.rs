@@ -161,6 +161,11 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     manager.add_subscriber(Box::new(front_ends));
     sandbox.close_system_calls()?;
 
+    if !device.engine().kernels().moves() {
+        tracing::warn!(
+            "--copy none: batches succeed and no byte is moved; this is for measuring only"
+        );
+    }
     tracing::info!(
         memory = format_size(args.memory),
         uuid = %identity.uuid,

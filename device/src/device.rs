@@ -157,7 +157,8 @@ impl Device {
 
     /// All counters now.
     pub fn snapshot(&self) -> Snapshot {
-        self.stats.snapshot(self.engine.link().is_some())
+        self.stats
+            .snapshot(self.engine.link().is_some(), self.engine.kernels().name())
     }
 
     /// The trace.

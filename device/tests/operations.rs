@@ -41,6 +41,35 @@ fn bytes_survive_the_way_there_and_back() {
 }
 
 #[test]
+fn without_copies_all_succeeds_and_nothing_moves() {
+    let arguments = ["--memory", "16M", "--copy", "none", "--bench-lose-data"];
+    let process = Process::start(PROGRAM, &arguments);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
+    let bytes = pattern(1, 1 << 20);
+    front_end.guest.write(DATA, &bytes);
+    let mut back = CopyEntry::new(Op::ToSystem, DATA, 0, 1 << 20);
+    back.flags = EntryFlags::SCRUB.0 | EntryFlags::NON_TEMPORAL.0;
+    let answer = front_end.run(&[
+        CopyEntry::new(Op::ToDevice, DATA, 0, 1 << 20),
+        CopyEntry::new(Op::Copy, 0, 2 << 20, 1 << 20),
+        CopyEntry::new(Op::Fill, 0x55, 0, 1 << 20),
+        back,
+    ]);
+    all_ok(&answer, 4, 4 << 20);
+    assert_eq!(front_end.guest.read(DATA, 1 << 20), bytes);
+    // What is checked is checked as ever.
+    let answer = front_end.run(&[CopyEntry::new(Op::ToDevice, 1 << 40, 0, 4096)]);
+    assert_eq!(answer.status(), Status::BadGuestAddress);
+    assert_eq!(
+        process.command_ok(r#"{"command":"info"}"#)["copies"],
+        "none"
+    );
+    let stats = process.command_ok(r#"{"command":"stats"}"#);
+    assert_eq!(stats["stats"]["copies"], "none");
+}
+
+#[test]
 fn nothing_beside_the_range_is_touched() {
     let (_process, mut front_end) = start();
     front_end.run(&[CopyEntry::new(Op::Fill, 0x5555_5555_5555_5555, 0, 64 << 10)]);

@@ -20,6 +20,9 @@ pub enum KernelChoice {
     Auto,
     /// With ordinary stores always.
     Ordinary,
+    /// Not at all: batches succeed and no byte is moved. For measuring what a copy costs beside everything else; needs
+    /// --bench-lose-data
+    None,
 }
 
 /// How much of what comes next is fetched early.
@@ -33,6 +36,8 @@ type Copy = unsafe fn(*mut u8, *const u8, usize);
 pub struct Kernels {
     non_temporal: Copy,
     name: &'static str,
+    /// Whether anything is moved at all.
+    moves: bool,
 }
 
 impl fmt::Debug for Kernels {
@@ -49,14 +54,23 @@ impl Kernels {
             return Self {
                 non_temporal: avx2::copy,
                 name: "avx2-non-temporal",
+                moves: true,
             };
         }
         Self {
             non_temporal: ordinary,
             name: match choice {
                 KernelChoice::Auto | KernelChoice::Ordinary => "ordinary",
+                KernelChoice::None => "none",
             },
+            moves: choice != KernelChoice::None,
         }
+    }
+
+    /// Whether bytes are moved. If not, batches succeed all the same, and what they say of bytes is what they were asked.
+    #[inline]
+    pub fn moves(&self) -> bool {
+        self.moves
     }
 
     /// The name of what large batches are copied with.
@@ -64,7 +78,7 @@ impl Kernels {
         self.name
     }
 
-    /// Copies `len` bytes.
+    /// Copies `len` bytes, if anything is moved.
     ///
     /// # Safety
     /// Both ranges are mapped for `len` bytes, the destination for writing, and they do not overlap. Nobody holds a
@@ -72,6 +86,7 @@ impl Kernels {
     #[inline]
     pub(super) unsafe fn copy(&self, kernel: Kernel, to: *mut u8, from: *const u8, len: usize) {
         match kernel {
+            _ if !self.moves => {}
             // SAFETY: the caller's promise.
             Kernel::Ordinary => unsafe { ordinary(to, from, len) },
             // SAFETY: the caller's promise; the function was chosen by the features of this processor.
@@ -79,11 +94,14 @@ impl Kernels {
         }
     }
 
-    /// Fills `len` bytes with `pattern` in little-endian order.
+    /// Fills `len` bytes with `pattern` in little-endian order, if anything is moved.
     ///
     /// # Safety
     /// The range is mapped for writing, aligned to 8 and a multiple of 8 long. Nobody holds a reference over it.
     pub(super) unsafe fn fill(&self, to: *mut u8, len: usize, pattern: u64) {
+        if !self.moves {
+            return;
+        }
         let bytes = pattern.to_le_bytes();
         if bytes.iter().all(|byte| *byte == bytes[0]) {
             // SAFETY: the caller's promise.
@@ -104,6 +122,9 @@ impl Kernels {
     /// The range is mapped for `len` bytes.
     #[inline]
     pub(super) unsafe fn prefetch(&self, from: *const u8, len: usize) {
+        if !self.moves {
+            return;
+        }
         #[cfg(target_arch = "x86_64")]
         for at in (0..len.min(PREFETCH_BYTES)).step_by(64) {
             // SAFETY: the caller's promise: `at` is within the range.

@@ -35,6 +35,10 @@ const BY_QUEUE: [Simple; 9] = [
 pub fn text(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     let device = &snapshot.device;
+    text.push_str(
+        "# HELP hmm_copies What large batches are copied with\n# TYPE hmm_copies gauge\n",
+    );
+    line(&mut text, "hmm_copies", &[("by", snapshot.copies)], 1);
     for (name, help, value) in [
         (
             "connections",
@@ -207,10 +211,11 @@ mod tests {
         stats.queue(3).kicks.add(7);
         stats.queue(0).record_control(Status::NoSession);
         stats.queue(2).record_delay(Duration::from_nanos(300));
-        let text = text(&stats.snapshot(false));
+        let text = text(&stats.snapshot(false, "ordinary"));
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
+            "hmm_copies{by=\"ordinary\"} 1\n",
             "hmm_batches_total{queue=\"control\",result=\"no-session\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"0.000000512\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"+Inf\"} 1\n",

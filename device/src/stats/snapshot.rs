@@ -13,6 +13,8 @@ use super::{HistogramSnapshot, OPS, QueueStats, Stats};
 pub struct Snapshot {
     /// `measured`, or `modelled` if a modelled link adds to `service`. Everything else is measured always.
     pub service_kind: &'static str,
+    /// What large batches are copied with. If it is `none`, no byte is moved, and `bytes` are those that were asked for.
+    pub copies: &'static str,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
     /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …
@@ -79,10 +81,11 @@ pub struct OpSnapshot {
 }
 
 impl Stats {
-    /// The counters now; `modelled` says whether a modelled link adds to service times.
-    pub fn snapshot(&self, modelled: bool) -> Snapshot {
+    /// The counters now; `modelled` says whether a modelled link adds to service times, and `copies` how it is copied.
+    pub fn snapshot(&self, modelled: bool, copies: &'static str) -> Snapshot {
         Snapshot {
             service_kind: if modelled { "modelled" } else { "measured" },
+            copies,
             device: DeviceSnapshot {
                 connections: self.connections.get(),
                 driver_starts: self.driver_starts.get(),
