@@ -16,6 +16,7 @@
 
 #include <linux/page-flags.h>
 
+#include "events.h"
 #include "helpers.h"
 
 /* What the low bits of a mapping say, for AnonVma. */

@@ -69,6 +69,14 @@ impl Direction {
             _ => None,
         }
     }
+
+    /// The name used in trace events and debugfs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ToDevice => "to_device",
+            Self::ToSystem => "to_system",
+        }
+    }
 }
 
 /// Flags of [`Migrate`].

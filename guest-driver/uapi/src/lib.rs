@@ -14,9 +14,11 @@
 pub mod client;
 mod ioctl;
 mod skip;
+mod trigger;
 
 pub use ioctl::{
     Direction, Info, Migrate, MigrateFlags, PageState, Residency, Stats, INFO_NR, IOCTL_TYPE,
     MIGRATE_NR, RESIDENCY_NR, RESIDENCY_PAGES_MAX, STATS_NR, UAPI_VERSION,
 };
 pub use skip::{SkipReason, SKIP_REASONS};
+pub use trigger::Trigger;

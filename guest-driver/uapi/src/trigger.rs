@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! Why memory moves. The one list: trace events and debugfs use it.
+
+/// Why memory moves. The words are those that GPU vendors' tools use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Trigger {
+    /// A MIGRATE call: somebody asked for it and waits.
+    User = 0,
+    /// A PREFETCH call: somebody asked for it and goes on meanwhile.
+    Prefetch = 1,
+    /// A CPU touched a page that was on the device.
+    CpuFault = 2,
+    /// Device memory was wanted for something else.
+    Eviction = 3,
+    /// The driver leaves the device, or the system goes down.
+    Unbind = 4,
+}
+
+impl Trigger {
+    /// Every trigger, in order of its number.
+    pub const ALL: [Self; 5] = [
+        Self::User,
+        Self::Prefetch,
+        Self::CpuFault,
+        Self::Eviction,
+        Self::Unbind,
+    ];
+
+    /// The name used in trace events and debugfs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Prefetch => "prefetch",
+            Self::CpuFault => "cpu_fault",
+            Self::Eviction => "eviction",
+            Self::Unbind => "unbind",
+        }
+    }
+}
