@@ -6,5 +6,5 @@ mod inputs;
 mod lint;
 mod module_info;
 
-pub(crate) use build::{ModuleTree, STEP, key, module};
+pub(crate) use build::{STEP, key, module};
 pub(crate) use lint::lint;

@@ -12,7 +12,8 @@ use std::thread::ScopedJoinHandle;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::driver::{self, ModuleTree};
+use crate::driver;
+use crate::kernel::{self, ModuleTree};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
 use crate::sysroot::{BuildRoot, emulator};
@@ -156,7 +157,18 @@ fn cause(errors: impl Iterator<Item = SetupError>) -> SetupError {
 /// # Errors
 /// Those of the tools, whole, and those of [`prepare`].
 pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
-    driver::lint(&workshop(options, progress)?)
+    let tree = ModuleTree::open(&options.kernel)?;
+    driver::lint(&workshop(options, progress)?, &tree)
+}
+
+/// Finds or builds the kernel's own `lib/test_hmm.c` for the kernel that is chosen: a device driver without a device,
+/// which the driver is compared with. A guest has it in its image only if the caller puts it there.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn test_hmm(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+    let tree = ModuleTree::open(&options.kernel)?;
+    kernel::test_hmm(&workshop(options, progress)?, &tree)
 }
 
 /// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.

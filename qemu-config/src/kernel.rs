@@ -2,16 +2,18 @@
 //! The kernel that the guest boots, and the tree that modules for it are built against.
 
 mod image;
+mod module_tree;
 mod overlay;
 mod prepared;
 mod symbols;
+mod test_hmm;
 mod users_tree;
 
 pub(crate) use image::{STEP as IMAGE_STEP, image, key as image_key};
-pub(crate) use overlay::overlay;
+pub(crate) use module_tree::ModuleTree;
 pub(crate) use prepared::{PreparedTree, STEP as TREE_STEP};
 pub use symbols::SymbolDifference;
-pub(crate) use users_tree::UsersTree;
+pub(crate) use test_hmm::test_hmm;
 
 /// The value of an option in a kernel configuration, without the quotes of a text.
 fn config_value<'a>(config: &'a str, option: &str) -> Option<&'a str> {

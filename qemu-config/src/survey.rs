@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::driver::{self, ModuleTree};
+use crate::driver;
 use crate::environment::{SetupOptions, workshop};
 use crate::host::{self, Finding, Mirror};
-use crate::kernel::{self, PreparedTree};
+use crate::kernel::{self, ModuleTree, PreparedTree};
 use crate::sysroot::{self, BuildRoot};
 use crate::{Progress, Result};
 

@@ -4,10 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::build::ModuleTree;
 use super::inputs;
 use crate::cache::KeyBuilder;
-use crate::kernel::PreparedTree;
+use crate::kernel::ModuleTree;
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
@@ -18,10 +17,10 @@ const VERSION: u32 = 1;
 const VARIABLES: &[&str] = &["CLIPPY=1", "W=e"];
 
 /// Checks the sources; a check that passed is not repeated for the same sources.
-pub(crate) fn lint(workshop: &Workshop) -> Result<()> {
+pub(crate) fn lint(workshop: &Workshop, tree: &ModuleTree) -> Result<()> {
     let key = KeyBuilder::new(STEP, VERSION)
         .value(&VARIABLES)
-        .key(&PreparedTree::key(workshop));
+        .key(&tree.key(workshop)?);
     let key = inputs::add_to(key, &workshop.repository)?;
     let key = (key.file(
         "rustfmt.toml",
@@ -29,8 +28,13 @@ pub(crate) fn lint(workshop: &Workshop) -> Result<()> {
     )?)
     .finish();
     workshop.step(STEP, &key, |work| {
-        let tree = ModuleTree::Stock;
-        let mut make = tree.make(workshop, work, VARIABLES)?;
+        let mut make = tree.make_modules(
+            workshop,
+            &workshop.repository,
+            inputs::DRIVER,
+            work,
+            VARIABLES,
+        )?;
         let step = workshop.progress.step("check the driver's form", None);
         let form = check_form(workshop);
         step.finish(verdict(&form));

@@ -82,6 +82,11 @@ impl PreparedTree {
         })
     }
 
+    /// The kernel's source, as much of it as modules need.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.folder.join(SOURCE)
+    }
+
     /// A `make` for the modules of `folder` in `repository`, which writes to `output` only.
     pub(crate) fn make_modules(
         &self,

@@ -83,6 +83,11 @@ impl UsersTree {
         Ok(key.finish())
     }
 
+    /// The source, which is the tree itself unless it was built with `O=`.
+    pub(crate) fn source(&self) -> PathBuf {
+        fs::canonicalize(self.folder.join("source")).unwrap_or_else(|_| self.folder.clone())
+    }
+
     /// What `uname -r` says in the guest.
     pub(crate) fn release(&self) -> &str {
         &self.release
@@ -107,6 +112,7 @@ impl UsersTree {
     pub(crate) fn make_modules(
         &self,
         workshop: &Workshop,
+        repository: &Path,
         folder: &str,
         output: &Path,
         variables: &[&str],
@@ -116,9 +122,11 @@ impl UsersTree {
         if on_host.as_deref() == Some(expected) {
             let mut command = Command::new("make");
             own_environment(&mut command);
-            command.args(self.arguments(workshop, folder, output, variables, |name| {
-                find_program(name).is_some()
-            }));
+            command.args(
+                self.arguments(workshop, repository, folder, output, variables, |name| {
+                    find_program(name).is_some()
+                }),
+            );
             return Ok(command);
         }
         let root = BuildRoot::get(workshop)?;
@@ -127,7 +135,7 @@ impl UsersTree {
             .into_command();
         let in_root = process::output("ask the build root's Rust compiler", &mut command)?;
         if in_root.trim() == expected {
-            return self.make_in(&root, workshop, folder, output, variables);
+            return self.make_in(&root, workshop, repository, folder, output, variables);
         }
         Err(SetupError::invalid(
             &self.folder,
@@ -145,6 +153,7 @@ impl UsersTree {
         &self,
         root: &BuildRoot,
         workshop: &Workshop,
+        repository: &Path,
         folder: &str,
         output: &Path,
         variables: &[&str],
@@ -154,15 +163,17 @@ impl UsersTree {
         if let Ok(source) = fs::canonicalize(self.folder.join("source")) {
             sandbox = sandbox.read(&source, &source);
         }
-        let sandbox =
-            (sandbox.read(&workshop.repository, &workshop.repository)).write(output, output);
-        let arguments = self.arguments(workshop, folder, output, variables, |name| root.has(name));
+        let sandbox = (sandbox.read(repository, repository)).write(output, output);
+        let arguments = self.arguments(workshop, repository, folder, output, variables, |name| {
+            root.has(name)
+        });
         Ok(sandbox.program("make", arguments).into_command())
     }
 
     fn arguments(
         &self,
         workshop: &Workshop,
+        repository: &Path,
         folder: &str,
         output: &Path,
         variables: &[&str],
@@ -177,7 +188,7 @@ impl UsersTree {
         let mut arguments = vec![OsString::from("-C"), self.folder.clone().into()];
         arguments.push(format!("-j{}", workshop.jobs()).into());
         arguments.extend(compiler_variable(&self.config, has_program).map(OsString::from));
-        arguments.push(assign("M", &workshop.repository.join(folder)));
+        arguments.push(assign("M", &repository.join(folder)));
         arguments.push(assign("MO", output));
         arguments.extend(variables.iter().map(OsString::from));
         arguments.push("modules".into());

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The kernel that the guest boots, as far as modules for it are concerned.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::users_tree::UsersTree;
+use super::{PreparedTree, image, overlay};
+use crate::Result;
+use crate::cache::Key;
+use crate::environment::{Kernel, KernelChoice};
+use crate::workshop::Workshop;
+
+/// The kernel that modules are for. Nothing is made before it is needed.
+pub(crate) enum ModuleTree {
+    Stock,
+    Users(UsersTree),
+}
+
+impl ModuleTree {
+    /// Looks at the user's tree if one was chosen.
+    pub(crate) fn open(choice: &KernelChoice) -> Result<Self> {
+        match choice {
+            KernelChoice::Stock => Ok(Self::Stock),
+            KernelChoice::Tree(folder) => UsersTree::open(folder).map(Self::Users),
+        }
+    }
+
+    /// The image and the release.
+    pub(crate) fn kernel(&self, workshop: &Workshop) -> Result<Kernel> {
+        match self {
+            Self::Stock => image::image(workshop),
+            Self::Users(tree) => Ok(tree.kernel()),
+        }
+    }
+
+    /// Modules of the kernel itself that the guest loads before the driver.
+    pub(crate) fn helper_modules(&self, workshop: &Workshop) -> Result<Vec<PathBuf>> {
+        Ok(match self {
+            Self::Stock => vec![overlay::overlay(workshop)?],
+            Self::Users(tree) => tree.overlay().into_iter().collect(),
+        })
+    }
+
+    /// A `make` of the modules of `folder` in `repository` that writes to `output` only. What the build needs is made
+    /// first.
+    pub(crate) fn make_modules(
+        &self,
+        workshop: &Workshop,
+        repository: &Path,
+        folder: &str,
+        output: &Path,
+        variables: &[&str],
+    ) -> Result<Command> {
+        match self {
+            Self::Stock => {
+                PreparedTree::get(workshop)?.make_modules(repository, folder, output, variables)
+            }
+            Self::Users(tree) => tree.make_modules(workshop, repository, folder, output, variables),
+        }
+    }
+
+    /// The kernel's source.
+    pub(super) fn source(&self, workshop: &Workshop) -> Result<PathBuf> {
+        match self {
+            Self::Stock => Ok(PreparedTree::get(workshop)?.source()),
+            Self::Users(tree) => Ok(tree.source()),
+        }
+    }
+
+    /// What the tree is made of.
+    pub(crate) fn key(&self, workshop: &Workshop) -> Result<Key> {
+        match self {
+            Self::Stock => Ok(PreparedTree::key(workshop)),
+            Self::Users(tree) => tree.key(),
+        }
+    }
+
+    /// What `uname -r` says in the guest.
+    pub(crate) fn release<'a>(&'a self, workshop: &'a Workshop) -> &'a str {
+        match self {
+            Self::Stock => &workshop.pins.kernel.release,
+            Self::Users(tree) => tree.release(),
+        }
+    }
+}
