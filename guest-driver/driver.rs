@@ -12,34 +12,25 @@ use crate::{
     migration::{
         evict,
         DeviceMemory,
+        Door,
         Engine, //
     },
     pool::Pool,
-    session::{
-        Door,
-        Session, //
-    },
+    session::Session,
     stats::Stats,
     sys::{
-        anon_vma,
         gate::Gate,
-        migrate::Buffers,
         module_hold::ModuleHold,
         node::Node,
         pagemap::PrivateMemory,
         virtio, //
     }, //
 };
-use hmm_logic::BLOCK_PAGES;
 use kernel::{
     device::Core,
-    new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
-    sync::{
-        Arc,
-        Mutex, //
-    },
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -85,9 +76,6 @@ pub(crate) struct Bound {
     _node: Node<Session>,
     _number: NodeNumber,
     door: Arc<Door>,
-    /// For bringing pages home when memory may be short.
-    #[pin]
-    evict_buffers: Mutex<Buffers>,
 }
 
 impl virtio::Driver for HmmDriver {
@@ -120,7 +108,6 @@ impl virtio::Driver for HmmDriver {
                 );
             })?;
             let door: Arc<Door> = Arc::pin_init(Gate::new(Ok(memory)), GFP_KERNEL)?;
-            let evict_buffers = Buffers::new(BLOCK_PAGES, true)?;
             let name = number.name();
             dev_info!(
                 vdev,
@@ -128,26 +115,17 @@ impl virtio::Driver for HmmDriver {
                 bytes >> 20,
                 name
             );
-            let session = Session::new(door.clone());
+            let session = Session::new(door.clone())?;
             Ok(try_pin_init!(Bound {
                 _node <- Node::new(name, session),
                 _number: number,
                 door,
-                evict_buffers <- new_mutex!(evict_buffers, "Bound::evict_buffers"),
             }? Error))
         })
     }
 
     fn unbind<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         let left = this.bring_home(None);
-        let kept = anon_vma::kept();
-        if kept > 0 {
-            dev_info!(
-                vdev,
-                "{} anon_vma of exited processes are kept for good\n",
-                kept
-            );
-        }
         if left == 0 {
             return;
         }
@@ -192,12 +170,7 @@ impl Bound {
         let link = memory.ops().server().link();
         link.value().ask_to_stop();
         self.door.close();
-        evict::all(
-            memory,
-            link.value(),
-            &mut self.evict_buffers.lock(),
-            patience,
-        );
+        evict::all(memory, link.value(), patience);
         // Faults that are being served still need the device; later ones get SIGBUS.
         link.close();
         link.value().shut_down();

@@ -26,7 +26,7 @@ mod request_pool;
 pub(crate) use self::{
     batch::{
         Batch,
-        Outcome, //
+        InFlight, //
     },
     config::FEATURES, //
 };
@@ -85,14 +85,17 @@ use kernel::{
     time::Delta, //
 };
 
-/// Pages of the largest batch that the driver builds.
-pub(crate) const BATCH_PAGES: usize = 512;
+/// Entries of the largest batch that the driver builds: 16 MiB of single pages.
+pub(crate) const BATCH_ENTRIES: usize = 4096;
+/// Entries of the largest batch for the urgent queue.
+const URGENT_ENTRIES: usize = 512;
+/// Batches that wait or run on the bulk queues together. Whoever has as many leases of something
+/// else at most never sleeps for a request.
+pub(crate) const BULK_BATCHES: usize = 8;
 
 /// Requests of the urgent queue: as many CPUs may wait for a page at once without waiting for
 /// each other.
 const URGENT_REQUESTS: usize = 32;
-/// Requests of each bulk queue.
-const BULK_REQUESTS: usize = 4;
 /// Time-outs in a row after which the device is given up.
 const STRIKES: u32 = 3;
 
@@ -160,12 +163,12 @@ impl Link {
             let features = config::features(vdev)?;
 
             let names = config::queue_names(limits.bulk_queues)?;
-            let entries = BATCH_PAGES as u32;
-            let bulk_bytes = HEADER_BYTES + PAGE_LIST_BYTES + BATCH_PAGES * ENTRY_BYTES;
-            let urgent_entries = limits.max_urgent_entries.min(entries);
+            // CAST: Both are small constants.
+            let entries = limits.max_batch_entries.min(BATCH_ENTRIES as u32);
+            let bulk_bytes = HEADER_BYTES + PAGE_LIST_BYTES + entries as usize * ENTRY_BYTES;
+            let urgent_entries = limits.max_urgent_entries.min(URGENT_ENTRIES as u32);
             let urgent_bytes =
                 HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
-            let bulk_requests = BULK_REQUESTS * limits.bulk_queues as usize;
 
             Ok(try_pin_init!(Self {
                 queues <- Virtqueues::new(vdev, names),
@@ -176,7 +179,7 @@ impl Link {
                     COMPLETION_BYTES + status_array_bytes(urgent_entries),
                 ),
                 bulk <- RequestPool::new(
-                    bulk_requests,
+                    BULK_BATCHES,
                     bulk_bytes,
                     COMPLETION_BYTES + status_array_bytes(entries),
                 ),
@@ -229,11 +232,15 @@ impl Link {
 
     /// Entries that a batch may have.
     pub(crate) fn max_entries(&self, lane: Lane) -> usize {
-        let limit = match lane {
-            Lane::Urgent => self.limits.max_urgent_entries,
-            Lane::Bulk => self.limits.max_batch_entries,
-        };
-        BATCH_PAGES.min(limit as usize)
+        match lane {
+            Lane::Urgent => URGENT_ENTRIES.min(self.limits.max_urgent_entries as usize),
+            Lane::Bulk => BATCH_ENTRIES.min(self.limits.max_batch_entries as usize),
+        }
+    }
+
+    /// Bytes that a batch may copy.
+    pub(crate) fn max_batch_bytes(&self) -> u64 {
+        self.limits.max_batch_bytes
     }
 
     /// Whether the device is given up, or gone.

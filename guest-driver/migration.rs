@@ -15,19 +15,25 @@
 mod copy;
 pub(crate) mod cpu_fault;
 pub(crate) mod evict;
+mod learned;
 pub(crate) mod range;
 mod tally;
 mod to_device;
 mod to_system;
 
+use self::learned::Learned;
 pub(crate) use self::tally::Tally;
 use crate::{
-    link::Link,
+    link::{
+        Link,
+        BATCH_ENTRIES,
+        BULK_BATCHES, //
+    },
     pool::Pool,
     stats::Stats,
     sys::{
         gate::Gate,
-        migrate::Buffers,
+        migrate::BufferPool,
         page::HUGE_PAGES,
         pagemap::{
             Fault,
@@ -36,27 +42,36 @@ use crate::{
         }, //
     }, //
 };
+use hmm_logic::BLOCK_PAGES;
 use kernel::{
-    new_condvar,
-    new_spinlock,
+    page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        Arc,
-        CondVar,
-        SpinLock, //
-    }, //
+    sync::Arc, //
 };
 
 /// Device memory with everything that moves pages to and from it.
 pub(crate) type DeviceMemory = PrivateMemory<Pool<Engine>>;
 
+/// The way from open files to the device, which may go while they stay.
+pub(crate) type Door = Gate<Pin<KBox<DeviceMemory>>>;
+
+/// Pages of the largest batch.
+pub(crate) const BATCH_PAGES: usize = BATCH_ENTRIES;
 /// CPU faults that are served at once; others wait for one of them.
-const FAULT_CONTEXTS: usize = 16;
+const FAULTS: usize = 16;
+/// Blocks that are evicted at once.
+const EVICTIONS: usize = 2;
 
 /// What moves pages.
 pub(crate) struct Engine {
     link: Pin<KBox<Gate<Link>>>,
-    fault_contexts: Pin<KBox<FaultContexts>>,
+    /// For CPU faults, which must not allocate.
+    fault_buffers: Pin<KBox<BufferPool>>,
+    /// For requests.
+    bulk_buffers: Pin<KBox<BufferPool>>,
+    /// For bringing pages home when memory may be short.
+    evict_buffers: Pin<KBox<BufferPool>>,
+    learned: Pin<KBox<Learned>>,
     stats: Arc<Stats>,
 }
 
@@ -67,9 +82,19 @@ impl Engine {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(link: Pin<KBox<Gate<Link>>>, stats: Arc<Stats>) -> Result<Self> {
+        let most = usize::try_from(link.value().max_batch_bytes())?;
+        let most = most.min(BATCH_PAGES * PAGE_SIZE);
+        // There are as many leases as the link has requests for batches.
+        let bulk = BufferPool::new(BULK_BATCHES - EVICTIONS, BATCH_PAGES, false);
         Ok(Self {
             link,
-            fault_contexts: KBox::pin_init(FaultContexts::new(), GFP_KERNEL)?,
+            fault_buffers: KBox::pin_init(BufferPool::new(FAULTS, HUGE_PAGES, false), GFP_KERNEL)?,
+            bulk_buffers: KBox::pin_init(bulk, GFP_KERNEL)?,
+            evict_buffers: KBox::pin_init(
+                BufferPool::new(EVICTIONS, BLOCK_PAGES, true),
+                GFP_KERNEL,
+            )?,
+            learned: KBox::pin_init(Learned::new(most), GFP_KERNEL)?,
             stats,
         })
     }
@@ -88,49 +113,5 @@ impl Engine {
 impl crate::pool::FaultServer for Engine {
     fn serve(&self, memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), FaultError> {
         cpu_fault::serve(memory, fault)
-    }
-}
-
-/// Buffers for CPU faults, which must not allocate.
-#[pin_data]
-struct FaultContexts {
-    #[pin]
-    idle: SpinLock<KVec<Buffers>>,
-    #[pin]
-    returned: CondVar,
-}
-
-impl FaultContexts {
-    fn new() -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            let mut idle = KVec::with_capacity(FAULT_CONTEXTS, GFP_KERNEL)?;
-            for _ in 0..FAULT_CONTEXTS {
-                idle.push(Buffers::new(HUGE_PAGES, false)?, GFP_KERNEL)?;
-            }
-            Ok(try_pin_init!(Self {
-                idle <- new_spinlock!(idle, "FaultContexts::idle"),
-                returned <- new_condvar!("FaultContexts::returned"),
-            }))
-        })
-    }
-
-    /// Runs `serve` with buffers; sleeps while there are none. Whoever has some waits for the
-    /// device at most, which is bounded.
-    fn with<R>(&self, serve: impl FnOnce(&mut Buffers) -> R) -> R {
-        let mut buffers = {
-            let mut idle = self.idle.lock();
-            loop {
-                if let Some(buffers) = idle.pop() {
-                    break buffers;
-                }
-                self.returned.wait(&mut idle);
-            }
-        };
-        let result = serve(&mut buffers);
-        // There is room for all contexts.
-        let returned = self.idle.lock().push_within_capacity(buffers);
-        debug_assert!(returned.is_ok());
-        self.returned.notify_one();
-        result
     }
 }

@@ -6,24 +6,22 @@ mod argument;
 mod residency;
 
 use crate::{
-    link::{
-        Link,
-        BATCH_PAGES, //
-    },
+    link::Link,
     migration::{
         range::{
             migrate,
+            Movers,
             Order, //
         },
-        DeviceMemory, //
+        DeviceMemory,
+        Door,
+        BATCH_PAGES, //
     },
     sys::{
-        gate::{
-            Entered,
-            Gate, //
-        },
+        gate::Entered,
         mm::address_space_of,
-        node::Handler, //
+        node::Handler,
+        workqueue::WorkQueue, //
     }, //
 };
 use argument::Argument;
@@ -53,19 +51,22 @@ use kernel::{
     sync::Arc, //
 };
 
-/// The way from open files to the device, which may go while they stay.
-pub(crate) type Door = Gate<Pin<KBox<DeviceMemory>>>;
-
 /// What stands behind `/dev/hmmN`.
 #[derive(Clone)]
 pub(crate) struct Session {
     door: Arc<Door>,
+    workers: Arc<WorkQueue>,
 }
 
 impl Session {
     /// Sessions of the device behind `door`.
-    pub(crate) fn new(door: Arc<Door>) -> Self {
-        Self { door }
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(door: Arc<Door>) -> Result<Self> {
+        let workers = Arc::new(WorkQueue::new(c"virtio_hmm")?, GFP_KERNEL)?;
+        Ok(Self { door, workers })
     }
 }
 
@@ -83,6 +84,7 @@ impl Handler for Session {
         let engine = memory.ops().server();
         let link = engine.link().enter().ok_or(ENODEV)?;
         let call = Call {
+            session: self,
             memory: &memory,
             link: &link,
         };
@@ -100,6 +102,7 @@ impl Handler for Session {
 
 /// An ioctl that found the device.
 struct Call<'a> {
+    session: &'a Session,
     memory: &'a Entered<'a, Pin<KBox<DeviceMemory>>>,
     link: &'a Link,
 }
@@ -147,7 +150,13 @@ impl Call<'_> {
         let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
         let mut tally = crate::migration::Tally::default();
         let end = range.end;
-        let next = migrate(self.memory, self.link, &mm, range, order, &mut tally)?;
+        let movers = Movers {
+            queue: &self.session.workers,
+            door: &self.session.door,
+            memory: self.memory,
+            link: self.link,
+        };
+        let next = migrate(&movers, &mm, range, order, &mut tally)?;
 
         call.next = next as u64;
         call.pages_moved = tally.moved;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What Rust in the kernel lacks, as safe interfaces: the virtio bus and its queues, device-private
-//! memory, `migrate_vma`, snapshots of an address space, a sleepable gate.
+//! memory, `migrate_vma`, snapshots of an address space, a sleepable gate, workqueues.
 //!
 //! This is the only place of the driver with `unsafe` code. Nothing here knows this driver.
 
 pub(crate) mod anon_vma;
 mod bindings;
+pub(crate) mod cpu;
 pub(crate) mod gate;
 pub(crate) mod memory_region;
 pub(crate) mod migrate;
@@ -19,3 +20,4 @@ pub(crate) mod request;
 pub(crate) mod snapshot;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
+pub(crate) mod workqueue;

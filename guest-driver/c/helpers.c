@@ -123,9 +123,23 @@ bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma)
 	return atomic_inc_not_zero(&anon_vma->refcount);
 }
 
-bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma)
+bool vhmm_anon_vma_put_is_last(struct anon_vma *anon_vma)
 {
-	return atomic_add_unless(&anon_vma->refcount, -1, 1);
+	return atomic_dec_and_test(&anon_vma->refcount);
+}
+
+struct anon_vma *vhmm_anon_vma_root(struct anon_vma *anon_vma)
+{
+	return anon_vma->root;
+}
+
+void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma)
+{
+	might_sleep();
+	if (rwsem_is_locked(&anon_vma->root->rwsem)) {
+		down_write(&anon_vma->root->rwsem);
+		up_write(&anon_vma->root->rwsem);
+	}
 }
 
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma)
@@ -166,6 +180,16 @@ bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
 {
 	return mmap_lock_is_contended(mm);
+}
+
+struct workqueue_struct *vhmm_workqueue_alloc(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
+}
+
+unsigned int vhmm_online_cpus(void)
+{
+	return num_online_cpus();
 }
 
 void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)

@@ -13,6 +13,7 @@ struct mmu_interval_notifier;
 struct virtio_device;
 struct virtqueue;
 struct virtqueue_info;
+struct workqueue_struct;
 
 /* struct page and folio */
 unsigned long vhmm_page_to_pfn(const struct page *page);
@@ -38,7 +39,9 @@ void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigne
 unsigned long vhmm_page_mapping_bits(struct page *page);
 bool vhmm_page_is_mapped(struct page *page);
 bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma);
-bool vhmm_anon_vma_put_unless_last(struct anon_vma *anon_vma);
+bool vhmm_anon_vma_put_is_last(struct anon_vma *anon_vma);
+struct anon_vma *vhmm_anon_vma_root(struct anon_vma *anon_vma);
+void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma);
 
 /* vm_area_struct and mm_struct */
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
@@ -49,6 +52,10 @@ bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
+
+/* workqueue and CPUs */
+struct workqueue_struct *vhmm_workqueue_alloc(const char *name);
+unsigned int vhmm_online_cpus(void);
 
 /* mmu_interval_notifier */
 void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);

@@ -10,7 +10,8 @@ use super::{
 use crate::sys::{
     request::{
         Idle,
-        Returned, //
+        Returned,
+        Submitted, //
     },
     virtqueue::Queue, //
 };
@@ -150,76 +151,51 @@ impl<'a> Batch<'a> {
         self.push(&address.to_le_bytes())
     }
 
-    /// Has the device execute the batch, and waits for it. When this returns the device does not
-    /// touch any memory of the batch any more.
-    pub(crate) fn run(mut self) -> Outcome<'a> {
-        let entries = self.entries;
-        let Some(mut request) = self.request.take() else {
-            return Outcome::failed(self.pool, None, entries);
+    /// Hands the batch to the device.
+    pub(crate) fn submit(mut self) -> InFlight<'a> {
+        let mut flight = InFlight {
+            link: self.link,
+            queue: self.queue,
+            pool: self.pool,
+            submitted: None,
+            cookie: self.link.next_cookie(),
+            entries: self.entries,
         };
-        if entries == 0 {
-            return Outcome::failed(self.pool, Some(request), 0);
-        }
-        let cookie = self.link.next_cookie();
+        let Some(mut request) = self.request.take() else {
+            return flight;
+        };
         // CAST: `push` keeps the count below the device's limit, which is 32 bits.
+        let entries = self.entries as u32;
         let header = BatchHeader::new(
             self.kind,
             BatchFlags::STATUS_ARRAY,
-            entries as u32,
-            cookie,
+            entries,
+            flight.cookie,
             self.link.generation(),
         );
-        let writable = COMPLETION_BYTES + status_array_bytes(entries as u32);
+        let writable = COMPLETION_BYTES + status_array_bytes(entries);
         if let Some(place) = request.readable().get_mut(..HEADER_BYTES) {
             place.copy_from_slice(header.as_bytes());
         }
-        request.writable().fill(0);
+        if let Some(answer) = request.writable().get_mut(..writable) {
+            answer.fill(0);
+        }
 
         let stats = self.link.stats();
-        let submitted = match self.queue.submit(request, self.bytes, writable) {
+        match self.queue.submit(request, self.bytes, writable) {
             Ok((submitted, rang)) => {
                 stats.batches.add(1);
                 stats.doorbells.add(u64::from(rang));
-                submitted
+                flight.submitted = Some(submitted);
             }
             Err((error, request)) => {
                 if error == EIO {
                     self.link.queue_broken(self.epoch);
                 }
-                return Outcome::failed(self.pool, Some(request), entries);
-            }
-        };
-        match self.queue.wait(submitted, POLL, self.link.timeout) {
-            Returned::Used(mut request, used) => {
-                self.link.answered();
-                let all_ok = match check(request.writable(), used, cookie, entries) {
-                    Ok(all_ok) => all_ok,
-                    Err(problem) => {
-                        stats.protocol_errors.add(1);
-                        dev_warn!(
-                            self.link.device(),
-                            "a batch was answered with nonsense: {}\n",
-                            problem
-                        );
-                        return Outcome::failed(self.pool, Some(request), entries);
-                    }
-                };
-                if !all_ok {
-                    self.link.events.collect(self.link);
-                }
-                Outcome {
-                    pool: self.pool,
-                    request: Some(request),
-                    entries,
-                    answered: true,
-                }
-            }
-            Returned::Cancelled(request) => Outcome::failed(self.pool, Some(request), entries),
-            Returned::Pending(submitted) => {
-                let request = self.link.not_answered(submitted);
-                Outcome::failed(self.pool, request, entries)
+                self.pool.give(request);
             }
         }
+        flight
     }
 }
 
@@ -231,13 +207,84 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Checks an answer as far as it concerns the whole batch; says whether every entry was executed.
+/// A batch that the device has, or that it never got. Dropping it waits, too.
+#[must_use = "the device may still touch the batch's memory"]
+pub(crate) struct InFlight<'a> {
+    link: &'a Link,
+    queue: &'a Queue,
+    pool: &'a RequestPool,
+    submitted: Option<Submitted>,
+    cookie: u64,
+    entries: usize,
+}
+
+impl<'a> InFlight<'a> {
+    /// Waits for the answer. When this returns the device does not touch any memory of the batch
+    /// any more.
+    pub(crate) fn wait(mut self) -> Outcome<'a> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Outcome<'a> {
+        let mut outcome = Outcome {
+            pool: self.pool,
+            request: None,
+            entries: self.entries,
+            answer: None,
+        };
+        let Some(submitted) = self.submitted.take() else {
+            return outcome;
+        };
+        outcome.request = match self.queue.wait(submitted, POLL, self.link.timeout) {
+            Returned::Used(mut request, used) => {
+                self.link.answered();
+                match check(request.writable(), used, self.cookie, self.entries) {
+                    Ok(answer) => {
+                        if !answer.all_ok {
+                            self.link.events.collect(self.link);
+                        }
+                        outcome.answer = Some(answer);
+                    }
+                    Err(problem) => {
+                        self.link.stats().protocol_errors.add(1);
+                        dev_warn!(
+                            self.link.device(),
+                            "a batch was answered with nonsense: {}\n",
+                            problem
+                        );
+                    }
+                }
+                Some(request)
+            }
+            Returned::Cancelled(request) => Some(request),
+            Returned::Pending(submitted) => self.link.not_answered(submitted),
+        };
+        outcome
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        drop(self.finish());
+    }
+}
+
+/// What the device says of a batch as a whole.
+#[derive(Clone, Copy)]
+struct Answer {
+    /// Whether every entry was executed.
+    all_ok: bool,
+    /// Bytes copied, and the time that the device took, ns, as it says.
+    pace: (u64, u32),
+}
+
+/// Checks an answer as far as it concerns the whole batch.
 fn check(
     answer: &[u8],
     used: u32,
     cookie: u64,
     entries: usize,
-) -> core::result::Result<bool, &'static str> {
+) -> core::result::Result<Answer, &'static str> {
     let (record, _) = Completion::read_from_prefix(answer).map_err(|_| "short buffer")?;
     let status = Status::from_wire(record.status).ok_or("unknown status")?;
     if record.cookie.get() != cookie {
@@ -254,12 +301,16 @@ fn check(
         COMPLETION_BYTES if status != Status::Ok && record.entries_ok.get() == 0 => {}
         _ => return Err("wrong length"),
     }
-    match status {
-        Status::Ok if record.entries_ok.get() as usize == entries => Ok(true),
-        Status::Ok => Err("success, and entries that were not executed"),
-        Status::NotAttempted => Err("no status"),
-        _ => Ok(false),
-    }
+    let all_ok = match status {
+        Status::Ok if record.entries_ok.get() as usize == entries => true,
+        Status::Ok => return Err("success, and entries that were not executed"),
+        Status::NotAttempted => return Err("no status"),
+        _ => false,
+    };
+    Ok(Answer {
+        all_ok,
+        pace: (record.bytes_done.get(), record.device_ns.get()),
+    })
 }
 
 /// What became of a batch. Keeps the request until it is dropped.
@@ -267,23 +318,14 @@ pub(crate) struct Outcome<'a> {
     pool: &'a RequestPool,
     request: Option<Idle>,
     entries: usize,
-    answered: bool,
+    /// `None`: no entry was executed, or nobody knows.
+    answer: Option<Answer>,
 }
 
-impl<'a> Outcome<'a> {
-    /// No entry was executed, or nobody knows.
-    fn failed(pool: &'a RequestPool, request: Option<Idle>, entries: usize) -> Self {
-        Self {
-            pool,
-            request,
-            entries,
-            answered: false,
-        }
-    }
-
+impl Outcome<'_> {
     /// Whether the device says that it executed the entry. Everything else is a failure.
     pub(crate) fn is_ok(&mut self, entry: usize) -> bool {
-        if !self.answered || entry >= self.entries {
+        if self.answer.is_none() || entry >= self.entries {
             return false;
         }
         let Some(request) = self.request.as_mut() else {
@@ -297,7 +339,15 @@ impl<'a> Outcome<'a> {
 
     /// Whether the device answered at all, and sensibly.
     pub(crate) fn was_answered(&self) -> bool {
-        self.answered
+        self.answer.is_some()
+    }
+
+    /// Bytes that the device copied, and the time that it took, ns, if it executed everything. It
+    /// is only what the device says.
+    pub(crate) fn pace(&self) -> Option<(u64, u32)> {
+        self.answer
+            .filter(|answer| answer.all_ok)
+            .map(|answer| answer.pace)
     }
 }
 

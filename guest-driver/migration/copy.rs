@@ -6,9 +6,9 @@ use super::DeviceMemory;
 use crate::{
     link::{
         Batch,
+        InFlight,
         Lane,
-        Link,
-        Outcome, //
+        Link, //
     },
     sys::{
         migrate::{
@@ -33,29 +33,92 @@ use kernel::{
 /// How often a batch that was not answered, or not sensibly, is tried.
 const TRIES: usize = 2;
 
-/// Copies everything that has a destination. What the device did not copy loses its destination;
-/// the number of those pages is returned. `op` is `ToDevice` or `ToSystem`.
+/// A migration whose pages the device copies.
 ///
-/// When this returns the device does not touch the pages any more.
-pub(super) fn copy<'a>(
-    memory: &DeviceMemory,
+/// The device's hands are off the pages before the migration ends, however that comes about.
+pub(super) struct Copying<'a> {
+    // Dropped, hence waited for, before the migration.
+    flight: Option<InFlight<'a>>,
+    migration: Migration<'a, Collected>,
+    memory: &'a DeviceMemory,
     link: &'a Link,
     lane: Lane,
     op: Op,
-    migration: &mut Migration<'a, Collected>,
-) -> usize {
-    if migration.transfers().next().is_none() {
-        return 0;
-    }
-    for _ in 0..TRIES {
-        let Ok(mut outcome) = run(memory, link, lane, op, migration) else {
-            continue;
+}
+
+impl<'a> Copying<'a> {
+    /// Has the device copy everything that has a destination. `op` is `ToDevice` or `ToSystem`.
+    pub(super) fn start(
+        memory: &'a DeviceMemory,
+        link: &'a Link,
+        lane: Lane,
+        op: Op,
+        migration: Migration<'a, Collected>,
+    ) -> Self {
+        let mut copying = Self {
+            flight: None,
+            migration,
+            memory,
+            link,
+            lane,
+            op,
         };
-        if outcome.was_answered() {
-            return drop_failed(link, migration, |entry| !outcome.is_ok(entry));
+        copying.send();
+        copying
+    }
+
+    fn send(&mut self) {
+        if self.migration.transfers().next().is_some() {
+            // What could not be sent counts as not answered.
+            self.flight = send(
+                self.memory,
+                self.link,
+                self.lane,
+                self.op,
+                &mut self.migration,
+            )
+            .ok();
         }
     }
-    drop_failed(link, migration, |_| true)
+
+    /// Waits for the device. What it did not copy loses its destination; the number of those pages
+    /// is returned beside the migration.
+    pub(super) fn finish(mut self) -> (Migration<'a, Collected>, usize) {
+        for attempt in 1..=TRIES {
+            if let Some(flight) = self.flight.take() {
+                let mut outcome = flight.wait();
+                if outcome.was_answered() {
+                    if let Some((bytes, ns)) = outcome.pace() {
+                        self.memory.ops().server().learned.copied(bytes, ns);
+                    }
+                    let failed = self.drop_failed(|entry| !outcome.is_ok(entry));
+                    return (self.migration, failed);
+                }
+            }
+            if attempt < TRIES {
+                self.send();
+            }
+        }
+        let failed = self.drop_failed(|_| true);
+        (self.migration, failed)
+    }
+
+    /// Takes the destinations of those entries back that failed. Returns how many pages they have.
+    fn drop_failed(&mut self, mut has_failed: impl FnMut(usize) -> bool) -> usize {
+        let mut cursor = Cursor::default();
+        let (mut entry, mut failed, mut pages) = (0, 0, 0);
+        while let Some(transfer) = self.migration.next_transfer(&mut cursor) {
+            if has_failed(entry) {
+                failed += 1;
+                pages += transfer.pages;
+                let index = transfer.index();
+                self.migration.clear_destination(index);
+            }
+            entry += 1;
+        }
+        self.link.stats().copy_errors.add(failed);
+        pages
+    }
 }
 
 /// The index of the device side of a transfer.
@@ -83,14 +146,14 @@ fn row(memory: &DeviceMemory, op: Op, migration: &Migration<'_, Collected>) -> O
         .then_some(start)
 }
 
-/// Sends one batch and waits for it.
-fn run<'a>(
+/// Sends one batch.
+fn send<'a>(
     memory: &DeviceMemory,
     link: &'a Link,
     lane: Lane,
     op: Op,
     migration: &mut Migration<'a, Collected>,
-) -> Result<Outcome<'a>> {
+) -> Result<InFlight<'a>> {
     let row = row(memory, op, migration);
     let mut batch = match row {
         Some(start) => Batch::of_pages(link, lane, op, device_address(start))?,
@@ -120,28 +183,7 @@ fn run<'a>(
             None => CopyEntry::new(Op::Fill, 0, device, bytes),
         })?;
     }
-    Ok(batch.run())
-}
-
-/// Takes the destinations of those entries back that failed. Returns how many pages they have.
-fn drop_failed(
-    link: &Link,
-    migration: &mut Migration<'_, Collected>,
-    mut has_failed: impl FnMut(usize) -> bool,
-) -> usize {
-    let mut cursor = Cursor::default();
-    let (mut entry, mut failed, mut pages) = (0, 0, 0);
-    while let Some(transfer) = migration.next_transfer(&mut cursor) {
-        if has_failed(entry) {
-            failed += 1;
-            pages += transfer.pages;
-            let index = transfer.index();
-            migration.clear_destination(index);
-        }
-        entry += 1;
-    }
-    link.stats().copy_errors.add(failed);
-    pages
+    Ok(batch.submit())
 }
 
 fn device_address(index: usize) -> u64 {

@@ -7,7 +7,7 @@
 //! uses the urgent queue.
 
 use super::{
-    copy::copy,
+    copy::Copying,
     DeviceMemory, //
 };
 use crate::{
@@ -17,29 +17,29 @@ use crate::{
     },
     sys::{
         migrate::{
-            Buffers,
+            Lease,
             Migration,
+            Select,
             Source, //
         },
-        page::{
-            Destination,
-            HUGE_PAGES, //
-        },
+        page::Destination,
         pagemap::{
             Fault,
             FaultError, //
         }, //
     }, //
 };
-use hmm_logic::window_around;
+use core::ops::Range;
+use hmm_logic::{
+    WindowBounds,
+    WINDOW_MOST, //
+};
 use hmm_protocol::Op;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
 
-/// Single pages that one fault brings home at most.
-const WINDOW_PAGES: usize = 16;
 /// How often a fault is tried before its process gets SIGBUS.
 const TRIES: usize = 3;
 
@@ -57,17 +57,17 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
         stats.cpu_faults_failed.add(1);
         return Err(FaultError::Lost);
     };
-    let result = engine.fault_contexts.with(|buffers| {
-        for _ in 0..TRIES {
-            match attempt(memory, &link, fault, buffers) {
-                Attempt::Done => return Ok(()),
-                Attempt::OutOfMemory => return Err(FaultError::OutOfMemory),
-                Attempt::NotCopied if link.is_dead() => break,
-                Attempt::NotCopied => {}
-            }
+    let mut result = Err(FaultError::Lost);
+    for _ in 0..TRIES {
+        // Whoever has all the buffers waits for the device at most, which is bounded.
+        match attempt(memory, &link, fault, engine.fault_buffers.lease()) {
+            Attempt::Done => result = Ok(()),
+            Attempt::OutOfMemory => result = Err(FaultError::OutOfMemory),
+            Attempt::NotCopied if !link.is_dead() => continue,
+            Attempt::NotCopied => {}
         }
-        Err(FaultError::Lost)
-    });
+        break;
+    }
     if result.is_err() {
         stats.cpu_faults_failed.add(1);
     }
@@ -84,51 +84,57 @@ enum Attempt {
     OutOfMemory,
 }
 
-/// Bytes around the address of a fault that come home with it, a power of two.
-fn window(link: &Link, fault: &Fault<'_>) -> usize {
-    if fault.is_huge() {
+/// The addresses that the fault takes along.
+fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Range<usize> {
+    let most = PAGE_SIZE << link.max_entries(Lane::Urgent).max(1).ilog2();
+    let bounds = if fault.is_huge() {
         // A huge page comes as a whole or not at all.
-        return HUGE_PAGES * PAGE_SIZE;
-    }
-    if fault.page().is_large() {
+        WindowBounds::exactly(WINDOW_MOST)
+    } else if fault.page().is_large() {
         // The kernel is about to split the huge page, which moves the lock that it holds to
         // another page. It copes with that for the page of the fault alone.
-        return PAGE_SIZE;
-    }
-    let pages = WINDOW_PAGES.min(link.max_entries(Lane::Urgent));
-    PAGE_SIZE << pages.ilog2()
+        WindowBounds::exactly(PAGE_SIZE)
+    } else {
+        WindowBounds {
+            least: WindowBounds::DEFAULT.least.min(most),
+            most: WindowBounds::DEFAULT.most.min(most),
+        }
+    };
+    let learned = &memory.ops().server().learned;
+    learned.fault_window(fault.vma(), fault.address(), bounds)
 }
 
-fn attempt(
-    memory: &DeviceMemory,
-    link: &Link,
-    fault: &Fault<'_>,
-    buffers: &mut Buffers,
+fn attempt<'a>(
+    memory: &'a DeviceMemory,
+    link: &'a Link,
+    fault: &'a Fault<'a>,
+    lease: Lease<'a>,
 ) -> Attempt {
     let vma = fault.vma();
-    let range = window_around(fault.address(), vma.start()..vma.end(), window(link, fault));
+    let range = window(memory, link, fault);
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
-    let Ok(mut migration) = Migration::of_fault(fault, range, memory, buffers) else {
+    let Ok(mut migration) = Migration::of_fault(fault, range, Select::Device, memory, lease) else {
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };
     // Where the page that the CPU waits for is found: a huge page has one entry.
     let mut entry = wanted;
-    let mut index = 0;
-    while index < migration.len() {
-        let source = migration.source(index);
-        let at = index;
-        index += source.pages();
-        let is_wanted = (at..index).contains(&wanted);
+    let mut out_of_memory = false;
+    migration.for_each_source(|visit| {
+        let at = visit.index();
+        let is_wanted = (at..at + visit.pages()).contains(&wanted);
         if is_wanted {
             entry = at;
         }
+        if out_of_memory {
+            return;
+        }
         let address = start + at * PAGE_SIZE;
-        let destination = match source {
+        let destination = match visit.source() {
             // Holes are reported, too; they are none of our business.
-            Source::Skipped | Source::Hole | Source::HugeHole => continue,
+            Source::Skipped | Source::Hole | Source::HugeHole => return,
             Source::Page(_) => Destination::system_for(vma, address),
             // Without a huge page, one single page makes the kernel split the mapping, though not
             // the page, which the CPU still refers to. The CPU then comes back for one page.
@@ -136,15 +142,18 @@ fn attempt(
                 .or_else(|_| Destination::system_for(vma, address)),
         };
         match destination {
-            Ok(destination) => migration.set_destination(at, destination),
-            Err(_) if is_wanted => return Attempt::OutOfMemory,
-            Err(_) => {}
+            Ok(destination) => visit.give(destination),
+            Err(_) => out_of_memory = is_wanted,
         }
+    });
+    if out_of_memory {
+        return Attempt::OutOfMemory;
     }
     if !migration.has_destination(entry) {
         return Attempt::Done;
     }
-    copy(memory, link, Lane::Urgent, Op::ToSystem, &mut migration);
+    let copying = Copying::start(memory, link, Lane::Urgent, Op::ToSystem, migration);
+    let (migration, _failed) = copying.finish();
     if !migration.has_destination(entry) {
         return Attempt::NotCopied;
     }

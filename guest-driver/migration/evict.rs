@@ -3,7 +3,7 @@
 //! Brings device pages home without being told whose they are.
 
 use super::{
-    copy::copy,
+    copy::Copying,
     DeviceMemory, //
 };
 use crate::{
@@ -13,7 +13,6 @@ use crate::{
     },
     sys::{
         migrate::{
-            Buffers,
             Migration,
             Source, //
         },
@@ -42,13 +41,8 @@ const COMPLAIN_AFTER: Delta = Delta::from_millis(10_000);
 /// when the device is dead (then the rest is lost), or when no page moved for `patience`.
 ///
 /// A page can be kept by whoever has locked or referenced it. Its holder may take any time, but
-/// needs nothing from us, so without `patience` this waits. `buffers` must have room for a block.
-pub(crate) fn all(
-    memory: &DeviceMemory,
-    link: &Link,
-    buffers: &mut Buffers,
-    patience: Option<Delta>,
-) {
+/// needs nothing from us, so without `patience` this waits.
+pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
     kernel::task::might_sleep();
     let mut complained = false;
     let mut last_progress = Instant::<Monotonic>::now();
@@ -59,7 +53,7 @@ pub(crate) fn all(
             if link.is_dead() {
                 return;
             }
-            moved += evict(memory, link, pages, buffers);
+            moved += evict(memory, link, pages);
             block = next;
         }
         if memory.ops().resident_bytes() == 0 {
@@ -85,26 +79,24 @@ pub(crate) fn all(
 }
 
 /// Brings pages of one block home; returns how many.
-fn evict(memory: &DeviceMemory, link: &Link, pages: Range<usize>, buffers: &mut Buffers) -> usize {
-    let Ok(mut migration) = Migration::by_pfn(memory, pages, buffers) else {
+fn evict(memory: &DeviceMemory, link: &Link, pages: Range<usize>) -> usize {
+    let lease = memory.ops().server().evict_buffers.lease();
+    let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
         return 0;
     };
-    let mut index = 0;
-    while index < migration.len() {
-        let source = migration.source(index);
-        let at = index;
-        index += source.pages();
+    migration.for_each_source(|visit| {
         // Here the kernel splits no huge page, so one that finds no huge page stays for now.
-        let destination = match source {
+        let destination = match visit.source() {
             Source::Page(_) => Destination::system(),
             Source::HugePage(_) => Destination::huge_system(),
-            Source::Skipped | Source::Hole | Source::HugeHole => continue,
+            Source::Skipped | Source::Hole | Source::HugeHole => return,
         };
         if let Ok(destination) = destination {
-            migration.set_destination(at, destination);
+            visit.give(destination);
         }
-    }
-    copy(memory, link, Lane::Bulk, Op::ToSystem, &mut migration);
+    });
+    let copying = Copying::start(memory, link, Lane::Bulk, Op::ToSystem, migration);
+    let (migration, _failed) = copying.finish();
     let installed = migration.install();
     let moved = installed.moved();
     drop(installed);

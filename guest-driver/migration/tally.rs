@@ -20,13 +20,21 @@ use hmm_uapi::{
 };
 
 /// Pages of one request that moved, and those that did not, by reason.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) moved: u64,
     pub(crate) skipped: [u64; SKIP_REASONS],
 }
 
 impl Tally {
+    /// Adds what another counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.moved += other.moved;
+        for (sum, value) in self.skipped.iter_mut().zip(&other.skipped) {
+            *sum += value;
+        }
+    }
+
     /// Counts pages that did not move, here and in the device's counters.
     pub(super) fn skip(&mut self, stats: &Stats, reason: SkipReason, pages: u64) {
         if let Some(slot) = self.skipped.get_mut(reason as usize) {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! One batch from system memory to the device.
+//! The pages of a batch from system memory to the device.
 
 use super::{
-    copy::copy,
     range::{
-        Job,
+        Account,
         Order, //
     },
     DeviceMemory,
@@ -15,11 +14,12 @@ use crate::{
     pool::Allocation,
     sys::{
         migrate::{
-            Buffers,
             Collected,
+            Lease,
             Migration,
             Select,
-            Source, //
+            Source,
+            Visit, //
         },
         mm::Vma,
         page::{
@@ -29,15 +29,11 @@ use crate::{
     }, //
 };
 use core::ops::Range;
-use hmm_protocol::Op;
 use hmm_uapi::{
     MigrateFlags,
     SkipReason, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// Why a page is not even tried: what the kernel would refuse after the copy is refused before it.
 fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
@@ -70,48 +66,40 @@ impl DevicePages<'_> {
         destination
     }
 
-    /// Gives the pages of the huge page at `head` a destination each, as long as there are any.
-    /// Returns how many got one. A huge hole stays as it is.
-    fn split(&mut self, migration: &mut Migration<'_, Collected>, head: usize) -> usize {
-        if !matches!(migration.source(head), Source::HugePage(_)) {
+    /// Gives the pages of a huge page a destination each, as long as there are any. Returns how
+    /// many got one. A huge hole stays as it is.
+    fn split(&mut self, visit: &mut Visit<'_, '_>) -> usize {
+        if !matches!(visit.source(), Source::HugePage(_)) {
             return 0;
         }
         self.wanted += HUGE_PAGES;
-        for page in 0..HUGE_PAGES {
-            let Some(destination) = self.next() else {
-                self.wanted -= HUGE_PAGES - page - 1;
-                return page;
-            };
-            if page == 0 {
-                migration.set_destination(head, destination);
-            } else {
-                migration.set_tail_destination(head, page, destination);
-            }
-        }
-        HUGE_PAGES
+        let given = visit.give_each(|_| self.next());
+        // What was not given is not wanted any more; the page that was refused is counted already.
+        self.wanted -= (HUGE_PAGES - given).saturating_sub(1);
+        given
     }
 }
 
-/// Moves the pages of `range` that can move, and counts the others, except those that the kernel
-/// did not collect.
+/// Collects the pages of `range` that can move and gives them destinations; counts the others,
+/// except those that the kernel did not collect, which are marked.
 ///
 /// # Errors
 ///
 /// `EINVAL`: the kernel refuses the mapping.
-pub(super) fn run<'a>(
-    job: &mut Job<'a>,
-    vma: &'a Vma<'_>,
+pub(super) fn collect<'a>(
+    memory: &'a DeviceMemory,
+    vma: Vma<'a>,
     range: Range<usize>,
     order: Order,
-    buffers: &'a mut Buffers,
-) -> Result {
-    let (memory, link) = (job.memory, job.link);
+    lease: Lease<'a>,
+    account: &mut Account<'_>,
+) -> Result<Migration<'a, Collected>> {
     let select = if order.huge {
         Select::SystemHuge
     } else {
         Select::System
     };
-    let mut migration = Migration::of_range(vma, range, select, memory, buffers)?;
+    let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
     let mut pages = DevicePages {
@@ -123,52 +111,25 @@ pub(super) fn run<'a>(
             .filter(|(_, source)| refused(*source, populate).is_none())
             .count(),
     };
-    let mut index = 0;
-    while index < migration.len() {
-        let source = migration.source(index);
-        let refused = refused(source, populate);
-        let (at, span) = (index, source.pages());
-        index += span;
-        match (source, refused) {
-            (Source::Skipped, _) => job.mark_not_collected(at),
-            (_, Some(reason)) => job.skip(reason, span),
+    migration.for_each_source(|visit| {
+        let refused = refused(visit.source(), populate);
+        let span = visit.pages();
+        match (visit.source(), refused) {
+            (Source::Skipped, _) => account.not_collected(visit.index()),
+            (_, Some(reason)) => account.skip(reason, span),
             (Source::Hole | Source::Page(_), None) => match pages.next() {
-                Some(destination) => migration.set_destination(at, destination),
-                None => job.skip(SkipReason::NoDeviceMemory, 1),
+                Some(destination) => visit.give(destination),
+                None => account.skip(SkipReason::NoDeviceMemory, 1),
             },
             (Source::HugeHole | Source::HugePage(_), None) => {
                 if let Some(destination) = Allocation::huge(memory) {
-                    migration.set_destination(at, destination);
+                    visit.give(destination);
                 } else {
-                    let given = pages.split(&mut migration, at);
-                    job.skip(SkipReason::NoDeviceMemory, span - given);
+                    let given = pages.split(visit);
+                    account.skip(SkipReason::NoDeviceMemory, span - given);
                 }
             }
         }
-    }
-    drop(pages);
-
-    let moved = job.install_after_copy(migration, Op::ToDevice);
-    link.stats().bytes_to_device.add((moved * PAGE_SIZE) as u64);
-    Ok(())
-}
-
-impl<'a> Job<'a> {
-    /// Copies what has a destination, installs what was copied, and counts. Returns the number of
-    /// pages that moved.
-    pub(super) fn install_after_copy(
-        &mut self,
-        mut migration: Migration<'a, Collected>,
-        op: Op,
-    ) -> usize {
-        let failed = copy(self.memory, self.link, self.lane, op, &mut migration);
-        self.skip(SkipReason::CopyFailed, failed);
-        let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
-        let installed = migration.install();
-        let moved = installed.moved();
-        drop(installed);
-        self.skip(SkipReason::LostRace, copied - moved);
-        self.tally.moved += moved as u64;
-        moved
-    }
+    });
+    Ok(migration)
 }

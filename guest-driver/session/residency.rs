@@ -7,8 +7,10 @@ use super::{
     page_range, //
 };
 use crate::{
-    link::BATCH_PAGES,
-    migration::DeviceMemory,
+    migration::{
+        DeviceMemory,
+        BATCH_PAGES, //
+    },
     sys::{
         mm::{
             address_space_of,

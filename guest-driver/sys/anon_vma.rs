@@ -6,8 +6,8 @@
 //! the page's `anon_vma` to put them back. In between the last process that maps the page may
 //! exit and free the `anon_vma`; who does not hold the mmap lock must hold a reference (see the
 //! comment at `rmap_walk_anon_lock()` in mm/rmap.c). The functions that take and drop one are not
-//! exported, so this does what they do, but for the last step: the last reference cannot be
-//! freed from a module, and is kept for ever and counted.
+//! exported, so this does what they do: in mm/rmap.c, `folio_get_anon_vma()`, `__put_anon_vma()`
+//! and `anon_vma_free()`.
 //!
 //! C header: [`include/linux/rmap.h`](srctree/include/linux/rmap.h)
 
@@ -16,23 +16,7 @@ use super::{
     page::PageRef, //
 };
 use core::ptr::NonNull;
-use kernel::{
-    sync::{
-        atomic::{
-            ordering::Relaxed,
-            Atomic, //
-        },
-        rcu, //
-    }, //
-};
-
-/// How many `anon_vma` are kept for ever because the last reference was ours.
-static KEPT: Atomic<u64> = Atomic::new(0);
-
-/// How many `anon_vma` are kept for ever because the last reference was ours.
-pub(crate) fn kept() -> u64 {
-    KEPT.load(Relaxed)
-}
+use kernel::sync::rcu;
 
 /// A reference to an `anon_vma`.
 ///
@@ -76,9 +60,32 @@ impl AnonVma {
 
 impl Drop for AnonVma {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the object is alive.
-        if !unsafe { bindings::vhmm_anon_vma_put_unless_last(self.0.as_ptr()) } {
-            KEPT.fetch_add(1, Relaxed);
+        let anon_vma = self.0.as_ptr();
+        // SAFETY: By the type invariant the object is alive, and so is its root, which every
+        // `anon_vma` of its tree holds a reference to.
+        unsafe {
+            let root = bindings::vhmm_anon_vma_root(anon_vma);
+            if bindings::vhmm_anon_vma_put_is_last(anon_vma) {
+                free(anon_vma);
+                if root != anon_vma && bindings::vhmm_anon_vma_put_is_last(root) {
+                    free(root);
+                }
+            }
         }
+    }
+}
+
+/// Frees an `anon_vma`. May sleep.
+///
+/// # Safety
+///
+/// The last reference must be gone, and the root must be alive.
+unsafe fn free(anon_vma: *mut bindings::anon_vma) {
+    // SAFETY: Nobody can take a reference to the object any more. Who took its lock without one,
+    // as the reverse mapping does for a moment, is waited for. `kfree()` takes an object of any
+    // slab cache.
+    unsafe {
+        bindings::vhmm_anon_vma_wait_for_lock_holders(anon_vma);
+        bindings::kfree(anon_vma.cast());
     }
 }

@@ -15,6 +15,25 @@
 //! Whoever makes the device copy must have the request back, or have reset the device, before the
 //! migration is dropped: a page that is still written must never be freed or mapped.
 
+mod buffers;
+mod source;
+mod transfer;
+
+pub(crate) use self::{
+    buffers::{
+        BufferPool,
+        Lease, //
+    },
+    source::{
+        Select,
+        Source,
+        Visit, //
+    },
+    transfer::{
+        Cursor,
+        Transfer, //
+    }, //
+};
 use super::{
     anon_vma::AnonVma,
     bindings,
@@ -30,7 +49,6 @@ use super::{
         PrivateMemory, //
     },
     virtqueue::{
-        DmaAddress,
         DmaDirection,
         Queue, //
     }, //
@@ -57,110 +75,8 @@ const MIGRATE: usize = bindings::MIGRATE_PFN_MIGRATE as usize;
 const COMPOUND: usize = bindings::MIGRATE_PFN_COMPOUND as usize;
 const SHIFT: u32 = bindings::MIGRATE_PFN_SHIFT;
 
-/// What a migration writes down for each page. Allocated once and used again and again.
-pub(crate) struct Buffers {
-    src: KVec<usize>,
-    dst: KVec<usize>,
-    /// Address and length in bytes of what is mapped for the device.
-    dma: KVec<Option<(DmaAddress, usize)>>,
-    anon_vmas: KVec<Option<AnonVma>>,
-}
-
-impl Buffers {
-    /// Buffers for up to `pages` pages; `by_pfn` if they are also for [`Migration::by_pfn`].
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(pages: usize, by_pfn: bool) -> Result<Self> {
-        let mut dma = KVec::with_capacity(pages, GFP_KERNEL)?;
-        let mut anon_vmas = KVec::with_capacity(if by_pfn { pages } else { 0 }, GFP_KERNEL)?;
-        for _ in 0..pages {
-            dma.push(None, GFP_KERNEL)?;
-            if by_pfn {
-                anon_vmas.push(None, GFP_KERNEL)?;
-            }
-        }
-        Ok(Self {
-            src: KVec::from_elem(0, pages, GFP_KERNEL)?,
-            dst: KVec::from_elem(0, pages, GFP_KERNEL)?,
-            dma,
-            anon_vmas,
-        })
-    }
-
-    /// Pages that there is room for.
-    pub(crate) fn capacity(&self) -> usize {
-        self.src.len()
-    }
-}
-
-/// Which pages a migration is to collect.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Select {
-    /// Pages in system memory, and holes of anonymous mappings. Huge pages are split for good.
-    System,
-    /// As `System`, but huge pages that lie wholly within the range are collected as one, unless
-    /// the mapping wants none.
-    SystemHuge,
-    /// Pages of the given device memory. (The kernel also reports holes.)
-    Device,
-}
-
-/// One page or huge page as it was collected.
-#[derive(Clone, Copy)]
-pub(crate) enum Source<'a> {
-    /// Not collected; the kernel does not say why.
-    Skipped,
-    /// Nothing is there, or the zero page.
-    Hole,
-    /// Nothing is there for the size of a huge page.
-    HugeHole,
-    /// A locked, unmapped page.
-    Page(PageRef<'a>),
-    /// A locked, unmapped huge page.
-    HugePage(PageRef<'a>),
-}
-
-impl Source<'_> {
-    /// How many pages the source stands for. The next source is so many pages on.
-    pub(crate) fn pages(self) -> usize {
-        match self {
-            Source::Skipped | Source::Hole | Source::Page(_) => 1,
-            Source::HugeHole | Source::HugePage(_) => HUGE_PAGES,
-        }
-    }
-}
-
-/// A place among the things to be copied.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Cursor {
-    head: usize,
-    tail: usize,
-}
-
-/// One thing to be copied: a page, a huge page, or a page of a huge page that is being split.
-pub(crate) struct Transfer<'a> {
-    head: usize,
-    tail: usize,
-    /// Pages to be copied.
-    pub(crate) pages: usize,
-    source: Option<PageRef<'a>>,
-    /// Where to.
-    pub(crate) destination: PageRef<'a>,
-}
-
-impl<'a> Transfer<'a> {
-    /// The number of the (first) page within the migration.
-    pub(crate) fn index(&self) -> usize {
-        self.head + self.tail
-    }
-
-    /// Where from: a page or huge page, and the page in it. `None`: zeros.
-    pub(crate) fn source(&self) -> Option<(PageRef<'a>, usize)> {
-        Some((self.source?, self.tail))
-    }
-}
+/// Pages that are mapped for the device, or unmapped, with interrupts off.
+const MAPPED_AT_ONCE: usize = 64;
 
 /// State: sources are collected.
 pub(crate) struct Collected;
@@ -183,7 +99,7 @@ pub(crate) struct Migration<'a, S> {
 
 struct Inner<'a> {
     kind: Kind,
-    buffers: &'a mut Buffers,
+    lease: Lease<'a>,
     pages: usize,
     installed: bool,
     mapped: Option<(&'a Queue, DmaDirection)>,
@@ -197,13 +113,13 @@ impl<'a> Migration<'a, Collected> {
     ///
     /// `EINVAL`: the range or the mapping is not one that can be migrated.
     pub(crate) fn of_range<T: Operations>(
-        vma: &'a Vma<'_>,
+        vma: Vma<'a>,
         range: Range<usize>,
         select: Select,
         memory: &PrivateMemory<T>,
-        buffers: &'a mut Buffers,
+        lease: Lease<'a>,
     ) -> Result<Self> {
-        Self::setup(vma, range, select, memory, buffers, null_mut())
+        Self::setup(vma, range, select, memory, lease, null_mut())
     }
 
     /// Collects device pages around a CPU fault. `range` must contain the fault's address.
@@ -212,26 +128,27 @@ impl<'a> Migration<'a, Collected> {
     ///
     /// As [`Migration::of_range`].
     pub(crate) fn of_fault<T: Operations>(
-        fault: &'a Fault<'_>,
-        range: Range<usize>,
-        memory: &PrivateMemory<T>,
-        buffers: &'a mut Buffers,
-    ) -> Result<Self> {
-        let page = fault.page().as_raw().as_ptr();
-        Self::setup(fault.vma(), range, Select::Device, memory, buffers, page)
-    }
-
-    fn setup<T: Operations>(
-        vma: &'a Vma<'_>,
+        fault: &'a Fault<'a>,
         range: Range<usize>,
         select: Select,
         memory: &PrivateMemory<T>,
-        buffers: &'a mut Buffers,
+        lease: Lease<'a>,
+    ) -> Result<Self> {
+        let page = fault.page().as_raw().as_ptr();
+        Self::setup(*fault.vma(), range, select, memory, lease, page)
+    }
+
+    fn setup<T: Operations>(
+        vma: Vma<'a>,
+        range: Range<usize>,
+        select: Select,
+        memory: &PrivateMemory<T>,
+        mut lease: Lease<'a>,
         fault_page: *mut bindings::page,
     ) -> Result<Self> {
         let pages = range.end.checked_sub(range.start).ok_or(EINVAL)? >> PAGE_SHIFT;
         if pages == 0
-            || pages > buffers.capacity()
+            || pages > lease.capacity()
             || range.start % PAGE_SIZE != 0
             || range.start < vma.start()
             || range.end > vma.end()
@@ -240,8 +157,8 @@ impl<'a> Migration<'a, Collected> {
         }
         let mut args = bindings::migrate_vma {
             vma: vma.as_raw(),
-            dst: buffers.dst.as_mut_ptr(),
-            src: buffers.src.as_mut_ptr(),
+            dst: lease.buffers.dst.as_mut_ptr(),
+            src: lease.buffers.src.as_mut_ptr(),
             cpages: 0,
             npages: 0,
             start: range.start,
@@ -255,11 +172,11 @@ impl<'a> Migration<'a, Collected> {
             } as usize,
             fault_page,
         };
-        // A device page that is huge comes back as one whatever the mapping wants now: a CPU fault
-        // on it could not make progress otherwise.
         let as_one = match select {
             Select::System => false,
             Select::SystemHuge => vma.wants_huge_pages(),
+            // What the mapping wants now does not matter: a CPU fault on a huge page could not make
+            // progress otherwise.
             Select::Device => true,
         };
         if as_one {
@@ -268,7 +185,7 @@ impl<'a> Migration<'a, Collected> {
         // SAFETY: The mmap lock is held for `'a`; both arrays hold `pages` entries; a fault page
         // comes from a `Fault`, which proves that it is a locked device page.
         to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
-        Ok(Self::collected(Kind::Vma(args), buffers, pages))
+        Ok(Self::collected(Kind::Vma(args), lease, pages))
     }
 
     /// Collects device pages by their index, wherever they are mapped. Pages that are free, busy
@@ -280,8 +197,9 @@ impl<'a> Migration<'a, Collected> {
     pub(crate) fn by_pfn<T: Operations>(
         memory: &PrivateMemory<T>,
         indices: Range<usize>,
-        buffers: &'a mut Buffers,
+        mut lease: Lease<'a>,
     ) -> Result<Self> {
+        let buffers = &mut lease.buffers;
         let pages = indices.len();
         if pages == 0 || pages > buffers.anon_vmas.len() {
             return Err(EINVAL);
@@ -307,17 +225,20 @@ impl<'a> Migration<'a, Collected> {
         }
         if wanted > 0 {
             // SAFETY: The first `wanted` entries are pfns of device pages.
-            to_result(unsafe { bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted) })?;
+            let collected =
+                unsafe { bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted) };
+            to_result(collected)
+                .inspect_err(|_| buffers.anon_vmas.iter_mut().for_each(|slot| *slot = None))?;
         }
         buffers.dst[..wanted].fill(0);
-        Ok(Self::collected(Kind::Pfns, buffers, wanted))
+        Ok(Self::collected(Kind::Pfns, lease, wanted))
     }
 
-    fn collected(kind: Kind, buffers: &'a mut Buffers, pages: usize) -> Self {
+    fn collected(kind: Kind, lease: Lease<'a>, pages: usize) -> Self {
         Self {
             inner: Inner {
                 kind,
-                buffers,
+                lease,
                 pages,
                 installed: false,
                 mapped: None,
@@ -328,7 +249,7 @@ impl<'a> Migration<'a, Collected> {
 
     /// The page at `index` of the migration.
     pub(crate) fn source(&self, index: usize) -> Source<'_> {
-        match self.inner.buffers.src.get(index) {
+        match self.inner.lease.buffers.src.get(index) {
             Some(&entry) if entry & MIGRATE != 0 && index < self.inner.pages => {
                 // SAFETY: The migration holds a reference until it is dropped.
                 let page = page_of(entry).map(|page| unsafe { PageRef::from_raw(page) });
@@ -354,42 +275,24 @@ impl<'a> Migration<'a, Collected> {
         })
     }
 
-    /// Gives the source at `index` a destination. Without one it stays where it is. A destination
-    /// that does not fit (a huge one for a single page, or any for what was not collected) is
-    /// dropped.
-    ///
-    /// A huge page with a destination of a single page is split for good; see
-    /// [`Migration::set_tail_destination`].
-    pub(crate) fn set_destination(&mut self, index: usize, destination: Destination) {
-        let fits = match self.source(index) {
-            Source::Skipped => false,
-            Source::Hole | Source::Page(_) => !destination.is_huge(),
-            Source::HugeHole => destination.is_huge(),
-            Source::HugePage(_) => true,
-        };
-        if fits {
-            self.put_destination(index, destination);
-        }
-    }
-
-    /// Gives page `tail` of the huge page at `head` a destination of its own. That is only of use
-    /// if its first page has a single one, too; otherwise the huge page stays where it is.
-    pub(crate) fn set_tail_destination(
-        &mut self,
-        head: usize,
-        tail: usize,
-        destination: Destination,
-    ) {
-        let is_tail = (1..HUGE_PAGES).contains(&tail);
-        if is_tail && matches!(self.source(head), Source::HugePage(_)) && !destination.is_huge() {
-            self.put_destination(head + tail, destination);
+    /// Lets `decide` see every source in turn and give it a destination.
+    pub(crate) fn for_each_source(&mut self, mut decide: impl FnMut(&mut Visit<'_, 'a>)) {
+        let mut index = 0;
+        while index < self.inner.pages {
+            let pages = self.source(index).pages();
+            decide(&mut Visit {
+                migration: self,
+                index,
+                pages,
+            });
+            index += pages;
         }
     }
 
     fn put_destination(&mut self, index: usize, destination: Destination) {
         self.clear_destination(index);
         let compound = if destination.is_huge() { COMPOUND } else { 0 };
-        if let Some(entry) = self.inner.buffers.dst.get_mut(index) {
+        if let Some(entry) = self.inner.lease.buffers.dst.get_mut(index) {
             let page = destination.into_raw();
             // SAFETY: The page is valid.
             let pfn = unsafe { bindings::vhmm_page_to_pfn(page.as_ptr()) };
@@ -399,11 +302,8 @@ impl<'a> Migration<'a, Collected> {
 
     /// Whether the page at `index` has a destination.
     pub(crate) fn has_destination(&self, index: usize) -> bool {
-        self.inner
-            .buffers
-            .dst
-            .get(index)
-            .is_some_and(|&entry| entry & VALID != 0)
+        let entry = self.inner.lease.buffers.dst.get(index);
+        entry.is_some_and(|&entry| entry & VALID != 0)
     }
 
     /// The next thing to be copied, at or after the place of `cursor`, which moves on.
@@ -412,7 +312,14 @@ impl<'a> Migration<'a, Collected> {
             let (head, source) = (cursor.head, self.source(cursor.head));
             let tail = cursor.tail;
             let index = head + tail;
-            let entry = self.inner.buffers.dst.get(index).copied().unwrap_or(0);
+            let entry = self
+                .inner
+                .lease
+                .buffers
+                .dst
+                .get(index)
+                .copied()
+                .unwrap_or(0);
             let pages = if entry & COMPOUND != 0 { HUGE_PAGES } else { 1 };
             cursor.tail += pages;
             if cursor.tail >= source.pages() {
@@ -457,22 +364,27 @@ impl<'a> Migration<'a, Collected> {
     pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) {
         self.inner.unmap();
         self.inner.mapped = Some((queue, direction));
-        let mapper = queue.mapper();
-        for index in 0..self.inner.pages {
-            let entry = match direction {
-                DmaDirection::ToDevice => self.inner.buffers.src[index],
-                DmaDirection::FromDevice => self.inner.buffers.dst[index],
-            };
-            let Some(page) = page_of(entry) else {
-                continue;
-            };
-            let bytes = bytes_of(entry);
-            // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
-            if let Ok(address) = unsafe { mapper.map(page, bytes, direction) } {
-                self.inner.buffers.dma[index] = Some((address, bytes));
+        let pages = self.inner.pages;
+        let mut first = 0;
+        while first < pages {
+            let end = pages.min(first + MAPPED_AT_ONCE);
+            let mapper = queue.mapper();
+            for index in first..end {
+                let entry = match direction {
+                    DmaDirection::ToDevice => self.inner.lease.buffers.src[index],
+                    DmaDirection::FromDevice => self.inner.lease.buffers.dst[index],
+                };
+                let Some(page) = page_of(entry) else {
+                    continue;
+                };
+                let bytes = bytes_of(entry);
+                // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
+                if let Ok(address) = unsafe { mapper.map(page, bytes, direction) } {
+                    self.inner.lease.buffers.dma[index] = Some((address, bytes));
+                }
             }
+            first = end;
         }
-        drop(mapper);
         // Freeing a page is not for a section with interrupts off.
         let mut cursor = Cursor::default();
         while let Some(transfer) = self.next_transfer(&mut cursor) {
@@ -491,7 +403,7 @@ impl<'a> Migration<'a, Collected> {
             DmaDirection::ToDevice => (transfer.head, transfer.tail * PAGE_SIZE),
             DmaDirection::FromDevice => (transfer.index(), 0),
         };
-        let (address, _) = self.inner.buffers.dma.get(slot).copied().flatten()?;
+        let (address, _) = self.inner.lease.buffers.dma.get(slot).copied().flatten()?;
         Some(address.get() + offset as u64)
     }
 
@@ -506,17 +418,16 @@ impl<'a> Migration<'a, Collected> {
     }
 }
 
-impl<S> Migration<'_, S> {
-    /// Pages that the migration looked at.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.pages
-    }
-}
-
 impl Migration<'_, Installed> {
     /// How many pages are now at their destinations.
     pub(crate) fn moved(&self) -> usize {
-        let entries = self.inner.buffers.src.iter().zip(&self.inner.buffers.dst);
+        let entries = self
+            .inner
+            .lease
+            .buffers
+            .src
+            .iter()
+            .zip(&self.inner.lease.buffers.dst);
         entries
             .take(self.inner.pages)
             .filter(|(src, dst)| *src & MIGRATE != 0 && *dst & VALID != 0)
@@ -527,7 +438,7 @@ impl Migration<'_, Installed> {
 
 impl Inner<'_> {
     fn clear_destination(&mut self, index: usize) {
-        let Some(entry) = self.buffers.dst.get_mut(index) else {
+        let Some(entry) = self.lease.buffers.dst.get_mut(index) else {
             return;
         };
         if let Some(page) = page_of(core::mem::take(entry)) {
@@ -541,12 +452,15 @@ impl Inner<'_> {
         let Some((queue, direction)) = self.mapped.take() else {
             return;
         };
-        let mapper = queue.mapper();
-        for address in &mut self.buffers.dma[..self.pages] {
-            if let Some((address, bytes)) = address.take() {
-                // SAFETY: `map` made the address with this queue, length and direction; the
-                // device is done (see the module's documentation).
-                unsafe { mapper.unmap(address, bytes, direction) };
+        let addresses = &mut self.lease.buffers.dma[..self.pages];
+        for addresses in addresses.chunks_mut(MAPPED_AT_ONCE) {
+            let mapper = queue.mapper();
+            for address in addresses {
+                if let Some((address, bytes)) = address.take() {
+                    // SAFETY: `map` made the address with this queue, length and direction; the
+                    // device is done (see the module's documentation).
+                    unsafe { mapper.unmap(address, bytes, direction) };
+                }
             }
         }
     }
@@ -559,8 +473,8 @@ impl Inner<'_> {
             // SAFETY: The arrays are those that `migrate_device_pfns` filled.
             Kind::Pfns => unsafe {
                 bindings::migrate_device_pages(
-                    self.buffers.src.as_mut_ptr(),
-                    self.buffers.dst.as_mut_ptr(),
+                    self.lease.buffers.src.as_mut_ptr(),
+                    self.lease.buffers.dst.as_mut_ptr(),
                     self.pages,
                 )
             },
@@ -583,15 +497,15 @@ impl Drop for Inner<'_> {
             // SAFETY: As above.
             Kind::Pfns => unsafe {
                 bindings::migrate_device_finalize(
-                    self.buffers.src.as_mut_ptr(),
-                    self.buffers.dst.as_mut_ptr(),
+                    self.lease.buffers.src.as_mut_ptr(),
+                    self.lease.buffers.dst.as_mut_ptr(),
                     self.pages,
                 )
             },
         }
         if matches!(self.kind, Kind::Pfns) {
             // Only now may the reverse mappings go.
-            for anon_vma in &mut self.buffers.anon_vmas {
+            for anon_vma in &mut self.lease.buffers.anon_vmas {
                 *anon_vma = None;
             }
         }

@@ -60,6 +60,8 @@ pub(crate) struct Snapshot {
 
 // SAFETY: The notifier may be used and removed from any thread.
 unsafe impl Send for Snapshot {}
+// SAFETY: As above; the kernel's functions that look through it take the locks that they need.
+unsafe impl Sync for Snapshot {}
 
 impl Snapshot {
     const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {

@@ -1,34 +1,129 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! The window of a CPU fault.
 
-use hmm_logic::window_around;
+use hmm_logic::{WindowBounds, Windows, WINDOW_LEAST, WINDOW_MOST};
 use proptest::prelude::*;
 
 const PAGE: usize = 4096;
+const SPACE: usize = 7;
 
-proptest! {
-    #[test]
-    fn contains_the_address_and_stays_within_bounds(
-        start in 0usize..1 << 30,
-        len in 1usize..1 << 12,
-        offset in any::<prop::sample::Index>(),
-        shift in 12u32..22,
-    ) {
-        let bounds = start * PAGE..(start + len) * PAGE;
-        let address = bounds.start + offset.index(len) * PAGE;
-        let window = window_around(address, bounds.clone(), 1 << shift);
-        prop_assert!(window.contains(&address));
-        prop_assert!(window.start >= bounds.start && window.end <= bounds.end);
-        prop_assert!(window.len() <= 1 << shift);
-        prop_assert!(window.start % PAGE == 0 && window.end % PAGE == 0);
-        // No window crosses a multiple of its size, so two faults never share part of one.
-        prop_assert_eq!(window.start >> shift, (window.end - 1) >> shift);
+/// Reads `range` upwards, page by page; returns how many faults that takes.
+fn read(windows: &mut Windows<8>, space: usize, range: core::ops::Range<usize>) -> usize {
+    let (mut faults, mut address) = (0, range.start);
+    while address < range.end {
+        address = windows
+            .of_fault(space, address, range.clone(), WindowBounds::DEFAULT)
+            .end;
+        faults += 1;
+    }
+    faults
+}
+
+#[test]
+fn who_reads_on_gets_more_and_more() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..64 * WINDOW_MOST;
+    let mut last = 0;
+    let mut address = 0;
+    while address < mapping.end {
+        let window = windows.of_fault(SPACE, address, mapping.clone(), WindowBounds::DEFAULT);
+        assert!(window.len() >= last || window.end % WINDOW_MOST == 0);
+        last = window.len();
+        address = window.end;
+    }
+    assert_eq!(last, WINDOW_MOST);
+}
+
+#[test]
+fn reading_takes_about_one_fault_for_2_mib() {
+    let mut windows = Windows::<8>::new();
+    assert!(read(&mut windows, SPACE, 0..64 * WINDOW_MOST) <= 64 + 8);
+}
+
+#[test]
+fn reading_downwards_is_learned_too() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..64 * WINDOW_MOST;
+    let (mut faults, mut end) = (0, mapping.end);
+    while end > 0 {
+        let window = windows.of_fault(SPACE, end - PAGE, mapping.clone(), WindowBounds::DEFAULT);
+        assert_eq!(window.end, end);
+        end = window.start;
+        faults += 1;
+    }
+    assert!(faults <= 64 + 8, "{faults}");
+}
+
+#[test]
+fn readers_do_not_disturb_each_other() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..1 << 40;
+    let mut next: Vec<usize> = (0..8).map(|reader| reader << 36).collect();
+    let mut sizes = vec![0; 8];
+    for _ in 0..64 {
+        for (next, size) in next.iter_mut().zip(&mut sizes) {
+            let window = windows.of_fault(SPACE, *next, mapping.clone(), WindowBounds::DEFAULT);
+            (*next, *size) = (window.end, window.len());
+        }
+    }
+    assert!(sizes.iter().all(|&size| size == WINDOW_MOST), "{sizes:?}");
+}
+
+#[test]
+fn who_jumps_about_gets_little() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..1 << 40;
+    for step in 0..1000usize {
+        let address = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) % mapping.end & !(PAGE - 1);
+        let window = windows.of_fault(SPACE, address, mapping.clone(), WindowBounds::DEFAULT);
+        assert_eq!(window.len(), WINDOW_LEAST);
     }
 }
 
 #[test]
-fn ends_at_the_last_address() {
-    let top = usize::MAX & !(PAGE - 1);
-    let window = window_around(top - PAGE, 0..top, 1 << 16);
-    assert_eq!(window.end, top);
+fn address_spaces_are_told_apart() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..1 << 30;
+    let first = windows.of_fault(1, 0, mapping.clone(), WindowBounds::DEFAULT);
+    let other = windows.of_fault(2, first.end, mapping.clone(), WindowBounds::DEFAULT);
+    assert_eq!(other.len(), WINDOW_LEAST);
+    let same = windows.of_fault(1, first.end, mapping, WindowBounds::DEFAULT);
+    assert_eq!(same.len(), 2 * WINDOW_LEAST);
+}
+
+#[test]
+fn bounds_are_kept() {
+    let mut windows = Windows::<8>::new();
+    let mapping = 0..1 << 30;
+    let one = WindowBounds::exactly(PAGE);
+    let mut address = 0;
+    for _ in 0..100 {
+        let window = windows.of_fault(SPACE, address, mapping.clone(), one);
+        assert_eq!(window, address..address + PAGE);
+        address = window.end;
+    }
+}
+
+proptest! {
+    #[test]
+    fn contains_the_address_and_stays_within_bounds(
+        faults in prop::collection::vec(
+            (1usize..4, 0usize..1 << 12, 0u32..10, 0u32..10), 1..200,
+        ),
+        start in 0usize..1 << 20,
+    ) {
+        let mapping = start * PAGE..(start + (1 << 12)) * PAGE;
+        let mut windows = Windows::<4>::new();
+        for (space, page, least, more) in faults {
+            let least = PAGE << least;
+            let bounds = WindowBounds { least, most: least << more };
+            let address = mapping.start + page * PAGE;
+            let window = windows.of_fault(space, address, mapping.clone(), bounds);
+            prop_assert!(window.contains(&address));
+            prop_assert!(window.start >= mapping.start && window.end <= mapping.end);
+            prop_assert!(window.len() <= WINDOW_MOST && window.len() <= bounds.most.max(least));
+            prop_assert!(window.start % PAGE == 0 && window.end % PAGE == 0);
+            prop_assert_eq!(window.start / WINDOW_MOST, (window.end - 1) / WINDOW_MOST);
+        }
+    }
 }

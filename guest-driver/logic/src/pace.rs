@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! How much to move at once, so that nobody waits long for a page that is on its way.
+
+/// The measured speed of a device, and the size of a batch that follows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Smoothed time of a MiB, ns; 0 until something was measured.
+    ns_per_mib: u64,
+    least: usize,
+    most: usize,
+    target_ns: u64,
+}
+
+/// Copies smaller than this say more of what a batch costs than of the speed, bytes.
+const TELLING: u64 = 256 << 10;
+const MIB: u64 = 1 << 20;
+
+impl Pace {
+    /// A pace whose batches are to take `target_ns` (ns) and have from `least` to `most` bytes,
+    /// both multiples of `least`.
+    pub const fn new(target_ns: u64, least: usize, most: usize) -> Self {
+        Self {
+            ns_per_mib: 0,
+            least,
+            most,
+            target_ns,
+        }
+    }
+
+    /// Tells that `bytes` took `ns` (ns). A batch counts an eighth.
+    pub fn record(&mut self, bytes: u64, ns: u32) {
+        if bytes < TELLING {
+            return;
+        }
+        let sample = u64::from(ns).max(1).saturating_mul(MIB) / bytes;
+        let sample = sample.clamp(1, u64::MAX / 16);
+        self.ns_per_mib = match self.ns_per_mib {
+            0 => sample,
+            old => ((old * 7 + sample) / 8).max(1),
+        };
+    }
+
+    /// Bytes of the next batch: a multiple of the least size. The least until something was
+    /// measured.
+    pub fn batch_bytes(&self) -> usize {
+        if self.ns_per_mib == 0 {
+            return self.least;
+        }
+        let bytes = self.target_ns.saturating_mul(MIB) / self.ns_per_mib;
+        let bytes = usize::try_from(bytes).unwrap_or(self.most);
+        let bytes = bytes.clamp(self.least, self.most.max(self.least));
+        bytes - bytes % self.least.max(1)
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Why the kernel did not collect pages. It does not say, so this looks where they are.
+
+use super::{
+    super::tally::reason_of_place,
+    walk::Request,
+    Account, //
+};
+use crate::sys::{
+    mm::Vma,
+    pagemap::Owner,
+    snapshot::Place, //
+};
+use core::ops::Range;
+use hmm_uapi::SkipReason;
+use kernel::mm::MmapReadGuard;
+
+/// Counts the pages of `range` that `account` has marks for, by reason. `entries` is scratch space
+/// of as many elements as pages.
+pub(super) fn explain(
+    request: &Request<'_>,
+    guard: &MmapReadGuard<'_>,
+    vma: &Vma<'_>,
+    range: &Range<usize>,
+    account: Account<'_>,
+    entries: &mut [usize],
+) {
+    let Account {
+        stats,
+        tally,
+        missing,
+    } = account;
+    let direction = request.order.direction;
+    let own = request.memory.owner();
+    let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
+        request
+            .snapshot
+            .look(guard, range.clone(), owner, entries, |page, place| {
+                let mark = missing.get_mut(page).filter(|mark| **mark);
+                if let (Some(mark), Some(reason)) = (mark, reason(place)) {
+                    *mark = false;
+                    tally.skip(stats, reason, 1);
+                }
+            })
+    };
+    // One owner does not see the pages of another, nor that there are any.
+    let mut result = look(own, &|place| {
+        (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))
+    });
+    for owner in Owner::all().filter(|&owner| owner != own) {
+        result = result.and(look(owner, &|place| {
+            (place == Place::Device).then_some(SkipReason::OtherDevice)
+        }));
+    }
+    let rest = match result {
+        Ok(()) => reason_of_place(direction, Place::Nowhere, vma),
+        // The range changes faster than it can be looked at: that is what busy means.
+        Err(_) => SkipReason::Busy,
+    };
+    let count = missing.iter().filter(|&&missing| missing).count();
+    tally.skip(stats, rest, count as u64);
+}

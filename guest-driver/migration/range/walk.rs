@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Moves one piece of an address space, mapping by mapping and batch by batch: while the device
+//! copies one batch, the next is made ready.
+
+use super::{
+    super::{
+        copy::Copying,
+        tally::reason_of_obstacle,
+        to_device,
+        to_system,
+        DeviceMemory,
+        Tally,
+        BATCH_PAGES, //
+    },
+    explain::explain,
+    Account,
+    Order, //
+};
+use crate::{
+    link::{
+        Lane,
+        Link, //
+    },
+    sys::{
+        migrate::Lease,
+        mm::{
+            mmap_lock_is_contended,
+            Vma,
+            VmaObstacle, //
+        },
+        snapshot::Snapshot, //
+    }, //
+};
+use core::ops::Range;
+use hmm_protocol::Op;
+use hmm_uapi::{
+    Direction,
+    MigrateFlags,
+    SkipReason, //
+};
+use kernel::{
+    mm::{
+        MmWithUser,
+        MmapReadGuard, //
+    },
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// Batches begin and end where page tables do.
+const TABLE_BYTES: usize = 2 << 20;
+/// Batches of a walk that exist at once.
+const DEPTH: usize = 2;
+
+/// What is to be done, and with what.
+pub(super) struct Request<'a> {
+    pub(super) memory: &'a DeviceMemory,
+    pub(super) link: &'a Link,
+    pub(super) mm: &'a MmWithUser,
+    pub(super) order: Order,
+    pub(super) snapshot: &'a Snapshot,
+}
+
+/// Scratch space of one walk.
+pub(super) struct Scratch {
+    /// A mark for each page of a batch, for each batch.
+    marks: KVec<KVVec<bool>>,
+    snapshot: KVVec<usize>,
+}
+
+impl Scratch {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
+        let mut marks = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
+        for _ in 0..DEPTH {
+            marks.push(
+                KVVec::from_elem(false, BATCH_PAGES, GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(Self {
+            marks,
+            snapshot: KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?,
+        })
+    }
+}
+
+/// Moves `range` (page aligned), to its end.
+///
+/// # Errors
+///
+/// `ENODEV`: the device is dead, or going.
+pub(super) fn walk(
+    request: &Request<'_>,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result {
+    let mut address = range.start;
+    while address < range.end {
+        if request.link.is_stopping() {
+            return Err(ENODEV);
+        }
+        address = hold(request, address..range.end, scratch, tally);
+    }
+    Ok(())
+}
+
+/// Takes the mmap lock and moves what there is, until somebody else needs the lock. Returns where
+/// it stopped.
+fn hold(
+    request: &Request<'_>,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> usize {
+    let guard = request.mm.mmap_read_lock();
+    let mut hold = Hold {
+        request,
+        guard: &guard,
+        pending: None,
+        scratch,
+        tally,
+    };
+    let mut address = range.start;
+    while address < range.end {
+        address = hold.step(address..range.end);
+        // A writer that waits keeps every fault of the process waiting behind it.
+        if mmap_lock_is_contended(request.mm) || request.link.is_stopping() {
+            break;
+        }
+    }
+    hold.finish();
+    address
+}
+
+/// One hold of the mmap lock.
+struct Hold<'a, 's> {
+    request: &'a Request<'a>,
+    guard: &'a MmapReadGuard<'a>,
+    /// The batch that the device is copying.
+    pending: Option<Moving<'a>>,
+    scratch: &'s mut Scratch,
+    tally: &'s mut Tally,
+}
+
+/// A batch on its way.
+struct Moving<'a> {
+    copying: Copying<'a>,
+    vma: Vma<'a>,
+    range: Range<usize>,
+    missing: KVVec<bool>,
+}
+
+impl<'a> Hold<'a, '_> {
+    /// Deals with the front of `rest`: a gap, a mapping that cannot move, or one batch. Returns
+    /// where it ends.
+    fn step(&mut self, rest: Range<usize>) -> usize {
+        let vma = match Vma::find(self.request.mm, self.guard, rest.start) {
+            Some(vma) if vma.start() < rest.end => vma,
+            _ => {
+                self.skip(SkipReason::Unmapped, &rest);
+                return rest.end;
+            }
+        };
+        if rest.start < vma.start() {
+            let gap = rest.start..vma.start();
+            self.skip(SkipReason::Unmapped, &gap);
+            return gap.end;
+        }
+        let end = rest.end.min(vma.end());
+        if let Some(reason) = self.reason_to_skip(&vma) {
+            self.skip(reason, &(rest.start..end));
+            return end;
+        }
+        let lease = self.lease();
+        let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
+        let table = rest.start & !(TABLE_BYTES - 1);
+        let batch = rest.start..end.min(table.saturating_add(bytes));
+        let batch_end = batch.end;
+        self.start(vma, batch, lease);
+        batch_end
+    }
+
+    fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
+        let pages = (range.len() >> PAGE_SHIFT) as u64;
+        self.tally.skip(self.request.link.stats(), reason, pages);
+    }
+
+    /// Why no page of the mapping is to move, if so.
+    fn reason_to_skip(&self, vma: &Vma<'_>) -> Option<SkipReason> {
+        let order = self.request.order;
+        match (order.direction, vma.obstacle()) {
+            // What went to the device before access was taken away must come back.
+            (Direction::ToSystem, Some(VmaObstacle::NoAccess)) => None,
+            (_, Some(obstacle)) => Some(reason_of_obstacle(obstacle)),
+            (Direction::ToDevice, None)
+                if vma.is_mlocked() && !order.flags.contains(MigrateFlags::MLOCKED) =>
+            {
+                Some(SkipReason::Mlocked)
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes of a batch, a multiple of what a page table maps.
+    fn batch_bytes(&self) -> usize {
+        let entries = self.request.link.max_entries(Lane::Bulk) * PAGE_SIZE;
+        let learned = self.request.memory.ops().server().learned.batch_bytes();
+        learned.min(entries & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
+    }
+
+    /// Buffers for a batch. Who has some must not wait for more, so without any left the pending
+    /// batch comes first.
+    fn lease(&mut self) -> Lease<'a> {
+        let buffers = &self.request.memory.ops().server().bulk_buffers;
+        if let Some(lease) = buffers.try_lease() {
+            return lease;
+        }
+        self.finish();
+        buffers.lease()
+    }
+
+    /// Has the device copy a batch, and deals with the one before meanwhile.
+    fn start(&mut self, vma: Vma<'a>, range: Range<usize>, lease: Lease<'a>) {
+        let request = self.request;
+        let (memory, link) = (request.memory, request.link);
+        let pages = range.len() >> PAGE_SHIFT;
+        // There are as many as batches at once; the pending one has the other.
+        let mut missing = self.scratch.marks.pop().unwrap_or_default();
+        missing.iter_mut().for_each(|mark| *mark = false);
+        let mut account = Account {
+            stats: link.stats(),
+            tally: self.tally,
+            missing: &mut missing,
+        };
+        let collected = match request.order.direction {
+            Direction::ToDevice => {
+                let range = range.clone();
+                to_device::collect(memory, vma, range, request.order, lease, &mut account)
+            }
+            Direction::ToSystem => {
+                to_system::collect(memory, vma, range.clone(), lease, &mut account)
+            }
+        };
+        let migration = match collected {
+            Ok(migration) => migration,
+            Err(_) => {
+                // The kernel refuses the mapping as a whole.
+                account.skip(SkipReason::Special, pages);
+                self.take_back(missing);
+                return;
+            }
+        };
+        let copying = Copying::start(memory, link, Lane::Bulk, self.op(), migration);
+        // The one before is done or about to be.
+        self.finish();
+        self.pending = Some(Moving {
+            copying,
+            vma,
+            range,
+            missing,
+        });
+    }
+
+    fn op(&self) -> Op {
+        match self.request.order.direction {
+            Direction::ToDevice => Op::ToDevice,
+            Direction::ToSystem => Op::ToSystem,
+        }
+    }
+
+    /// Waits for the pending batch, installs what was copied, and counts.
+    fn finish(&mut self) {
+        let Some(moving) = self.pending.take() else {
+            return;
+        };
+        let Moving {
+            copying,
+            vma,
+            range,
+            mut missing,
+        } = moving;
+        let stats = self.request.link.stats();
+        let mut account = Account {
+            stats,
+            tally: self.tally,
+            missing: missing
+                .get_mut(..range.len() >> PAGE_SHIFT)
+                .unwrap_or_default(),
+        };
+        let (migration, failed) = copying.finish();
+        account.skip(SkipReason::CopyFailed, failed);
+        let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
+        let installed = migration.install();
+        let moved = installed.moved();
+        drop(installed);
+        account.skip(SkipReason::LostRace, copied - moved);
+        account.tally.moved += moved as u64;
+        let bytes = (moved * PAGE_SIZE) as u64;
+        match self.request.order.direction {
+            Direction::ToDevice => stats.bytes_to_device.add(bytes),
+            Direction::ToSystem => stats.bytes_to_system.add(bytes),
+        }
+        if account.missing.iter().any(|&missing| missing) {
+            let entries = &mut self.scratch.snapshot;
+            explain(self.request, self.guard, &vma, &range, account, entries);
+        }
+        self.take_back(missing);
+    }
+
+    fn take_back(&mut self, marks: KVVec<bool>) {
+        // Nothing but what was taken from there comes back.
+        let result = self.scratch.marks.push_within_capacity(marks);
+        debug_assert!(result.is_ok());
+    }
+}

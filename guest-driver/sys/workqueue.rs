@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A workqueue of one's own, which is empty and idle when it goes.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    workqueue::Queue, //
+};
+
+/// An unbound workqueue. What is spawned on it runs in process context and may sleep.
+///
+/// Dropping it waits for everything that was spawned, so it must not be dropped by such a thing.
+///
+/// # Invariants
+///
+/// The pointer is a workqueue that this object owns.
+pub(crate) struct WorkQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be used and destroyed on any thread.
+unsafe impl Send for WorkQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WorkQueue {}
+
+impl WorkQueue {
+    /// Makes a workqueue.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The name is a valid string, which the kernel copies.
+        let queue = unsafe { bindings::vhmm_workqueue_alloc(name.as_char_ptr()) };
+        // INVARIANT: The kernel just made it for us.
+        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Runs `work` on the workqueue.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `work` is dropped.
+    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result {
+        // SAFETY: By the type invariant the workqueue exists while `self` does.
+        let queue = unsafe { Queue::from_raw(self.0.as_ptr()) };
+        queue.try_spawn(GFP_KERNEL, work).map_err(|_| ENOMEM)
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; nobody can spawn any more.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
