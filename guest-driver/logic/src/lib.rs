@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! Pure logic of the driver: which device page is free, which pages a fault takes along, how much
-//! to move at once, how long things took.
+//! to move at once, what a process advised, how long things took.
 //!
 //! Everything here takes `&mut self` and plain data; the driver supplies the locks and has the
 //! effects. The same source is tested on the host and compiled into the module.
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 
+mod advice;
 mod blocks;
 mod histogram;
 mod pace;
 mod window;
 
+pub use advice::{Advice, AdviceEntry, AdviceMap, NoRoom, Side};
 pub use blocks::{Block, BlockAllocator, DoubleFree, Run, BLOCK_PAGES};
 pub use histogram::{bucket_end, bucket_of, bucket_start, Histogram, BUCKETS};
 pub use pace::Pace;
