@@ -74,7 +74,7 @@ fn who_jumps_about_gets_little() {
     let mut windows = Windows::<8>::new();
     let mapping = 0..1 << 40;
     for step in 0..1000usize {
-        let address = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) % mapping.end & !(PAGE - 1);
+        let address = (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) % mapping.end) & !(PAGE - 1);
         let window = windows.of_fault(SPACE, address, mapping.clone(), WindowBounds::DEFAULT);
         assert_eq!(window.len(), WINDOW_LEAST);
     }
