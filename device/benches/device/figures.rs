@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The figures: what is measured, what it is compared with, and what was to be reached.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use hmm_protocol::Op;
-use serde::Serialize;
 
 use crate::{
-    baseline::Baseline,
     load::{Batch, Random, Shape},
     path::Path,
+    processors::Processors,
+    report::{Figure, Report},
 };
 
 /// Bytes of one round of a figure: long enough to be measured, short enough that the machine is the same for both.
@@ -25,140 +22,9 @@ const OVERHEAD_GOAL_NS: f64 = 40.0;
 const QUEUES_GOAL: f64 = 1.6;
 
 const BEYOND: &str = "time beyond memcpy, of a page";
+const WITHOUT: &str = "time of a page without its copy";
 const WORDS: &str = "time of an entry of 8 bytes, cached";
 const QUEUES: &str = "two bulk queues by one";
-
-/// One figure.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figure {
-    name: String,
-    /// What the number is: `ratio` to memcpy (larger is better), or `ns` (smaller is better).
-    unit: &'static str,
-    /// The median of all rounds; absent if this machine cannot measure it.
-    value: Option<f64>,
-    /// A quarter of all rounds was below.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lower_quartile: Option<f64>,
-    /// A quarter of all rounds was above.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upper_quartile: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    goal: Option<f64>,
-    rounds: usize,
-    /// The same by processor time, which does not grow when others want the processors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by_processor_time: Option<f64>,
-    /// Why there is no value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-impl Figure {
-    fn new(
-        name: impl Into<String>,
-        unit: &'static str,
-        goal: Option<f64>,
-        mut values: Vec<f64>,
-    ) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |part: f64| {
-            let last = values.len().checked_sub(1)?;
-            values.get((last as f64 * part).round() as usize).copied()
-        };
-        Self {
-            name: name.into(),
-            unit,
-            value: at(0.5),
-            lower_quartile: at(0.25),
-            upper_quartile: at(0.75),
-            goal,
-            rounds: values.len(),
-            by_processor_time: None,
-            note: None,
-        }
-    }
-
-    fn with_cost(mut self, values: Vec<f64>) -> Self {
-        self.by_processor_time = Self::new("", "", None, values).value;
-        self
-    }
-
-    fn absent(name: &str, unit: &'static str, goal: f64, note: String) -> Self {
-        Self {
-            note: Some(note),
-            ..Self::new(name, unit, Some(goal), Vec::new())
-        }
-    }
-
-    fn is_met(&self) -> bool {
-        match (self.value, self.goal) {
-            (Some(value), Some(goal)) if self.unit == "ns" => value <= goal,
-            (Some(value), Some(goal)) => value >= goal,
-            _ => true,
-        }
-    }
-}
-
-/// All figures of a run.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    /// Everything here is measured; nothing is modelled.
-    kind: &'static str,
-    processors: usize,
-    copies: &'static str,
-    footprint_bytes: u64,
-    /// Load of the machine when the run began: other work makes figures worse.
-    load_average: Option<f64>,
-    figures: Vec<Figure>,
-    /// Batch sizes and queue depths.
-    sweep: Vec<Figure>,
-}
-
-impl Report {
-    pub(crate) fn goals_are_met(&self) -> bool {
-        self.figures.iter().all(Figure::is_met)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            formatter,
-            "{} processors, load {}, {} copies, {} MiB on each side; all measured",
-            self.processors,
-            self.load_average
-                .map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")),
-            self.copies,
-            self.footprint_bytes >> 20,
-        )?;
-        for figure in self.figures.iter().chain(&self.sweep) {
-            write!(formatter, "{:44}", figure.name)?;
-            match figure.value {
-                Some(value) => write!(formatter, "{value:9.3} {:5}", figure.unit)?,
-                None => write!(formatter, "        - {:5}", figure.unit)?,
-            }
-            if let (Some(lower), Some(upper)) = (figure.lower_quartile, figure.upper_quartile) {
-                write!(formatter, " ({lower:.3} to {upper:.3})")?;
-            }
-            if let Some(cost) = figure.by_processor_time {
-                write!(formatter, ", by processor time {cost:.3}")?;
-            }
-            if let Some(goal) = figure.goal {
-                let verdict = match (figure.value, figure.is_met()) {
-                    (None, _) => "not measured",
-                    (_, true) => "met",
-                    (_, false) => "MISSED",
-                };
-                write!(formatter, "  goal {goal}: {verdict}")?;
-            }
-            if let Some(note) = &figure.note {
-                write!(formatter, " ({note})")?;
-            }
-            writeln!(formatter)?;
-        }
-        Ok(())
-    }
-}
 
 /// Runs everything; `time` for each figure.
 pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
@@ -166,9 +32,8 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
     let load_average = std::fs::read_to_string("/proc/loadavg")
         .ok()
         .and_then(|text| text.split(' ').next()?.parse().ok());
-    let baseline = Baseline::new(footprint);
     let mut bench = Bench {
-        baseline,
+        processors: Processors::new(),
         time,
         footprint,
         random: Random::new(1),
@@ -217,6 +82,9 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
     if BEYOND.contains(only) {
         figures.push(bench.overhead(&mut plain));
     }
+    if WITHOUT.contains(only) {
+        figures.push(bench.without_copies(poll));
+    }
     if WORDS.contains(only) {
         figures.push(bench.words(&mut plain));
     }
@@ -242,6 +110,7 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
             "ordinary"
         },
         footprint_bytes: footprint,
+        huge_bytes: (best.huge_bytes(), best.baseline.huge_bytes()),
         load_average,
         figures,
         sweep,
@@ -278,7 +147,7 @@ impl Case {
     }
 }
 
-/// The times of a round: what passed, and what was spent.
+/// The times of a round: what passed, and what was spent. Both copied on the same processor.
 struct Round {
     memcpy: Duration,
     memcpy_cost: Duration,
@@ -287,7 +156,7 @@ struct Round {
 }
 
 struct Bench {
-    baseline: Baseline,
+    processors: Processors,
     time: Duration,
     footprint: u64,
     random: Random,
@@ -312,12 +181,16 @@ impl Bench {
     ) {
         let prepared = path.prepare(batches);
         // The first round warms up caches, tables and the device's thread.
-        self.baseline.run(&path.front_end.guest, batches);
+        path.baseline.run(&path.front_end.guest, batches);
         path.run(&prepared, depth, 1);
         let started = Instant::now();
         let mut rounds = 0;
-        while rounds < 3 || started.elapsed() < self.time {
-            let (memcpy, memcpy_cost) = self.baseline.run(&path.front_end.guest, batches);
+        while rounds < 4 || started.elapsed() < self.time {
+            let (copier, other) = self.processors.pair(rounds);
+            self.processors.move_self_to(copier);
+            let (memcpy, memcpy_cost) = path.baseline.run(&path.front_end.guest, batches);
+            self.processors.move_process_to(path.pid(), copier);
+            self.processors.move_self_to(other);
             let round = Round {
                 memcpy,
                 memcpy_cost,
@@ -327,6 +200,8 @@ impl Bench {
             each(&round);
             rounds += 1;
         }
+        self.processors.free_self();
+        self.processors.free_process(path.pid());
     }
 
     fn ratio(&mut self, path: &mut Path, name: String, case: Case, goal: Option<f64>) -> Figure {
@@ -354,16 +229,29 @@ impl Bench {
         Figure::new(BEYOND, "ns", Some(OVERHEAD_GOAL_NS), beyond).with_cost(costs)
     }
 
+    /// Time of the whole path without any copy, for each page.
+    fn without_copies(&mut self, poll: &str) -> Figure {
+        let arguments = ["--copy", "none", "--bench-lose-data", "--poll-us", poll];
+        let mut path = Path::start(self.footprint, 1, &arguments);
+        let batches = self.batches(Shape::PageList, Op::ToDevice, 512, ROUND_BYTES);
+        self.times(&mut path, &batches, WITHOUT)
+    }
+
     /// Time of an entry that copies almost nothing.
     fn words(&mut self, path: &mut Path) -> Figure {
         let batches = self.batches(Shape::Words, Op::ToDevice, 512, 512 * 8 * 64);
-        let entries = (batches.len() * 512) as f64;
+        self.times(path, &batches, WORDS)
+    }
+
+    /// Time of the whole path, for each entry.
+    fn times(&mut self, path: &mut Path, batches: &[Batch], name: &str) -> Figure {
+        let entries: usize = batches.iter().map(|batch| batch.entries.len()).sum();
         let (mut times, mut costs) = (Vec::new(), Vec::new());
-        self.rounds(path, &batches, 2, |round| {
-            times.push(round.device.as_secs_f64() * 1e9 / entries);
-            costs.push(round.device_cost.as_secs_f64() * 1e9 / entries);
+        self.rounds(path, batches, 2, |round| {
+            times.push(round.device.as_secs_f64() * 1e9 / entries as f64);
+            costs.push(round.device_cost.as_secs_f64() * 1e9 / entries as f64);
         });
-        Figure::new(WORDS, "ns", Some(OVERHEAD_GOAL_NS), times).with_cost(costs)
+        Figure::new(name, "ns", Some(OVERHEAD_GOAL_NS), times).with_cost(costs)
     }
 
     /// Two bulk queues by one. The front end takes a processor of its own.

@@ -3,18 +3,21 @@
 //!
 //! The whole path is measured: a front end that fills rings and polls records, the ring, validation, copy and
 //! completion, against the real process. Times change from machine to machine and from minute to minute, so rounds of
-//! memcpy and of the device alternate, and what counts is the median of their ratios.
+//! memcpy and of the device alternate on the same pages and the same processor, and what counts is the median of their
+//! ratios.
 
 mod baseline;
 mod figures;
 mod load;
 mod path;
+mod processors;
+mod report;
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use self::figures::{Report, measure};
+use self::{figures::measure, report::Report};
 
 /// Measures the device beside memcpy.
 #[derive(Debug, Parser)]

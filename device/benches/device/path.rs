@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use hmm_front_end::{FrontEnd, Layout, Process};
 use hmm_protocol::BULK_QUEUE_FIRST;
 
-use crate::load::{Batch, GUEST_START};
+use crate::{
+    baseline::Baseline,
+    load::{Batch, GUEST_START},
+};
 
 /// Requests begin here in the guest's memory, records at the end of their area.
 const AREA: u64 = 8 << 20;
@@ -16,6 +19,7 @@ const RECORD_BYTES: u64 = 64;
 /// A device with a front end.
 pub(crate) struct Path {
     pub(crate) front_end: FrontEnd,
+    pub(crate) baseline: Baseline,
     process: Process,
 }
 
@@ -35,7 +39,23 @@ impl Path {
         let start = front_end.guest.host_address(GUEST_START) as *mut u8;
         // SAFETY: the region has GUEST_START + footprint bytes, and no batch runs yet.
         unsafe { std::ptr::write_bytes(start, 2, footprint as usize) };
-        Self { front_end, process }
+        let baseline = Baseline::of(process.pid(), footprint);
+        Self {
+            front_end,
+            baseline,
+            process,
+        }
+    }
+
+    /// The device's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Bytes of the device's memory that huge pages map in the device.
+    pub(crate) fn huge_bytes(&self) -> u64 {
+        let info = self.process.command_ok(r#"{"command":"info"}"#);
+        info["backing"]["huge_bytes"].as_u64().unwrap_or(0)
     }
 
     /// Puts the requests of `batches` into the guest's memory, one after the other.

@@ -227,6 +227,7 @@ impl CopyEntry {
     ///
     /// # Errors
     /// The [`Status`] that the entry gets.
+    #[inline]
     pub fn validate(&self, limits: &Limits) -> Result<Op, Status> {
         let op = Op::from_wire(self.op).ok_or(Status::BadOp)?;
         if self.flags & !EntryFlags::ALL.0 != 0 {

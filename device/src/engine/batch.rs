@@ -15,7 +15,6 @@ use zerocopy::{
 
 use super::{
     Engine, Job, Report,
-    kernel::Kernel,
     transfer::{Transfer, Transferrer},
 };
 use crate::inject::{Delivery, Step};
@@ -283,11 +282,9 @@ impl Engine {
         workspace: &mut Workspace,
         item: impl Fn(usize) -> Result<Transfer, (Op, Status)>,
     ) {
-        let kernel = if job.queue != URGENT_QUEUE && batch_bytes > NON_TEMPORAL_BYTES {
-            Kernel::NonTemporal
-        } else {
-            Kernel::Ordinary
-        };
+        let kernel = self
+            .kernels
+            .pick(job.queue != URGENT_QUEUE && batch_bytes > NON_TEMPORAL_BYTES);
         let mut transferrer = Transferrer::new(self, job, kernel);
         let ordered = header.flags().contains(BatchFlags::ORDERED);
         let merge = !self.faults.any();

@@ -3,12 +3,14 @@
 
 use std::fmt;
 
-/// Which of the two a copy wants.
+/// What a copy is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// The destination is read soon.
+    /// Nothing is moved.
+    Nothing,
+    /// Ordinary stores, for a destination that is read soon.
     Ordinary,
-    /// The destination is not read soon.
+    /// Stores past the caches, for a destination that is not read soon.
     NonTemporal,
 }
 
@@ -25,19 +27,21 @@ pub enum KernelChoice {
     None,
 }
 
-/// How much of what comes next is fetched early.
+/// How much of the next source is fetched early, if the copy before it leaves the caches alone, and if not.
 #[cfg(target_arch = "x86_64")]
-const PREFETCH_BYTES: usize = 1024;
+const EARLY_BYTES: usize = 1024;
+#[cfg(target_arch = "x86_64")]
+const EARLY_BYTES_CACHED: usize = 128;
 
 type Copy = unsafe fn(*mut u8, *const u8, usize);
 
 /// The copy functions of this processor.
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    non_temporal: Copy,
-    name: &'static str,
-    /// Whether anything is moved at all.
+    /// Copies past the caches, where the processor can and the user wants it.
+    non_temporal: Option<Copy>,
     moves: bool,
+    name: &'static str,
 }
 
 impl fmt::Debug for Kernels {
@@ -49,28 +53,40 @@ impl fmt::Debug for Kernels {
 impl Kernels {
     /// The functions for this processor.
     pub fn new(choice: KernelChoice) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if choice == KernelChoice::Auto && is_x86_feature_detected!("avx2") {
-            return Self {
-                non_temporal: avx2::copy,
+        let ordinary = Self {
+            non_temporal: None,
+            moves: true,
+            name: "ordinary",
+        };
+        match choice {
+            #[cfg(target_arch = "x86_64")]
+            KernelChoice::Auto if is_x86_feature_detected!("avx2") => Self {
+                non_temporal: Some(avx2::copy),
                 name: "avx2-non-temporal",
-                moves: true,
-            };
-        }
-        Self {
-            non_temporal: ordinary,
-            name: match choice {
-                KernelChoice::Auto | KernelChoice::Ordinary => "ordinary",
-                KernelChoice::None => "none",
+                ..ordinary
             },
-            moves: choice != KernelChoice::None,
+            KernelChoice::Auto | KernelChoice::Ordinary => ordinary,
+            KernelChoice::None => Self {
+                moves: false,
+                name: "none",
+                ..ordinary
+            },
         }
     }
 
     /// Whether bytes are moved. If not, batches succeed all the same, and what they say of bytes is what they were asked.
-    #[inline]
     pub fn moves(&self) -> bool {
         self.moves
+    }
+
+    /// What to copy with, past the caches if that is wanted.
+    #[inline]
+    pub(super) fn pick(&self, past_caches: bool) -> Kernel {
+        match self.non_temporal {
+            _ if !self.moves => Kernel::Nothing,
+            Some(_) if past_caches => Kernel::NonTemporal,
+            _ => Kernel::Ordinary,
+        }
     }
 
     /// The name of what large batches are copied with.
@@ -78,23 +94,23 @@ impl Kernels {
         self.name
     }
 
-    /// Copies `len` bytes, if anything is moved.
+    /// Copies `len` bytes.
     ///
     /// # Safety
     /// Both ranges are mapped for `len` bytes, the destination for writing, and they do not overlap. Nobody holds a
     /// reference over either.
     #[inline]
     pub(super) unsafe fn copy(&self, kernel: Kernel, to: *mut u8, from: *const u8, len: usize) {
-        match kernel {
-            _ if !self.moves => {}
-            // SAFETY: the caller's promise.
-            Kernel::Ordinary => unsafe { ordinary(to, from, len) },
+        match (kernel, self.non_temporal) {
+            (Kernel::Nothing, _) => {}
             // SAFETY: the caller's promise; the function was chosen by the features of this processor.
-            Kernel::NonTemporal => unsafe { (self.non_temporal)(to, from, len) },
+            (Kernel::NonTemporal, Some(copy)) => unsafe { copy(to, from, len) },
+            // SAFETY: the caller's promise.
+            _ => unsafe { ordinary(to, from, len) },
         }
     }
 
-    /// Fills `len` bytes with `pattern` in little-endian order, if anything is moved.
+    /// Fills `len` bytes with `pattern` in little-endian order.
     ///
     /// # Safety
     /// The range is mapped for writing, aligned to 8 and a multiple of 8 long. Nobody holds a reference over it.
@@ -116,25 +132,34 @@ impl Kernels {
     }
 
     /// Fetches the beginning of what is copied next. The processor notices a pattern only within a page; the first lines
-    /// of a page elsewhere, and its translation, are what it would wait for.
+    /// of a page elsewhere, and its translation, are what it would wait for. Ordinary stores wait for the destination
+    /// too; stores past the caches do not.
     ///
     /// # Safety
-    /// The range is mapped for `len` bytes.
+    /// Both ranges are mapped for `len` bytes, the destination for writing.
     #[inline]
-    pub(super) unsafe fn prefetch(&self, from: *const u8, len: usize) {
-        if !self.moves {
-            return;
-        }
+    pub(super) unsafe fn prefetch(&self, kernel: Kernel, to: *mut u8, from: *const u8, len: usize) {
         #[cfg(target_arch = "x86_64")]
-        for at in (0..len.min(PREFETCH_BYTES)).step_by(64) {
-            // SAFETY: the caller's promise: `at` is within the range.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(from.add(at).cast());
+        match kernel {
+            Kernel::Nothing => {}
+            Kernel::Ordinary => {
+                for at in (0..len.min(EARLY_BYTES_CACHED)).step_by(64) {
+                    // SAFETY: the caller's promise: `at` is within both ranges.
+                    unsafe {
+                        prefetch::read(from.add(at));
+                        prefetch::write(to.add(at));
+                    }
+                }
+            }
+            Kernel::NonTemporal => {
+                for at in (0..len.min(EARLY_BYTES)).step_by(64) {
+                    // SAFETY: the caller's promise: `at` is within the range.
+                    unsafe { prefetch::read(from.add(at)) };
+                }
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = (from, len);
+        let _ = (kernel, to, from, len);
     }
 
     /// Orders everything that was copied before everything that is stored afterwards.
@@ -159,10 +184,39 @@ unsafe fn ordinary(to: *mut u8, from: *const u8, len: usize) {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm256_stream_si256,
+mod prefetch {
+    use std::arch::{
+        asm,
+        x86_64::{_MM_HINT_T0, _mm_prefetch},
     };
+
+    /// Fetches a line that is read soon.
+    ///
+    /// # Safety
+    /// `at` is mapped.
+    #[inline]
+    pub(super) unsafe fn read(at: *const u8) {
+        // SAFETY: every x86-64 processor has SSE.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+
+    /// Fetches a line that is written soon, and takes it from other processors.
+    ///
+    /// # Safety
+    /// `at` is mapped for writing.
+    #[inline]
+    pub(super) unsafe fn write(at: *mut u8) {
+        // SAFETY: the instruction changes nothing that a program can see; a processor that does not have it skips it.
+        // The intrinsic for it makes another instruction of it unless the compiler is told of the processor.
+        unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
+
+    use super::prefetch;
 
     const LINE: usize = 64;
     const VECTOR: usize = 32;
@@ -188,8 +242,8 @@ mod avx2 {
             if at + AHEAD < whole {
                 // SAFETY: `at + AHEAD + STEP` is at most `whole`, so both lines are in range.
                 unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(from.add(at + AHEAD).cast());
-                    _mm_prefetch::<_MM_HINT_T0>(from.add(at + AHEAD + LINE).cast());
+                    prefetch::read(from.add(at + AHEAD));
+                    prefetch::read(from.add(at + AHEAD + LINE));
                 }
             }
             // SAFETY: `at + STEP` is at most `len`, so all four loads and stores are in range; stores are aligned
@@ -217,7 +271,7 @@ mod avx2 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Kernel, KernelChoice, Kernels};
+    use super::{KernelChoice, Kernels};
 
     proptest! {
         #[test]
@@ -226,12 +280,15 @@ mod tests {
         ) {
             let source: Vec<u8> = (0..5064u32).map(|index| ((index * 31) >> 3) as u8).collect();
             for choice in [KernelChoice::Auto, KernelChoice::Ordinary] {
-                for kernel in [Kernel::Ordinary, Kernel::NonTemporal] {
-                    let kernels = Kernels::new(choice);
+                let kernels = Kernels::new(choice);
+                for kernel in [kernels.pick(false), kernels.pick(true)] {
                     let mut destination = vec![0xaa; 5128];
                     let at = destination.as_mut_ptr();
                     // SAFETY: both buffers are longer than the largest offset and length together.
-                    unsafe { kernels.copy(kernel, at.add(to), source.as_ptr().add(from), len) };
+                    unsafe {
+                        kernels.prefetch(kernel, at.add(to), source.as_ptr().add(from), len);
+                        kernels.copy(kernel, at.add(to), source.as_ptr().add(from), len);
+                    }
                     kernels.flush();
                     prop_assert_eq!(&destination[to..to + len], &source[from..from + len]);
                     prop_assert!(destination[..to].iter().all(|byte| *byte == 0xaa));

@@ -9,6 +9,9 @@ use crate::guest_memory::Hint;
 /// How much is copied between two looks at what else is to be done.
 const SLICE_BYTES: u64 = 64 << 10;
 
+/// Shorter transfers are over before anything could be fetched for them.
+const WORTH_FETCHING: u64 = 512;
+
 /// What is moved: one entry, or several that lie side by side.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
@@ -86,17 +89,36 @@ impl<'a> Transferrer<'a> {
     /// Announces what is transferred after the next call of `transfer`.
     #[inline]
     pub(super) fn announce(&mut self, next: &Transfer) {
-        let source = match next.op {
-            Op::ToDevice => self
-                .job
-                .guest
-                .contiguous(next.address, next.len, &mut self.hint),
-            Op::ToSystem => self.engine.memory.at(next.device_address, next.len),
-            Op::Copy | Op::Fill | Op::Nop => None,
+        if next.len < WORTH_FETCHING || !matches!(next.op, Op::ToDevice | Op::ToSystem) {
+            return;
+        }
+        let guest = self
+            .job
+            .guest
+            .contiguous(next.address, next.len, &mut self.hint);
+        let device = self.engine.memory.at(next.device_address, next.len);
+        let (Some(guest), Some(device)) = (guest, device) else {
+            return;
         };
-        if let Some(source) = source {
-            // SAFETY: `source` is the start of `next.len` mapped bytes.
-            unsafe { self.engine.kernels.prefetch(source, next.len as usize) };
+        let (to, from) = match next.op {
+            Op::ToDevice => (device, guest),
+            _ => (guest, device),
+        };
+        // SAFETY: both are starts of `next.len` mapped, writable bytes.
+        unsafe {
+            self.engine
+                .kernels
+                .prefetch(self.kernel_of(next), to, from, next.len as usize);
+        }
+    }
+
+    /// What `transfer` is copied with.
+    #[inline]
+    fn kernel_of(&self, transfer: &Transfer) -> Kernel {
+        if transfer.flags.contains(EntryFlags::NON_TEMPORAL) {
+            self.engine.kernels.pick(true)
+        } else {
+            self.kernel
         }
     }
 
@@ -144,11 +166,7 @@ impl<'a> Transferrer<'a> {
 
     #[inline]
     fn execute(&mut self, transfer: &Transfer) -> Result<(), Status> {
-        let kernel = if transfer.flags.contains(EntryFlags::NON_TEMPORAL) {
-            Kernel::NonTemporal
-        } else {
-            self.kernel
-        };
+        let kernel = self.kernel_of(transfer);
         let len = transfer.len;
         match transfer.op {
             Op::Nop => {}
