@@ -79,28 +79,34 @@ impl Path {
             .collect()
     }
 
-    /// Runs all batches at the device's own pace, waiting without work, and returns the processor time that the device
-    /// spent. Unlike the time that passes, it does not grow when others want the processors.
-    pub(crate) fn run_for_cost(&mut self, batches: &[Prepared]) -> Duration {
+    /// Runs all batches at the device's own pace, on the first `queues` bulk queues, asleep meanwhile. Returns the time
+    /// that passed and the processor time that the device spent, which does not grow when others want the processors.
+    pub(crate) fn run_asleep(&mut self, batches: &[Prepared], queues: u16) -> (Duration, Duration) {
+        let started = Instant::now();
         let before = self.processor_time();
-        let ring_index = usize::from(BULK_QUEUE_FIRST);
-        for chunk in batches.chunks(64) {
-            let guest = &self.front_end.guest;
-            let ring = &mut self.front_end.rings[ring_index];
-            let kick_from = ring.next_avail();
-            for batch in chunk {
-                guest.write(batch.record, &[0; 32]);
-                ring.submit(guest, &[batch.request], &[(batch.record, 32)]);
+        let guest = &self.front_end.guest;
+        for round in batches.chunks(64 * usize::from(queues)) {
+            for (lane, chunk) in (BULK_QUEUE_FIRST..).zip(round.chunks(64)) {
+                let ring = &mut self.front_end.rings[usize::from(lane)];
+                let kick_from = ring.next_avail();
+                for batch in chunk {
+                    guest.write(batch.record, &[0; 32]);
+                    ring.submit(guest, &[batch.request], &[(batch.record, 32)]);
+                }
+                ring.kick_if_wanted(guest, kick_from);
             }
-            ring.kick_if_wanted(guest, kick_from);
-            while ring.in_flight() > 0 {
-                ring.wait(guest);
+            for lane in (BULK_QUEUE_FIRST..).take(usize::from(queues)) {
+                let ring = &mut self.front_end.rings[usize::from(lane)];
+                while ring.in_flight() > 0 {
+                    ring.wait(guest);
+                }
             }
-            for batch in chunk {
+            for batch in round {
                 assert_eq!(guest.load_u8(batch.record), 1, "a batch failed");
             }
         }
-        self.processor_time().saturating_sub(before)
+        let cost = self.processor_time().saturating_sub(before);
+        (started.elapsed(), cost)
     }
 
     /// Processor time of all threads of the device.
