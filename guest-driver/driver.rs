@@ -17,7 +17,10 @@ use crate::{
     },
     pool::Pool,
     session::Session,
-    stats::Stats,
+    stats::{
+        debugfs,
+        Stats, //
+    },
     sys::{
         gate::Gate,
         module_hold::ModuleHold,
@@ -27,6 +30,7 @@ use crate::{
     }, //
 };
 use kernel::{
+    debugfs::Scope,
     device::Core,
     page::PAGE_SHIFT,
     prelude::*,
@@ -74,6 +78,8 @@ pub(crate) struct Bound {
     // No new opens before all else goes.
     #[pin]
     _node: Node<Session>,
+    #[pin]
+    _debugfs: Scope<debugfs::Sources>,
     _number: NodeNumber,
     door: Arc<Door>,
 }
@@ -91,13 +97,13 @@ impl virtio::Driver for HmmDriver {
             let timeout = Delta::from_millis(i64::from(timeout.clamp(100, 3_600_000)));
             let number = NodeNumber::new()?;
 
-            let stats = Arc::new(Stats::new(), GFP_KERNEL)?;
+            let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
             let link = Link::new(vdev, timeout, stats.clone());
             let link = KBox::pin_init(Gate::new(link), GFP_KERNEL)?;
             link.value().open()?;
             let bytes = link.value().limits().memory_bytes;
             let pages = usize::try_from(bytes >> PAGE_SHIFT)?;
-            let pool = Pool::new(pages, Engine::new(link, stats)?)?;
+            let pool = Pool::new(pages, Engine::new(link, stats.clone())?)?;
             let memory = PrivateMemory::new(pages, c"virtio_hmm", pool);
             let memory = KBox::pin_init(memory, GFP_KERNEL).inspect_err(|error| {
                 dev_err!(
@@ -117,6 +123,7 @@ impl virtio::Driver for HmmDriver {
             );
             let session = Session::new(door.clone())?;
             Ok(try_pin_init!(Bound {
+                _debugfs <- debugfs::folder(name, stats, door.clone()),
                 _node <- Node::new(name, session),
                 _number: number,
                 door,

@@ -42,6 +42,7 @@ use crate::{
             Idle,
             Submitted, //
         },
+        trace,
         virtio,
         virtqueue::{
             Queue,
@@ -65,6 +66,7 @@ use hmm_protocol::{
     PAGE_LIST_BYTES,
     URGENT_QUEUE, //
 };
+use hmm_uapi::Trigger;
 use kernel::{
     device::Bound,
     new_mutex,
@@ -106,6 +108,16 @@ pub(crate) enum Lane {
     Urgent,
     /// Everything else.
     Bulk,
+}
+
+impl Lane {
+    /// The lane for what moves because of `trigger`.
+    fn of(trigger: Trigger) -> Self {
+        match trigger {
+            Trigger::CpuFault => Self::Urgent,
+            Trigger::User | Trigger::Prefetch | Trigger::Eviction | Trigger::Unbind => Self::Bulk,
+        }
+    }
 }
 
 /// The device answers.
@@ -263,8 +275,8 @@ impl Link {
         self.stopping.load(Relaxed) || self.is_dead()
     }
 
-    /// The device, for the log.
-    fn device(&self) -> &virtio::Device {
+    /// The device, for the log and for trace events.
+    pub(crate) fn device(&self) -> &virtio::Device {
         self.queues.device()
     }
 
@@ -352,18 +364,23 @@ impl Link {
     fn recover(&self) {
         self.state.store(RECOVERING, Release);
         let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
+        let generation = self.generation();
         let result = if strikes > STRIKES {
-            Err(ETIMEDOUT)
+            Err(("no_answer", ETIMEDOUT))
         } else {
             dev_warn!(
                 self.device(),
                 "the device does not answer; starting it anew\n"
             );
             self.epoch.fetch_add(1, Relaxed);
-            self.queues.restart().and_then(|()| {
-                self.events.take_back(self);
-                self.open_session(Some(self.generation()))
-            })
+            match self.queues.restart() {
+                Ok(()) => {
+                    self.events.take_back(self);
+                    self.open_session(Some(generation))
+                        .map_err(|error| ("not_adopted", error))
+                }
+                Err(error) => Err(("no_restart", error)),
+            }
         };
         match result {
             Ok(()) => {
@@ -373,12 +390,13 @@ impl Link {
                 );
                 self.state.store(RUNNING, Release);
             }
-            Err(error) => {
+            Err((cause, error)) => {
                 dev_err!(
                     self.device(),
                     "the device is given up ({})\n",
                     error.to_errno()
                 );
+                trace::loss(self.device(), cause, generation);
                 self.state.store(DEAD, Release);
                 self.queues.stop();
                 self.events.take_back(self);

@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Counters of a device. The names and units are those of `hmm_uapi::Stats`.
+//! Counters and times of a device. The names and units of the counters are those of
+//! `hmm_uapi::Stats`.
 
+pub(crate) mod debugfs;
+mod stage;
+
+pub(crate) use self::stage::{
+    Stage,
+    StageTimes,
+    Stopwatch,
+    Times, //
+};
 use hmm_uapi::{
     SkipReason,
+    Trigger,
     SKIP_REASONS, //
 };
-use kernel::sync::atomic::{
-    ordering::Relaxed,
-    Atomic, //
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        ordering::Relaxed,
+        Atomic, //
+    }, //
 };
 
 /// A counter that only grows.
@@ -30,7 +44,7 @@ impl Counter {
     }
 }
 
-/// All counters but those of the pool.
+/// All counters but those of the pool, and all times.
 pub(crate) struct Stats {
     pub(crate) bytes_to_device: Counter,
     pub(crate) bytes_to_system: Counter,
@@ -44,12 +58,17 @@ pub(crate) struct Stats {
     pub(crate) timeouts: Counter,
     pub(crate) protocol_errors: Counter,
     skipped: [Counter; SKIP_REASONS],
+    times: Times,
 }
 
 impl Stats {
     /// All zero.
-    pub(crate) const fn new() -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
             bytes_to_device: Counter::new(),
             bytes_to_system: Counter::new(),
             bytes_by_fault: Counter::new(),
@@ -62,7 +81,35 @@ impl Stats {
             timeouts: Counter::new(),
             protocol_errors: Counter::new(),
             skipped: [const { Counter::new() }; SKIP_REASONS],
-        }
+            times: Times::new()?,
+        })
+    }
+
+    /// Measures a step from now until the result is dropped.
+    pub(crate) fn measure(&self, stage: Stage, trigger: Trigger) -> Stopwatch<'_> {
+        self.times.measure(stage, trigger)
+    }
+
+    /// What was measured.
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// All counters but those of skipped pages, with their names.
+    fn named(&self) -> [(&'static str, &Counter); 11] {
+        [
+            ("bytes_to_device", &self.bytes_to_device),
+            ("bytes_to_system", &self.bytes_to_system),
+            ("bytes_by_fault", &self.bytes_by_fault),
+            ("bytes_by_eviction", &self.bytes_by_eviction),
+            ("cpu_faults", &self.cpu_faults),
+            ("cpu_faults_failed", &self.cpu_faults_failed),
+            ("batches", &self.batches),
+            ("doorbells", &self.doorbells),
+            ("copy_errors", &self.copy_errors),
+            ("timeouts", &self.timeouts),
+            ("protocol_errors", &self.protocol_errors),
+        ]
     }
 
     /// Counts pages that did not move.

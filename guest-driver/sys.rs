@@ -18,6 +18,7 @@ pub(crate) mod page;
 pub(crate) mod pagemap;
 pub(crate) mod request;
 pub(crate) mod snapshot;
+pub(crate) mod trace;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
 pub(crate) mod workqueue;

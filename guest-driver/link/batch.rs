@@ -13,6 +13,10 @@ use crate::sys::{
         Returned,
         Submitted, //
     },
+    trace::{
+        self,
+        BatchEvent, //
+    },
     virtqueue::Queue, //
 };
 use hmm_protocol::{
@@ -28,10 +32,15 @@ use hmm_protocol::{
     COMPLETION_BYTES,
     HEADER_BYTES, //
 };
+use hmm_uapi::Trigger;
 use kernel::{
     prelude::*,
     sync::atomic::ordering::Relaxed,
-    time::Delta, //
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
 use zerocopy::{
     FromBytes,
@@ -51,20 +60,25 @@ pub(crate) struct Batch<'a> {
     // `None` only once the request is handed on.
     request: Option<Idle>,
     kind: BatchKind,
-    lane: Lane,
+    trigger: Trigger,
+    /// What most entries are: to the device, or to system memory.
+    op: Op,
     entries: usize,
+    /// Bytes of the request that are written.
     bytes: usize,
+    /// Bytes that the entries stand for.
+    data_bytes: u64,
     epoch: u32,
 }
 
 impl<'a> Batch<'a> {
-    /// Starts a batch of single entries.
+    /// Starts a batch of single entries, most of which are `op`.
     ///
     /// # Errors
     ///
     /// `ENODEV`: the device is dead.
-    pub(crate) fn of_entries(link: &'a Link, lane: Lane) -> Result<Self> {
-        Self::new(link, lane, BatchKind::Entries)
+    pub(crate) fn of_entries(link: &'a Link, trigger: Trigger, op: Op) -> Result<Self> {
+        Self::new(link, trigger, op, BatchKind::Entries)
     }
 
     /// Starts a page list: 4 KiB pages against one extent of device memory that starts at
@@ -75,28 +89,30 @@ impl<'a> Batch<'a> {
     /// `ENODEV`: the device is dead.
     pub(crate) fn of_pages(
         link: &'a Link,
-        lane: Lane,
+        trigger: Trigger,
         op: Op,
         device_address: u64,
     ) -> Result<Self> {
-        let mut batch = Self::new(link, lane, BatchKind::PageList)?;
+        let mut batch = Self::new(link, trigger, op, BatchKind::PageList)?;
         batch.append(PageList::new(op, PAGE_SHIFT, device_address).as_bytes())?;
         Ok(batch)
     }
 
-    fn new(link: &'a Link, lane: Lane, kind: BatchKind) -> Result<Self> {
+    fn new(link: &'a Link, trigger: Trigger, op: Op, kind: BatchKind) -> Result<Self> {
         link.ready()?;
         let epoch = link.epoch.load(Relaxed);
-        let (queue, pool) = link.lane(lane)?;
+        let (queue, pool) = link.lane(Lane::of(trigger))?;
         Ok(Self {
             link,
             queue,
             pool,
             request: Some(pool.take()),
             kind,
-            lane,
+            trigger,
+            op,
             entries: 0,
             bytes: HEADER_BYTES,
+            data_bytes: 0,
             epoch,
         })
     }
@@ -118,12 +134,13 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Result {
-        if self.entries == self.link.max_entries(self.lane) {
+    fn push(&mut self, bytes: &[u8], data_bytes: u64) -> Result {
+        if self.entries == self.link.max_entries(Lane::of(self.trigger)) {
             return Err(ENOSPC);
         }
         self.append(bytes)?;
         self.entries += 1;
+        self.data_bytes += data_bytes;
         Ok(())
     }
 
@@ -136,7 +153,7 @@ impl<'a> Batch<'a> {
         if self.kind != BatchKind::Entries {
             return Err(EINVAL);
         }
-        self.push(entry.as_bytes())
+        self.push(entry.as_bytes(), u64::from(entry.len.get()))
     }
 
     /// Adds the DMA address of the next page to a page list, or `hmm_protocol::PAGE_ADDRESS_*`.
@@ -148,7 +165,7 @@ impl<'a> Batch<'a> {
         if self.kind != BatchKind::PageList {
             return Err(EINVAL);
         }
-        self.push(&address.to_le_bytes())
+        self.push(&address.to_le_bytes(), 1 << PAGE_SHIFT)
     }
 
     /// Hands the batch to the device.
@@ -158,19 +175,26 @@ impl<'a> Batch<'a> {
             queue: self.queue,
             pool: self.pool,
             submitted: None,
-            cookie: self.link.next_cookie(),
-            entries: self.entries,
+            event: BatchEvent {
+                cookie: self.link.next_cookie(),
+                queue: self.queue.index(),
+                trigger: self.trigger.name(),
+                direction: self.op.name(),
+                // CAST: `push` keeps the count below the device's limit, which is 32 bits.
+                entries: self.entries as u32,
+                bytes: self.data_bytes,
+            },
+            started: Instant::now(),
         };
         let Some(mut request) = self.request.take() else {
             return flight;
         };
-        // CAST: `push` keeps the count below the device's limit, which is 32 bits.
-        let entries = self.entries as u32;
+        let entries = flight.event.entries;
         let header = BatchHeader::new(
             self.kind,
             BatchFlags::STATUS_ARRAY,
             entries,
-            flight.cookie,
+            flight.event.cookie,
             self.link.generation(),
         );
         let writable = COMPLETION_BYTES + status_array_bytes(entries);
@@ -181,6 +205,7 @@ impl<'a> Batch<'a> {
             answer.fill(0);
         }
 
+        trace::batch_submit(self.link.device(), &flight.event);
         let stats = self.link.stats();
         match self.queue.submit(request, self.bytes, writable) {
             Ok((submitted, rang)) => {
@@ -193,6 +218,7 @@ impl<'a> Batch<'a> {
                     self.link.queue_broken(self.epoch);
                 }
                 self.pool.give(request);
+                flight.trace_done("not_accepted", 0);
             }
         }
         flight
@@ -214,8 +240,8 @@ pub(crate) struct InFlight<'a> {
     queue: &'a Queue,
     pool: &'a RequestPool,
     submitted: Option<Submitted>,
-    cookie: u64,
-    entries: usize,
+    event: BatchEvent,
+    started: Instant<Monotonic>,
 }
 
 impl<'a> InFlight<'a> {
@@ -225,27 +251,36 @@ impl<'a> InFlight<'a> {
         self.finish()
     }
 
+    fn trace_done(&self, result: &'static str, entries_ok: u32) {
+        let (device, time) = (self.link.device(), self.started.elapsed());
+        trace::batch_done(device, &self.event, result, entries_ok, time);
+    }
+
     fn finish(&mut self) -> Outcome<'a> {
+        let entries = self.event.entries as usize;
         let mut outcome = Outcome {
             pool: self.pool,
             request: None,
-            entries: self.entries,
+            entries,
             answer: None,
         };
         let Some(submitted) = self.submitted.take() else {
             return outcome;
         };
+        let mut result = "ok";
         outcome.request = match self.queue.wait(submitted, POLL, self.link.timeout) {
             Returned::Used(mut request, used) => {
                 self.link.answered();
-                match check(request.writable(), used, self.cookie, self.entries) {
+                match check(request.writable(), used, self.event.cookie, entries) {
                     Ok(answer) => {
                         if !answer.all_ok {
+                            result = "failed";
                             self.link.events.collect(self.link);
                         }
                         outcome.answer = Some(answer);
                     }
                     Err(problem) => {
+                        result = "bad_answer";
                         self.link.stats().protocol_errors.add(1);
                         dev_warn!(
                             self.link.device(),
@@ -256,9 +291,16 @@ impl<'a> InFlight<'a> {
                 }
                 Some(request)
             }
-            Returned::Cancelled(request) => Some(request),
-            Returned::Pending(submitted) => self.link.not_answered(submitted),
+            Returned::Cancelled(request) => {
+                result = "reset";
+                Some(request)
+            }
+            Returned::Pending(submitted) => {
+                result = "timeout";
+                self.link.not_answered(submitted)
+            }
         };
+        self.trace_done(result, outcome.answer.map_or(0, |answer| answer.entries_ok));
         outcome
     }
 }
@@ -274,6 +316,7 @@ impl Drop for InFlight<'_> {
 struct Answer {
     /// Whether every entry was executed.
     all_ok: bool,
+    entries_ok: u32,
     /// Bytes copied, and the time that the device took, ns, as it says.
     pace: (u64, u32),
 }
@@ -309,6 +352,7 @@ fn check(
     };
     Ok(Answer {
         all_ok,
+        entries_ok: record.entries_ok.get(),
         pace: (record.bytes_done.get(), record.device_ns.get()),
     })
 }

@@ -10,6 +10,10 @@ use crate::{
         Lane,
         Link, //
     },
+    stats::{
+        Stage,
+        Stats, //
+    },
     sys::{
         migrate::{
             Collected,
@@ -25,6 +29,7 @@ use hmm_protocol::{
     Op,
     PAGE_ADDRESS_ZERO, //
 };
+use hmm_uapi::Trigger;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
@@ -42,7 +47,7 @@ pub(super) struct Copying<'a> {
     migration: Migration<'a, Collected>,
     memory: &'a DeviceMemory,
     link: &'a Link,
-    lane: Lane,
+    trigger: Trigger,
     op: Op,
 }
 
@@ -55,12 +60,16 @@ impl<'a> Copying<'a> {
         op: Op,
         migration: Migration<'a, Collected>,
     ) -> Self {
+        let trigger = match lane {
+            Lane::Urgent => Trigger::CpuFault,
+            Lane::Bulk => Trigger::User,
+        };
         let mut copying = Self {
             flight: None,
             migration,
             memory,
             link,
-            lane,
+            trigger,
             op,
         };
         copying.send();
@@ -69,11 +78,12 @@ impl<'a> Copying<'a> {
 
     fn send(&mut self) {
         if self.migration.transfers().next().is_some() {
+            let _time = self.link.stats().measure(Stage::Submit, self.trigger);
             // What could not be sent counts as not answered.
             self.flight = send(
                 self.memory,
                 self.link,
-                self.lane,
+                self.trigger,
                 self.op,
                 &mut self.migration,
             )
@@ -86,7 +96,9 @@ impl<'a> Copying<'a> {
     pub(super) fn finish(mut self) -> (Migration<'a, Collected>, usize) {
         for attempt in 1..=TRIES {
             if let Some(flight) = self.flight.take() {
+                let time = self.link.stats().measure(Stage::Wait, self.trigger);
                 let mut outcome = flight.wait();
+                drop(time);
                 if outcome.was_answered() {
                     if let Some((bytes, ns)) = outcome.pace() {
                         self.memory.ops().server().learned.copied(bytes, ns);
@@ -121,6 +133,21 @@ impl<'a> Copying<'a> {
     }
 }
 
+/// Installs what was copied, and ends the migration. Returns how many pages moved.
+pub(super) fn install(
+    stats: &Stats,
+    trigger: Trigger,
+    migration: Migration<'_, Collected>,
+) -> usize {
+    let time = stats.measure(Stage::Pages, trigger);
+    let installed = migration.install();
+    drop(time);
+    let moved = installed.moved();
+    let _time = stats.measure(Stage::Finalize, trigger);
+    drop(installed);
+    moved
+}
+
 /// The index of the device side of a transfer.
 fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer<'_>) -> Option<usize> {
     match op {
@@ -150,14 +177,14 @@ fn row(memory: &DeviceMemory, op: Op, migration: &Migration<'_, Collected>) -> O
 fn send<'a>(
     memory: &DeviceMemory,
     link: &'a Link,
-    lane: Lane,
+    trigger: Trigger,
     op: Op,
     migration: &mut Migration<'a, Collected>,
 ) -> Result<InFlight<'a>> {
     let row = row(memory, op, migration);
     let mut batch = match row {
-        Some(start) => Batch::of_pages(link, lane, op, device_address(start))?,
-        None => Batch::of_entries(link, lane)?,
+        Some(start) => Batch::of_pages(link, trigger, op, device_address(start))?,
+        None => Batch::of_entries(link, trigger, op)?,
     };
     let direction = match op {
         Op::ToDevice => DmaDirection::ToDevice,

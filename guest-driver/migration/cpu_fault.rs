@@ -7,7 +7,10 @@
 //! uses the urgent queue.
 
 use super::{
-    copy::Copying,
+    copy::{
+        install,
+        Copying, //
+    },
     DeviceMemory, //
 };
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
         Lane,
         Link, //
     },
+    stats::Stage,
     sys::{
         migrate::{
             Lease,
@@ -26,7 +30,8 @@ use crate::{
         pagemap::{
             Fault,
             FaultError, //
-        }, //
+        },
+        trace, //
     }, //
 };
 use core::ops::Range;
@@ -35,6 +40,7 @@ use hmm_logic::{
     WINDOW_MOST, //
 };
 use hmm_protocol::Op;
+use hmm_uapi::Trigger;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
@@ -53,6 +59,7 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
     let engine = memory.ops().server();
     let stats = engine.stats();
     stats.cpu_faults.add(1);
+    let time = stats.measure(Stage::Fault, Trigger::CpuFault);
     let Some(link) = engine.link().enter() else {
         stats.cpu_faults_failed.add(1);
         return Err(FaultError::Lost);
@@ -61,23 +68,32 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
     for _ in 0..TRIES {
         // Whoever has all the buffers waits for the device at most, which is bounded.
         match attempt(memory, &link, fault, engine.fault_buffers.lease()) {
-            Attempt::Done => result = Ok(()),
+            Attempt::Done(bytes) => result = Ok(bytes),
             Attempt::OutOfMemory => result = Err(FaultError::OutOfMemory),
             Attempt::NotCopied if !link.is_dead() => continue,
             Attempt::NotCopied => {}
         }
         break;
     }
+    let (word, bytes) = match result {
+        Ok(0) => ("retry", 0),
+        Ok(bytes) => ("ok", bytes),
+        Err(FaultError::OutOfMemory) => ("out_of_memory", 0),
+        Err(FaultError::Lost) => ("lost", 0),
+    };
+    let address = fault.address();
+    trace::fault(link.device(), address, word, bytes, time.elapsed());
     if result.is_err() {
         stats.cpu_faults_failed.add(1);
     }
-    result
+    result.map(|_| ())
 }
 
 /// What became of one attempt, as far as the page that the CPU waits for is concerned.
 enum Attempt {
-    /// It is home, or somebody else is at it: the CPU shall look again.
-    Done,
+    /// It is home, along with others, so many bytes altogether. Or somebody else is at it, and
+    /// nothing came home. The CPU shall look again.
+    Done(u64),
     /// The device did not copy it; it is still on the device.
     NotCopied,
     /// No page for it.
@@ -115,10 +131,13 @@ fn attempt<'a>(
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
+    let time = link.stats().measure(Stage::Setup, Trigger::CpuFault);
     let Ok(mut migration) = Migration::of_fault(fault, range, Select::Device, memory, lease) else {
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };
+    drop(time);
+    let time = link.stats().measure(Stage::Destinations, Trigger::CpuFault);
     // Where the page that the CPU waits for is found: a huge page has one entry.
     let mut entry = wanted;
     let mut out_of_memory = false;
@@ -146,22 +165,21 @@ fn attempt<'a>(
             Err(_) => out_of_memory = is_wanted,
         }
     });
+    drop(time);
     if out_of_memory {
         return Attempt::OutOfMemory;
     }
     if !migration.has_destination(entry) {
-        return Attempt::Done;
+        return Attempt::Done(0);
     }
     let copying = Copying::start(memory, link, Lane::Urgent, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
     if !migration.has_destination(entry) {
         return Attempt::NotCopied;
     }
-    let installed = migration.install();
-    let moved = installed.moved();
-    drop(installed);
+    let moved = install(link.stats(), Trigger::CpuFault, migration);
     let bytes = (moved * PAGE_SIZE) as u64;
     link.stats().bytes_to_system.add(bytes);
     link.stats().bytes_by_fault.add(bytes);
-    Attempt::Done
+    Attempt::Done(bytes)
 }

@@ -235,17 +235,18 @@ kernel::impl_device_context_into_aref!(Device);
 unsafe impl AlwaysRefCounted for Device {
     fn inc_ref(&self) {
         // SAFETY: A shared reference proves a non-zero reference count.
-        unsafe { bindings::get_device(self.as_ref_raw()) };
+        unsafe { bindings::get_device(self.as_device_raw()) };
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
         // SAFETY: The caller gives up a reference; the pointer is valid until then.
-        unsafe { bindings::put_device(obj.as_ref().as_ref_raw()) };
+        unsafe { bindings::put_device(obj.as_ref().as_device_raw()) };
     }
 }
 
 impl<Ctx: device::DeviceContext> Device<Ctx> {
-    fn as_ref_raw(&self) -> *mut bindings::device {
+    /// The device of the driver core.
+    pub(super) fn as_device_raw(&self) -> *mut bindings::device {
         // SAFETY: By the type invariant the device is valid; only an address is computed.
         unsafe { &raw mut (*self.as_raw()).dev }
     }
@@ -254,7 +255,7 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 impl<Ctx: device::DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
     fn as_ref(&self) -> &device::Device<Ctx> {
         // SAFETY: `dev` is embedded in a valid `struct virtio_device`, and has the same context.
-        unsafe { device::Device::from_raw(self.as_ref_raw()) }
+        unsafe { device::Device::from_raw(self.as_device_raw()) }
     }
 }
 

@@ -126,6 +126,7 @@ impl Ring {
 /// One virtqueue.
 #[pin_data]
 pub(crate) struct Queue {
+    index: u16,
     #[pin]
     ring: SpinLockIrq<Ring>,
     /// Tasks that ring the doorbell, which they do without the lock.
@@ -162,14 +163,20 @@ impl DmaDirection {
 }
 
 impl Queue {
-    fn new() -> impl PinInit<Self, Error> {
+    fn new(index: u16) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            index,
             ring <- new_spinlock_irq!(
                 Ring { vq: null_mut(), open: false, sleepers: 0 },
                 "virtqueue::Queue::ring"
             ),
             notifying: Atomic::new(0),
         })
+    }
+
+    /// The queue's number.
+    pub(crate) fn index(&self) -> u16 {
+        self.index
     }
 
     /// Hands the first `readable` bytes (none if 0) and then the first `writable` bytes of the
@@ -413,8 +420,8 @@ impl Virtqueues {
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
             let mut queues = KVec::with_capacity(names.len(), GFP_KERNEL)?;
-            for _ in &names {
-                queues.push(KBox::pin_init(Queue::new(), GFP_KERNEL)?, GFP_KERNEL)?;
+            for (index, _) in (0..).zip(&names) {
+                queues.push(KBox::pin_init(Queue::new(index), GFP_KERNEL)?, GFP_KERNEL)?;
             }
             let vdev: ARef<virtio::Device> = vdev.into();
             Ok(try_pin_init!(&this in Self {
