@@ -60,11 +60,13 @@ impl End {
     }
 }
 
-/// Makes a panic of any thread the end of the process: half a device is worse than none.
+/// Makes a panic of any thread the end of the process: half a device is worse than none. Only the message is printed: a
+/// backtrace would need files that the sandbox has closed.
 pub fn end_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let _ = writeln!(std::io::stderr(), "vhost-user-hmm: thread {name}: {panic}");
         // SAFETY: _exit() takes no pointers. Destructors must not run: the state is not to be trusted.
         unsafe { libc::_exit(EXIT_INTERNAL) }
     }));
@@ -119,7 +121,10 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         Kernels::new(args.copy),
         args.link,
     );
-    let longest_poll = Duration::from_micros(args.poll_us);
+    // Now, while the limits of a control group can be read: with one processor, to look for work is to keep others from
+    // making it.
+    let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+    let longest_poll = Duration::from_micros(if several { args.poll_us } else { 0 });
     let device = Arc::new(
         Device::new(engine, args.queue_size, longest_poll, trace)
             .context("Cannot make the queues' descriptors")?,

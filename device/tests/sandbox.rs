@@ -65,12 +65,16 @@ fn the_list_can_be_logged_or_left_out() {
 
 /// Runs `attempt` in a process of its own under the list.
 fn in_child(attempt: &str) -> ExitStatus {
-    Command::new(std::env::current_exe().expect("this program"))
+    child_command(attempt).status().expect("it starts")
+}
+
+fn child_command(attempt: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
         .args(["--exact", "child", "--test-threads", "1", "--nocapture"])
         .env(TRY, attempt)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .expect("it starts")
+        .stdout(std::process::Stdio::null());
+    command
 }
 
 /// Not a test on its own: what `in_child` runs.
@@ -114,6 +118,11 @@ fn child() {
                 assert_eq!(failed(opened.into()), Some(libc::EACCES));
                 0
             }
+            "panic" => {
+                vhost_user_hmm::daemon::end_on_panic();
+                let _ = std::thread::spawn(|| panic!("on purpose")).join();
+                0
+            }
             "thread" => {
                 let answer = std::thread::spawn(|| 7).join().expect("a thread");
                 libc::c_long::from(answer) - 7
@@ -132,6 +141,17 @@ fn what_is_not_on_the_list_ends_the_process() {
         let status = in_child(attempt);
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{attempt}: {status}");
     }
+}
+
+#[test]
+fn a_panic_has_its_own_exit_code_within_the_list() {
+    let output = child_command("panic")
+        .env("RUST_BACKTRACE", "full")
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(70), "{}", output.status);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("on purpose"), "{errors}");
 }
 
 #[test]

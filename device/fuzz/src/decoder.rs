@@ -50,8 +50,10 @@ pub fn run(data: &[u8]) {
     let Some((mode, bytes)) = data.split_first() else {
         return;
     };
-    let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
-    let generation = rig.engine.control(open.as_bytes()).generation.get();
+    let generation = rig.engine.open_generation().unwrap_or_else(|| {
+        let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+        rig.engine.control(open.as_bytes()).generation.get()
+    });
     let mut request = bytes.to_vec();
     if mode & 1 != 0 && request.len() >= 32 {
         let page_list = mode & 2 != 0;

@@ -36,13 +36,22 @@ type Segments = Vec<(u64, u64)>;
 
 impl Model<'_> {
     fn in_table(&self, address: u64, len: u64) -> bool {
-        (0..len).all(|offset| {
-            address.checked_add(offset).is_some_and(|at| {
-                self.table
-                    .iter()
-                    .any(|(start, bytes)| at >= *start && at - start < *bytes)
-            })
-        }) && address.checked_add(len).is_some()
+        let Some(end) = address.checked_add(len) else {
+            return false;
+        };
+        // From byte to byte, but past those that are in the same range.
+        let mut at = address;
+        while at < end {
+            let range = self
+                .table
+                .iter()
+                .find(|(start, bytes)| at >= *start && at - start < *bytes);
+            let Some((start, bytes)) = range else {
+                return false;
+            };
+            at = start + bytes;
+        }
+        true
     }
 
     fn read(&self, address: u64, len: u64) -> Option<&[u8]> {

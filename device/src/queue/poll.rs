@@ -5,10 +5,7 @@
 //! so the time to look adapts: it doubles when a batch came soon after the worker went to sleep, and halves when the
 //! worker looked for nothing. While others want this processor it is zero.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use vhost_user_backend::VringT;
 use virtio_queue::QueueT;
@@ -31,11 +28,6 @@ pub(super) struct PollWindow {
 
 impl PollWindow {
     pub(super) fn new(longest: Duration) -> Self {
-        let longest = if has_several_processors() {
-            longest
-        } else {
-            Duration::ZERO
-        };
         Self {
             longest,
             now: longest,
@@ -131,11 +123,6 @@ fn involuntary_switches() -> libc::c_long {
     usage.ru_nivcsw
 }
 
-fn has_several_processors() -> bool {
-    static SEVERAL: OnceLock<bool> = OnceLock::new();
-    *SEVERAL.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Duration, Instant, PollWindow, SHORTEST};
@@ -144,8 +131,6 @@ mod tests {
     fn the_window_follows_what_it_finds() {
         let longest = Duration::from_micros(64);
         let mut window = PollWindow::new(longest);
-        window.longest = longest;
-        window.now = longest;
         for expected in [32, 16, 8, 4, 0, 0] {
             window.missed();
             assert_eq!(window.window(), Duration::from_micros(expected));
