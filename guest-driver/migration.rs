@@ -21,8 +21,11 @@ mod tally;
 mod to_device;
 mod to_system;
 
-use self::learned::Learned;
 pub(crate) use self::tally::Tally;
+use self::{
+    evict::Background,
+    learned::Learned, //
+};
 use crate::{
     link::{
         Link,
@@ -72,6 +75,7 @@ pub(crate) struct Engine {
     /// For bringing pages home when memory may be short.
     evict_buffers: Pin<KBox<BufferPool>>,
     learned: Pin<KBox<Learned>>,
+    background: Arc<Background>,
     stats: Arc<Stats>,
 }
 
@@ -95,6 +99,7 @@ impl Engine {
                 GFP_KERNEL,
             )?,
             learned: KBox::pin_init(Learned::new(most), GFP_KERNEL)?,
+            background: Background::new()?,
             stats,
         })
     }

@@ -51,6 +51,13 @@ pub(crate) trait FaultServer: Send + Sync + 'static {
         Self: Sized;
 }
 
+/// This part of the blocks is kept for huge pages while others have room.
+const RESERVE: usize = 64;
+/// When less than this part of the memory is available, old pages are evicted in the background.
+const LOW_WATERMARK: usize = 32;
+/// So much is made available then.
+const HIGH_WATERMARK: usize = 16;
+
 /// Where the allocator keeps its blocks.
 struct Blocks(KVVec<Block>);
 
@@ -66,9 +73,16 @@ impl AsMut<[Block]> for Blocks {
     }
 }
 
+/// The time of a request, by which the pool tells what was wanted before it. Later requests have
+/// larger numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
 /// The pages of a device, as the operations of its [`PrivateMemory`].
 pub(crate) struct Pool<S> {
     blocks: Pin<KBox<SpinLockIrq<BlockAllocator<Blocks>>>>,
+    pages: usize,
+    next_ticket: Atomic<u64>,
     /// The most pages that were in use at once.
     peak_pages: Atomic<u64>,
     server: S,
@@ -86,8 +100,10 @@ impl<S: FaultServer> Pool<S> {
         for _ in 0..count {
             blocks.push(Block::new(), GFP_KERNEL)?;
         }
-        let allocator = BlockAllocator::new(Blocks(blocks));
+        let allocator = BlockAllocator::new(Blocks(blocks), count / RESERVE);
         Ok(Self {
+            pages: count * BLOCK_PAGES,
+            next_ticket: Atomic::new(1),
             blocks: KBox::pin_init(new_spinlock_irq!(allocator, "Pool::blocks"), GFP_KERNEL)?,
             peak_pages: Atomic::new(0),
             server,
@@ -115,6 +131,43 @@ impl<S: FaultServer> Pool<S> {
         let block = self.blocks.lock().next_in_use(from)?;
         let first = block * BLOCK_PAGES;
         Some((first..first + BLOCK_PAGES, block + 1))
+    }
+
+    /// The time of a request that begins now.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.next_ticket.fetch_add(1, Relaxed))
+    }
+
+    /// How many blocks there are.
+    pub(crate) fn blocks(&self) -> usize {
+        self.pages / BLOCK_PAGES
+    }
+
+    /// Pages that can be allocated now.
+    pub(crate) fn available_pages(&self) -> usize {
+        self.blocks.lock().pages_available()
+    }
+
+    /// Whether so little is available that old pages should be evicted in the background.
+    pub(crate) fn is_below_low_watermark(&self) -> bool {
+        self.available_pages() < self.pages / LOW_WATERMARK
+    }
+
+    /// Pages that should be available after that.
+    pub(crate) fn high_watermark(&self) -> usize {
+        self.pages / HIGH_WATERMARK
+    }
+
+    /// Remembers that a request wants the page at `index` on the device.
+    pub(crate) fn touch(&self, index: usize, ticket: Ticket) {
+        self.blocks.lock().touch(index, ticket.0);
+    }
+
+    /// Chooses a block to be emptied whose pages nobody has wanted since `before`. While the
+    /// result lives, none of its pages are given out.
+    pub(crate) fn take_victim(&self, before: Ticket) -> Option<Victim<'_, S>> {
+        let block = self.blocks.lock().victim(before.0)?;
+        Some(Victim { pool: self, block })
     }
 
     /// Takes what `take` takes.
@@ -152,6 +205,26 @@ impl<S: FaultServer> Operations for Pool<S> {
     }
 }
 
+/// A block that is being emptied.
+pub(crate) struct Victim<'a, S: FaultServer> {
+    pool: &'a Pool<S>,
+    block: usize,
+}
+
+impl<S: FaultServer> Victim<'_, S> {
+    /// The block's pages.
+    pub(crate) fn pages(&self) -> Range<usize> {
+        let first = self.block * BLOCK_PAGES;
+        first..first + BLOCK_PAGES
+    }
+}
+
+impl<S: FaultServer> Drop for Victim<'_, S> {
+    fn drop(&mut self) {
+        self.pool.blocks.lock().release(self.block);
+    }
+}
+
 /// Device pages that are allocated but have no owner yet. What is not used goes back.
 pub(crate) struct Allocation<'a, S: FaultServer> {
     memory: &'a PrivateMemory<Pool<S>>,
@@ -160,14 +233,22 @@ pub(crate) struct Allocation<'a, S: FaultServer> {
 
 impl<'a, S: FaultServer> Allocation<'a, S> {
     /// Up to `want` contiguous pages; `None` if the device is full.
-    pub(crate) fn new(memory: &'a PrivateMemory<Pool<S>>, want: usize) -> Option<Self> {
-        let run = memory.ops().allocate(|blocks| blocks.allocate(want))?;
+    pub(crate) fn new(
+        memory: &'a PrivateMemory<Pool<S>>,
+        want: usize,
+        ticket: Ticket,
+    ) -> Option<Self> {
+        let run = memory
+            .ops()
+            .allocate(|blocks| blocks.allocate(want, ticket.0))?;
         Some(Self { memory, run })
     }
 
     /// A destination for a huge page; `None` if no block is free.
-    pub(crate) fn huge(memory: &PrivateMemory<Pool<S>>) -> Option<Destination> {
-        let run = memory.ops().allocate(BlockAllocator::allocate_block)?;
+    pub(crate) fn huge(memory: &PrivateMemory<Pool<S>>, ticket: Ticket) -> Option<Destination> {
+        let run = memory
+            .ops()
+            .allocate(|blocks| blocks.allocate_block(ticket.0))?;
         memory
             .huge_destination(run.first)
             .inspect_err(|_| pr_err!("free block at page {} is in use\n", run.first))

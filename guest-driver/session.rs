@@ -136,6 +136,7 @@ impl Call<'_> {
             direction: Direction::from_raw(call.direction).ok_or(EINVAL)?,
             flags: MigrateFlags(call.flags),
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
+            ticket: self.memory.ops().ticket(),
         };
         if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
             return Err(EINVAL);

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Brings device pages home without being told whose they are.
+//! Brings device pages home without being told whose they are: all when the device goes, or some
+//! when others want its memory.
+//!
+//! Never called with the mmap lock held, or while a migration exists, let alone by a CPU fault.
 
 use super::{
     copy::Copying,
-    DeviceMemory, //
+    DeviceMemory,
+    Door, //
 };
 use crate::{
     link::{
         Lane,
         Link, //
     },
+    pool::Ticket,
     sys::{
         migrate::{
             Migration,
             Source, //
         },
-        page::Destination, //
+        page::Destination,
+        workqueue::WorkQueue, //
     }, //
 };
 use core::ops::Range;
@@ -24,6 +30,16 @@ use hmm_protocol::Op;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
+    sync::{
+        atomic::{
+            ordering::{
+                Full,
+                Release, //
+            },
+            Atomic, //
+        },
+        Arc, //
+    },
     time::{
         delay::fsleep,
         Delta,
@@ -76,6 +92,79 @@ pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
         }
         fsleep(PAUSE);
     }
+}
+
+/// Evicts pages that nobody has wanted on the device since `before`, until `pages` are available.
+/// Returns whether they are; others may take them at once.
+pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before: Ticket) -> bool {
+    kernel::task::might_sleep();
+    let pool = memory.ops();
+    // Pages that somebody holds make a block fail, and then the next one is tried.
+    let mut failures = pool.blocks();
+    while pool.available_pages() < pages {
+        if failures == 0 || link.is_stopping() || current!().signal_pending() {
+            return false;
+        }
+        let Some(victim) = pool.take_victim(before) else {
+            return false;
+        };
+        if evict(memory, link, victim.pages()) == 0 {
+            failures -= 1;
+        }
+    }
+    true
+}
+
+/// Whether old pages are being evicted in the background.
+pub(super) struct Background(Atomic<u32>);
+
+impl Background {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(Atomic::new(0)), GFP_KERNEL)?)
+    }
+
+    /// Begins; `None` if somebody else is at it.
+    fn begin(this: &Arc<Self>) -> Option<Running> {
+        this.0.cmpxchg(0, 1, Full).ok()?;
+        Some(Running(this.clone()))
+    }
+}
+
+/// Ends when it is dropped.
+struct Running(Arc<Background>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0 .0.store(0, Release);
+    }
+}
+
+/// For when a request had to make room: if little is left, evicts in the background what nobody has
+/// wanted since `before`, so that the next request finds some. As long as all requests fit, nothing
+/// is evicted.
+pub(super) fn in_background(
+    queue: &WorkQueue,
+    door: &Arc<Door>,
+    memory: &DeviceMemory,
+    before: Ticket,
+) {
+    if !memory.ops().is_below_low_watermark() {
+        return;
+    }
+    let Some(running) = Background::begin(&memory.ops().server().background) else {
+        return;
+    };
+    let door = door.clone();
+    // Without memory for it, the next request makes its own room.
+    let _ = queue.spawn(move || {
+        if let Some(memory) = door.enter() {
+            let engine = memory.ops().server();
+            if let Some(link) = engine.link().enter() {
+                make_room(&memory, &link, memory.ops().high_watermark(), before);
+            }
+        }
+        drop(running);
+    });
 }
 
 /// Brings pages of one block home; returns how many.

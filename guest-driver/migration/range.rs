@@ -13,6 +13,7 @@ use self::walk::{
     Scratch, //
 };
 use super::{
+    evict,
     DeviceMemory,
     Door,
     Tally,
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     link::Link,
+    pool::Ticket,
     sys::{
         cpu::online_cpus,
         snapshot::Snapshot,
@@ -62,6 +64,8 @@ pub(crate) struct Order {
     pub(crate) flags: MigrateFlags,
     /// Whether huge pages may be huge on the device.
     pub(crate) huge: bool,
+    /// When the request began: what was wanted on the device before may be evicted for it.
+    pub(crate) ticket: Ticket,
 }
 
 /// Who moves pages, and where to.
@@ -111,6 +115,9 @@ pub(crate) fn migrate(
     }
     work.run(movers.memory, movers.link, true);
     team.wait();
+    if work.was_short.load(Relaxed) {
+        evict::in_background(movers.queue, movers.door, movers.memory, order.ticket);
+    }
 
     let result = work.result.lock();
     *tally = result.tally;
@@ -131,6 +138,8 @@ struct Work {
     next: Atomic<usize>,
     end: usize,
     stop: AtomicFlag,
+    /// Whether device memory was short.
+    was_short: AtomicFlag,
     #[pin]
     result: Mutex<Outcome>,
 }
@@ -154,6 +163,7 @@ impl Work {
                 next: Atomic::new(range.start),
                 end: range.end,
                 stop: AtomicFlag::new(false),
+                was_short: AtomicFlag::new(false),
                 result <- new_mutex!(Outcome::default(), "migration::range::Work::result"),
             }? Error),
             GFP_KERNEL,
@@ -169,6 +179,7 @@ impl Work {
             mm: &self.mm,
             order: self.order,
             snapshot: &self.snapshot,
+            was_short: &self.was_short,
         };
         let mut tally = Tally::default();
         let result = Scratch::new().and_then(|mut scratch| {

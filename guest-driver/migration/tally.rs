@@ -59,13 +59,13 @@ pub(super) fn reason_of_obstacle(obstacle: VmaObstacle) -> SkipReason {
 pub(super) fn reason_of_place(direction: Direction, place: Place, vma: &Vma<'_>) -> SkipReason {
     match (place, direction) {
         (Place::Special, _) => SkipReason::Special,
-        (Place::Device, Direction::ToDevice)
+        (Place::Device(_), Direction::ToDevice)
         | (Place::System | Place::Merged | Place::SystemReferenced, Direction::ToSystem) => {
             SkipReason::Already
         }
         (Place::Merged, Direction::ToDevice) => SkipReason::Ksm,
         (Place::SystemReferenced, Direction::ToDevice) => SkipReason::Pinned,
-        (Place::System, Direction::ToDevice) | (Place::Device, Direction::ToSystem) => {
+        (Place::System, Direction::ToDevice) | (Place::Device(_), Direction::ToSystem) => {
             SkipReason::Busy
         }
         (Place::Nowhere, _) if !vma.is_anonymous() => SkipReason::Hole,

@@ -11,7 +11,10 @@ use super::{
     Engine, //
 };
 use crate::{
-    pool::Allocation,
+    pool::{
+        Allocation,
+        Ticket, //
+    },
     sys::{
         migrate::{
             Collected,
@@ -49,6 +52,7 @@ fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
 /// Device pages for a batch, in as few runs as the device has.
 struct DevicePages<'a> {
     memory: &'a DeviceMemory,
+    ticket: Ticket,
     allocation: Option<Allocation<'a, Engine>>,
     /// Pages that the batch still needs.
     wanted: usize,
@@ -59,7 +63,7 @@ impl DevicePages<'_> {
     fn next(&mut self) -> Option<Destination> {
         let mut destination = self.allocation.as_mut().and_then(Allocation::next);
         if destination.is_none() {
-            self.allocation = Allocation::new(self.memory, self.wanted);
+            self.allocation = Allocation::new(self.memory, self.wanted, self.ticket);
             destination = self.allocation.as_mut().and_then(Allocation::next);
         }
         self.wanted = self.wanted.saturating_sub(1);
@@ -80,8 +84,17 @@ impl DevicePages<'_> {
     }
 }
 
+/// What came of a range.
+pub(super) enum Collection<'a> {
+    /// Its pages are on their way.
+    Ready(Migration<'a, Collected>),
+    /// So many pages do not fit. Nothing is counted, and all pages are where they were.
+    NeedsRoom(usize),
+}
+
 /// Collects the pages of `range` that can move and gives them destinations; counts the others,
-/// except those that the kernel did not collect, which are marked.
+/// except those that the kernel did not collect, which are marked. If there is not enough device
+/// memory for all, that is said if `may_evict`, and otherwise the rest stays and is counted.
 ///
 /// # Errors
 ///
@@ -92,8 +105,9 @@ pub(super) fn collect<'a>(
     range: Range<usize>,
     order: Order,
     lease: Lease<'a>,
+    may_evict: bool,
     account: &mut Account<'_>,
-) -> Result<Migration<'a, Collected>> {
+) -> Result<Collection<'a>> {
     let select = if order.huge {
         Select::SystemHuge
     } else {
@@ -102,14 +116,24 @@ pub(super) fn collect<'a>(
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
+    let (mut wanted, mut wanted_huge) = (0, 0);
+    for (_, source) in migration.sources() {
+        match source.pages() {
+            _ if refused(source, populate).is_some() || matches!(source, Source::Skipped) => {}
+            1 => wanted += 1,
+            pages => wanted_huge += pages,
+        }
+    }
+    let all = wanted + wanted_huge;
+    if may_evict && memory.ops().available_pages() < all {
+        return Ok(Collection::NeedsRoom(all));
+    }
+
     let mut pages = DevicePages {
         memory,
+        ticket: order.ticket,
         allocation: None,
-        wanted: migration
-            .sources()
-            .filter(|(_, source)| matches!(source, Source::Hole | Source::Page(_)))
-            .filter(|(_, source)| refused(*source, populate).is_none())
-            .count(),
+        wanted,
     };
     migration.for_each_source(|visit| {
         let refused = refused(visit.source(), populate);
@@ -122,7 +146,7 @@ pub(super) fn collect<'a>(
                 None => account.skip(SkipReason::NoDeviceMemory, 1),
             },
             (Source::HugeHole | Source::HugePage(_), None) => {
-                if let Some(destination) = Allocation::huge(memory) {
+                if let Some(destination) = Allocation::huge(memory, order.ticket) {
                     visit.give(destination);
                 } else {
                     let given = pages.split(visit);
@@ -131,5 +155,5 @@ pub(super) fn collect<'a>(
             }
         }
     });
-    Ok(migration)
+    Ok(Collection::Ready(migration))
 }

@@ -114,7 +114,7 @@ fn look(
         |page, place| {
             let state = match place {
                 Place::System | Place::Merged | Place::SystemReferenced => PageState::System,
-                Place::Device => PageState::Device,
+                Place::Device(_) => PageState::Device,
                 Place::Nowhere | Place::Special => PageState::None,
             };
             if let Some(byte) = map.get_mut(first + page) {

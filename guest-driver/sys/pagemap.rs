@@ -187,7 +187,12 @@ impl<T: Operations> PrivateMemory<T> {
 
     /// The index of a page of this memory.
     pub(crate) fn index_of(&self, page: PageRef<'_>) -> Option<usize> {
-        let index = page.pfn().checked_sub(self.first_pfn)?;
+        self.index_of_pfn(page.pfn())
+    }
+
+    /// The index of the page with a page frame number.
+    pub(crate) fn index_of_pfn(&self, pfn: usize) -> Option<usize> {
+        let index = pfn.checked_sub(self.first_pfn)?;
         (index < self.pages).then_some(index)
     }
 

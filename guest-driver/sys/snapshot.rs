@@ -42,8 +42,8 @@ pub(crate) enum Place {
     Merged,
     /// In system memory, and somebody besides the page tables refers to it.
     SystemReferenced,
-    /// In the device memory asked for.
-    Device,
+    /// In the device memory asked for, on the page with this frame number.
+    Device(usize),
 }
 
 /// A view of an address space.
@@ -178,7 +178,7 @@ fn place(entry: usize) -> Place {
     unsafe {
         let page = bindings::vhmm_pfn_to_page(entry & PFN_MASK);
         if bindings::vhmm_page_is_device_private(page) {
-            Place::Device
+            Place::Device(entry & PFN_MASK)
         } else if bindings::vhmm_page_is_ksm(page) {
             Place::Merged
         } else if bindings::vhmm_page_references(page) > bindings::vhmm_page_mappings(page) {

@@ -1,92 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
-//! The allocator of device memory: 2 MiB blocks of 4 KiB pages.
+//! The allocator of device memory.
 //!
 //! A block is on one of two lists or on none: *free* (all pages free), *partial* (some free), or
-//! full. A batch wants contiguous pages, since scattered system pages against one device extent is
-//! what the device copies best; so an allocation takes a run from a partial block if one is long
-//! enough, else from a free block, else the longest run at hand.
+//! full or held. A batch wants contiguous pages, since scattered system pages against one device
+//! extent is what the device copies best; so an allocation takes a run from a partial block if one
+//! is long enough, else from a free block, else the longest run at hand. The last free blocks are
+//! for huge pages as long as anything else is left.
 
-/// Pages of a block.
-pub const BLOCK_PAGES: usize = 512;
-const WORDS: usize = BLOCK_PAGES / 64;
-const NONE: u32 = u32::MAX;
+use crate::block::{Block, BLOCK_PAGES, NONE};
+
 /// How many partial blocks one allocation looks at.
 const LOOK: usize = 4;
-
-/// What is known of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct Block {
-    /// One bit for each page, set while the page is free.
-    free: [u64; WORDS],
-    free_pages: u16,
-    next: u32,
-    previous: u32,
-}
-
-impl Block {
-    /// A block with all pages free, on no list.
-    pub const fn new() -> Self {
-        Self {
-            free: [u64::MAX; WORDS],
-            free_pages: BLOCK_PAGES as u16,
-            next: NONE,
-            previous: NONE,
-        }
-    }
-
-    /// The first free run of at least `want` pages, else the longest: start and length.
-    fn find_run(&self, want: usize) -> (usize, usize) {
-        let (mut best_start, mut best_len) = (0, 0);
-        let mut page = 0;
-        while page < BLOCK_PAGES {
-            let start = self.next_with(page, true);
-            let end = self.next_with(start, false);
-            if end - start >= want {
-                return (start, want);
-            }
-            if end - start > best_len {
-                (best_start, best_len) = (start, end - start);
-            }
-            page = end.max(page + 1);
-        }
-        (best_start, best_len)
-    }
-
-    /// The first page from `page` on whose bit is `value`, or `BLOCK_PAGES`.
-    fn next_with(&self, mut page: usize, value: bool) -> usize {
-        while page < BLOCK_PAGES {
-            let word = self.free.get(page / 64).copied().unwrap_or(0);
-            let word = if value { word } else { !word };
-            let rest = word >> (page % 64);
-            if rest != 0 {
-                return page + rest.trailing_zeros() as usize;
-            }
-            page = (page / 64 + 1) * 64;
-        }
-        BLOCK_PAGES
-    }
-
-    fn set_free(&mut self, start: usize, len: usize, free: bool) {
-        for page in start..start + len {
-            if let Some(word) = self.free.get_mut(page / 64) {
-                let bit = 1u64 << (page % 64);
-                *word = if free { *word | bit } else { *word & !bit };
-            }
-        }
-    }
-
-    fn is_free(&self, page: usize) -> bool {
-        self.free
-            .get(page / 64)
-            .is_some_and(|word| word & (1 << (page % 64)) != 0)
-    }
-}
-
-impl Default for Block {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Contiguous device pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,15 +28,24 @@ pub struct DoubleFree;
 /// The allocator. `S` is where the blocks are kept: the driver and the tests bring their own.
 #[derive(Debug)]
 pub struct BlockAllocator<S> {
-    blocks: S,
+    pub(crate) blocks: S,
     free: u32,
     partial: u32,
     pages_in_use: usize,
+    /// Blocks that are free and not held.
+    free_blocks: usize,
+    /// Free blocks that are kept for huge pages.
+    reserve: usize,
+    /// Free pages of held blocks.
+    held_pages: usize,
+    /// Where the search for a victim goes on.
+    pub(crate) hand: usize,
 }
 
 impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
     /// An allocator over `blocks`, all of which are new. At most `u32::MAX - 1` blocks are used.
-    pub fn new(mut blocks: S) -> Self {
+    /// While anything else is left, the last `reserve` free blocks are for huge pages.
+    pub fn new(mut blocks: S, reserve: usize) -> Self {
         let count = blocks.as_ref().len().min(NONE as usize - 1) as u32;
         for (index, block) in (0..count).zip(blocks.as_mut()) {
             *block = Block::new();
@@ -124,7 +57,22 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             free: if count > 0 { 0 } else { NONE },
             partial: NONE,
             pages_in_use: 0,
+            free_blocks: count as usize,
+            reserve,
+            held_pages: 0,
+            hand: 0,
         }
+    }
+
+    /// Pages that can be allocated now.
+    pub fn pages_available(&self) -> usize {
+        let pages = self.blocks.as_ref().len() * BLOCK_PAGES;
+        pages.saturating_sub(self.pages_in_use + self.held_pages)
+    }
+
+    /// Blocks that can be allocated now as a whole.
+    pub fn blocks_available(&self) -> usize {
+        self.free_blocks
     }
 
     /// Pages in use.
@@ -132,8 +80,9 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         self.pages_in_use
     }
 
-    /// Takes up to `want` contiguous pages (at least one); `None` if no page is free.
-    pub fn allocate(&mut self, want: usize) -> Option<Run> {
+    /// Takes up to `want` contiguous pages (at least one) at time `stamp`; `None` if no page is
+    /// free.
+    pub fn allocate(&mut self, want: usize, stamp: u64) -> Option<Run> {
         let want = want.clamp(1, BLOCK_PAGES);
         let mut best: Option<(u32, usize, usize)> = None;
         let mut index = self.partial;
@@ -151,12 +100,13 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             index = block.next;
         }
         let (index, start, len) = match best {
-            Some(run) if run.2 == want => run,
+            Some(run) if run.2 == want || self.free_blocks <= self.reserve => run,
             _ if self.free != NONE => (self.free, 0, want),
             Some(run) => run,
             None => return None,
         };
         self.change(index, start, len, false);
+        self.touch(index as usize * BLOCK_PAGES, stamp);
         self.pages_in_use += len;
         Some(Run {
             first: index as usize * BLOCK_PAGES + start,
@@ -164,11 +114,12 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         })
     }
 
-    /// Takes a whole block, for a huge page; `None` if no block is free.
-    pub fn allocate_block(&mut self) -> Option<Run> {
+    /// Takes a whole block at time `stamp`, for a huge page; `None` if no block is free.
+    pub fn allocate_block(&mut self, stamp: u64) -> Option<Run> {
         let index = self.free;
         self.block(index)?;
         self.change(index, 0, BLOCK_PAGES, false);
+        self.touch(index as usize * BLOCK_PAGES, stamp);
         self.pages_in_use += BLOCK_PAGES;
         Some(Run {
             first: index as usize * BLOCK_PAGES,
@@ -190,6 +141,50 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         self.change(index, page % BLOCK_PAGES, 1, true);
         self.pages_in_use -= 1;
         Ok(())
+    }
+
+    /// A page was wanted on the device at time `stamp`.
+    pub fn touch(&mut self, page: usize, stamp: u64) {
+        if let Some(block) = self.blocks.as_mut().get_mut(page / BLOCK_PAGES) {
+            block.stamp = block.stamp.max(stamp);
+        }
+    }
+
+    /// Gives out no page of a block any more. False if there is no such block, or it is held.
+    pub(crate) fn hold(&mut self, index: usize) -> bool {
+        let Ok(number) = u32::try_from(index) else {
+            return false;
+        };
+        let Some(&Block {
+            held, free_pages, ..
+        }) = self.block(number)
+        else {
+            return false;
+        };
+        if held {
+            return false;
+        }
+        let free_pages = usize::from(free_pages);
+        self.unlink(number, list(free_pages));
+        self.held_pages += free_pages;
+        if let Some(block) = self.block_mut(number) {
+            block.held = true;
+        }
+        true
+    }
+
+    /// Undoes [`BlockAllocator::victim`]: the block's free pages can be allocated.
+    pub fn release(&mut self, index: usize) {
+        let Ok(number) = u32::try_from(index) else {
+            return;
+        };
+        let Some(block) = self.block_mut(number).filter(|block| block.held) else {
+            return;
+        };
+        block.held = false;
+        let free_pages = usize::from(block.free_pages);
+        self.held_pages -= free_pages;
+        self.link(number, list(free_pages));
     }
 
     /// The first block from `from` on that has pages in use.
@@ -217,18 +212,11 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         };
         let before = usize::from(block.free_pages);
         block.set_free(start, len, free);
-        let after = block
-            .free
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum();
+        let after = block.count_free();
         block.free_pages = after as u16;
-        let list = |free_pages| match free_pages {
-            0 => List::None,
-            BLOCK_PAGES => List::Free,
-            _ => List::Partial,
-        };
-        if list(before) != list(after) {
+        if block.held {
+            self.held_pages = self.held_pages + after - before;
+        } else if list(before) != list(after) {
             self.unlink(index, list(before));
             self.link(index, list(after));
         }
@@ -243,6 +231,9 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
     }
 
     fn link(&mut self, index: u32, list: List) {
+        if list == List::Free {
+            self.free_blocks += 1;
+        }
         let Some(head) = self.head(list) else {
             return;
         };
@@ -261,6 +252,9 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             // The links are those of the list that the block was on last.
             return;
         }
+        if list == List::Free {
+            self.free_blocks -= 1;
+        }
         let Some(&Block { next, previous, .. }) = self.block(index) else {
             return;
         };
@@ -272,6 +266,15 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         } else if let Some(head) = self.head(list) {
             *head = next;
         }
+    }
+}
+
+/// The list for a block with so many free pages that is not held.
+fn list(free_pages: usize) -> List {
+    match free_pages {
+        0 => List::None,
+        BLOCK_PAGES => List::Free,
+        _ => List::Partial,
     }
 }
 

@@ -8,13 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod block;
 mod blocks;
 mod histogram;
 mod pace;
+mod victim;
 mod window;
 
 pub use advice::{Advice, AdviceEntry, AdviceMap, NoRoom, Side};
-pub use blocks::{Block, BlockAllocator, DoubleFree, Run, BLOCK_PAGES};
+pub use block::{Block, BLOCK_PAGES};
+pub use blocks::{BlockAllocator, DoubleFree, Run};
 pub use histogram::{bucket_end, bucket_of, bucket_start, Histogram, BUCKETS};
 pub use pace::Pace;
 pub use window::{WindowBounds, Windows, WINDOW_LEAST, WINDOW_MOST};

@@ -13,7 +13,10 @@ use crate::sys::{
     snapshot::Place, //
 };
 use core::ops::Range;
-use hmm_uapi::SkipReason;
+use hmm_uapi::{
+    Direction,
+    SkipReason, //
+};
 use kernel::mm::MmapReadGuard;
 
 /// Counts the pages of `range` that `account` has marks for, by reason. `entries` is scratch space
@@ -46,11 +49,17 @@ pub(super) fn explain(
     };
     // One owner does not see the pages of another, nor that there are any.
     let mut result = look(own, &|place| {
+        if let (Place::Device(pfn), Direction::ToDevice) = (place, direction) {
+            // It is wanted where it is, so it must not be evicted for its neighbours.
+            if let Some(index) = request.memory.index_of_pfn(pfn) {
+                request.memory.ops().touch(index, request.order.ticket);
+            }
+        }
         (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))
     });
     for owner in Owner::all().filter(|&owner| owner != own) {
         result = result.and(look(owner, &|place| {
-            (place == Place::Device).then_some(SkipReason::OtherDevice)
+            matches!(place, Place::Device(_)).then_some(SkipReason::OtherDevice)
         }));
     }
     let rest = match result {

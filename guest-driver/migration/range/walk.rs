@@ -6,8 +6,12 @@
 use super::{
     super::{
         copy::Copying,
+        evict,
         tally::reason_of_obstacle,
-        to_device,
+        to_device::{
+            self,
+            Collection, //
+        },
         to_system,
         DeviceMemory,
         Tally,
@@ -48,11 +52,17 @@ use kernel::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        ordering::Relaxed,
+        AtomicFlag, //
+    }, //
 };
 
 /// Batches begin and end where page tables do.
 const TABLE_BYTES: usize = 2 << 20;
+/// How often room is made for one batch.
+const TRIES: usize = 4;
 /// Batches of a walk that exist at once.
 const DEPTH: usize = 2;
 
@@ -63,6 +73,8 @@ pub(super) struct Request<'a> {
     pub(super) mm: &'a MmWithUser,
     pub(super) order: Order,
     pub(super) snapshot: &'a Snapshot,
+    /// Set when device memory is short.
+    pub(super) was_short: &'a AtomicFlag,
 }
 
 /// Scratch space of one walk.
@@ -103,47 +115,84 @@ pub(super) fn walk(
     tally: &mut Tally,
 ) -> Result {
     let mut address = range.start;
+    let mut may_evict = true;
+    // Others may take what was made available, so that may be needed more than once.
+    let mut tries = TRIES;
     while address < range.end {
         if request.link.is_stopping() {
             return Err(ENODEV);
         }
-        address = hold(request, address..range.end, scratch, tally);
+        let stop = hold(request, address..range.end, may_evict, scratch, tally);
+        if stop.address > address {
+            tries = TRIES;
+        }
+        address = stop.address;
+        may_evict = true;
+        if let Some(pages) = stop.needs_room {
+            // If there is no room to be made, what fits is moved, and the rest is counted.
+            let (memory, link, before) = (request.memory, request.link, request.order.ticket);
+            request.was_short.store(true, Relaxed);
+            tries -= 1;
+            may_evict = evict::make_room(memory, link, pages, before) && tries > 0;
+        }
     }
     Ok(())
 }
 
-/// Takes the mmap lock and moves what there is, until somebody else needs the lock. Returns where
-/// it stopped.
+/// Where a hold of the mmap lock ended.
+struct Stop {
+    address: usize,
+    /// Why, if it is that so many pages need room on the device.
+    needs_room: Option<usize>,
+}
+
+/// Takes the mmap lock and moves what there is, until somebody else needs the lock, or pages must
+/// be evicted, if `may_evict`.
 fn hold(
     request: &Request<'_>,
     range: Range<usize>,
+    may_evict: bool,
     scratch: &mut Scratch,
     tally: &mut Tally,
-) -> usize {
+) -> Stop {
     let guard = request.mm.mmap_read_lock();
     let mut hold = Hold {
         request,
         guard: &guard,
+        may_evict,
         pending: None,
         scratch,
         tally,
     };
-    let mut address = range.start;
-    while address < range.end {
-        address = hold.step(address..range.end);
+    let mut stop = Stop {
+        address: range.start,
+        needs_room: None,
+    };
+    while stop.address < range.end {
+        match hold.step(stop.address..range.end) {
+            Ok(end) => stop.address = end,
+            Err(NeedsRoom(pages)) => {
+                stop.needs_room = Some(pages);
+                break;
+            }
+        }
         // A writer that waits keeps every fault of the process waiting behind it.
         if mmap_lock_is_contended(request.mm) || request.link.is_stopping() {
             break;
         }
     }
     hold.finish();
-    address
+    stop
 }
+
+/// A batch was not begun because there is no room for so many pages.
+struct NeedsRoom(usize);
 
 /// One hold of the mmap lock.
 struct Hold<'a, 's> {
     request: &'a Request<'a>,
     guard: &'a MmapReadGuard<'a>,
+    may_evict: bool,
     /// The batch that the device is copying.
     pending: Option<Moving<'a>>,
     scratch: &'s mut Scratch,
@@ -161,31 +210,31 @@ struct Moving<'a> {
 impl<'a> Hold<'a, '_> {
     /// Deals with the front of `rest`: a gap, a mapping that cannot move, or one batch. Returns
     /// where it ends.
-    fn step(&mut self, rest: Range<usize>) -> usize {
+    fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NeedsRoom> {
         let vma = match Vma::find(self.request.mm, self.guard, rest.start) {
             Some(vma) if vma.start() < rest.end => vma,
             _ => {
                 self.skip(SkipReason::Unmapped, &rest);
-                return rest.end;
+                return Ok(rest.end);
             }
         };
         if rest.start < vma.start() {
             let gap = rest.start..vma.start();
             self.skip(SkipReason::Unmapped, &gap);
-            return gap.end;
+            return Ok(gap.end);
         }
         let end = rest.end.min(vma.end());
         if let Some(reason) = self.reason_to_skip(&vma) {
             self.skip(reason, &(rest.start..end));
-            return end;
+            return Ok(end);
         }
         let lease = self.lease();
         let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
         let table = rest.start & !(TABLE_BYTES - 1);
         let batch = rest.start..end.min(table.saturating_add(bytes));
         let batch_end = batch.end;
-        self.start(vma, batch, lease);
-        batch_end
+        self.start(vma, batch, lease)?;
+        Ok(batch_end)
     }
 
     fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
@@ -228,7 +277,12 @@ impl<'a> Hold<'a, '_> {
     }
 
     /// Has the device copy a batch, and deals with the one before meanwhile.
-    fn start(&mut self, vma: Vma<'a>, range: Range<usize>, lease: Lease<'a>) {
+    fn start(
+        &mut self,
+        vma: Vma<'a>,
+        range: Range<usize>,
+        lease: Lease<'a>,
+    ) -> core::result::Result<(), NeedsRoom> {
         let request = self.request;
         let (memory, link) = (request.memory, request.link);
         let pages = range.len() >> PAGE_SHIFT;
@@ -241,21 +295,31 @@ impl<'a> Hold<'a, '_> {
             missing: &mut missing,
         };
         let collected = match request.order.direction {
-            Direction::ToDevice => {
-                let range = range.clone();
-                to_device::collect(memory, vma, range, request.order, lease, &mut account)
-            }
+            Direction::ToDevice => to_device::collect(
+                memory,
+                vma,
+                range.clone(),
+                request.order,
+                lease,
+                self.may_evict,
+                &mut account,
+            ),
             Direction::ToSystem => {
                 to_system::collect(memory, vma, range.clone(), lease, &mut account)
+                    .map(Collection::Ready)
             }
         };
         let migration = match collected {
-            Ok(migration) => migration,
+            Ok(Collection::Ready(migration)) => migration,
+            Ok(Collection::NeedsRoom(pages)) => {
+                self.take_back(missing);
+                return Err(NeedsRoom(pages));
+            }
             Err(_) => {
                 // The kernel refuses the mapping as a whole.
                 account.skip(SkipReason::Special, pages);
                 self.take_back(missing);
-                return;
+                return Ok(());
             }
         };
         let copying = Copying::start(memory, link, Lane::Bulk, self.op(), migration);
@@ -267,6 +331,7 @@ impl<'a> Hold<'a, '_> {
             range,
             missing,
         });
+        Ok(())
     }
 
     fn op(&self) -> Op {

@@ -8,6 +8,7 @@ mod account;
 mod case;
 mod child;
 mod errors;
+mod evict;
 mod exit;
 mod fault;
 mod fork;
@@ -34,6 +35,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(fault::CASES)
         .chain(fork::CASES)
         .chain(unmap::CASES)
+        .chain(evict::CASES)
         .chain(exit::CASES)
         .chain(account::CASES)
         .chain(hmmctl::CASES)

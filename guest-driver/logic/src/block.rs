@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! One block of device memory: 2 MiB of 4 KiB pages.
+
+/// Pages of a block.
+pub const BLOCK_PAGES: usize = 512;
+const WORDS: usize = BLOCK_PAGES / 64;
+/// No block.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What is known of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// One bit for each page, set while the page is free.
+    free: [u64; WORDS],
+    pub(crate) free_pages: u16,
+    pub(crate) next: u32,
+    pub(crate) previous: u32,
+    /// When pages of the block were last wanted on the device; see `BlockAllocator::victim`.
+    pub(crate) stamp: u64,
+    /// The block is being emptied: none of its pages are given out.
+    pub(crate) held: bool,
+}
+
+impl Block {
+    /// A block with all pages free, on no list.
+    pub const fn new() -> Self {
+        Self {
+            free: [u64::MAX; WORDS],
+            free_pages: BLOCK_PAGES as u16,
+            next: NONE,
+            previous: NONE,
+            stamp: 0,
+            held: false,
+        }
+    }
+
+    /// The first free run of at least `want` pages, else the longest: start and length.
+    pub(crate) fn find_run(&self, want: usize) -> (usize, usize) {
+        let (mut best_start, mut best_len) = (0, 0);
+        let mut page = 0;
+        while page < BLOCK_PAGES {
+            let start = self.next_with(page, true);
+            let end = self.next_with(start, false);
+            if end - start >= want {
+                return (start, want);
+            }
+            if end - start > best_len {
+                (best_start, best_len) = (start, end - start);
+            }
+            page = end.max(page + 1);
+        }
+        (best_start, best_len)
+    }
+
+    /// The first page from `page` on whose bit is `value`, or `BLOCK_PAGES`.
+    fn next_with(&self, mut page: usize, value: bool) -> usize {
+        while page < BLOCK_PAGES {
+            let word = self.free.get(page / 64).copied().unwrap_or(0);
+            let word = if value { word } else { !word };
+            let rest = word >> (page % 64);
+            if rest != 0 {
+                return page + rest.trailing_zeros() as usize;
+            }
+            page = (page / 64 + 1) * 64;
+        }
+        BLOCK_PAGES
+    }
+
+    pub(crate) fn set_free(&mut self, start: usize, len: usize, free: bool) {
+        for page in start..start + len {
+            if let Some(word) = self.free.get_mut(page / 64) {
+                let bit = 1u64 << (page % 64);
+                *word = if free { *word | bit } else { *word & !bit };
+            }
+        }
+    }
+
+    pub(crate) fn is_free(&self, page: usize) -> bool {
+        self.free
+            .get(page / 64)
+            .is_some_and(|word| word & (1 << (page % 64)) != 0)
+    }
+
+    /// Counts the pages that are free.
+    pub(crate) fn count_free(&self) -> usize {
+        self.free
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
+//! Which block is evicted, and what is kept for huge pages.
+
+use hmm_logic::{Block, BlockAllocator, BLOCK_PAGES};
+
+fn allocator(blocks: usize, reserve: usize) -> BlockAllocator<Vec<Block>> {
+    BlockAllocator::new(vec![Block::new(); blocks], reserve)
+}
+
+#[test]
+fn nothing_is_evicted_for_those_who_brought_it() {
+    let mut allocator = allocator(4, 0);
+    for _ in 0..4 {
+        allocator.allocate(BLOCK_PAGES, 7).unwrap();
+    }
+    assert_eq!(allocator.victim(7), None);
+    assert!(allocator.victim(8).is_some());
+}
+
+#[test]
+fn the_least_recently_wanted_goes_first() {
+    let mut allocator = allocator(3, 0);
+    for stamp in 1..=3 {
+        allocator.allocate(BLOCK_PAGES, stamp).unwrap();
+    }
+    allocator.touch(5, 4);
+    assert_eq!(allocator.victim(9), Some(1));
+    assert_eq!(allocator.victim(9), Some(2));
+    assert_eq!(allocator.victim(9), Some(0));
+    assert_eq!(allocator.victim(9), None);
+}
+
+#[test]
+fn every_block_is_a_candidate_at_some_time() {
+    let blocks = 1000;
+    let mut allocator = allocator(blocks, 0);
+    for _ in 0..blocks {
+        allocator.allocate(BLOCK_PAGES, 1).unwrap();
+    }
+    let mut victims: Vec<usize> = (0..blocks).filter_map(|_| allocator.victim(2)).collect();
+    victims.sort_unstable();
+    assert_eq!(victims, (0..blocks).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_block_that_is_emptied_is_not_given_out_before_it_is_released() {
+    let mut allocator = allocator(1, 0);
+    let run = allocator.allocate(BLOCK_PAGES, 1).unwrap();
+    assert_eq!(allocator.victim(2), Some(0));
+    assert_eq!(allocator.victim(2), None);
+    for page in run.first..run.first + run.len {
+        allocator.free(page).unwrap();
+        assert_eq!(allocator.allocate(1, 3), None);
+    }
+    assert_eq!(
+        (allocator.pages_available(), allocator.pages_in_use()),
+        (0, 0)
+    );
+    allocator.release(0);
+    assert_eq!(allocator.allocate(BLOCK_PAGES, 3).unwrap().len, BLOCK_PAGES);
+}
+
+#[test]
+fn the_last_free_blocks_are_for_huge_pages() {
+    let mut allocator = allocator(3, 1);
+    allocator.allocate(BLOCK_PAGES - 1, 1).unwrap();
+    allocator.allocate(BLOCK_PAGES - 1, 1).unwrap();
+    // Two single pages are left beside the free block.
+    assert_eq!(allocator.allocate(100, 1).unwrap().len, 1);
+    assert_eq!(allocator.allocate(100, 1).unwrap().len, 1);
+    assert_eq!(allocator.blocks_available(), 1);
+    // Only now is the reserve touched.
+    assert_eq!(allocator.allocate(100, 1).unwrap().len, 100);
+}
