@@ -33,6 +33,7 @@ use hmm_uapi::{
     Migrate,
     MigrateFlags,
     Stats,
+    Trigger,
     INFO_NR,
     IOCTL_TYPE,
     MIGRATE_NR,
@@ -137,6 +138,7 @@ impl Call<'_> {
             flags: MigrateFlags(call.flags),
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
             ticket: self.memory.ops().ticket(),
+            trigger: Trigger::User,
         };
         if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
             return Err(EINVAL);

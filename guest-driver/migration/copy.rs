@@ -7,7 +7,6 @@ use crate::{
     link::{
         Batch,
         InFlight,
-        Lane,
         Link, //
     },
     stats::{
@@ -56,14 +55,10 @@ impl<'a> Copying<'a> {
     pub(super) fn start(
         memory: &'a DeviceMemory,
         link: &'a Link,
-        lane: Lane,
+        trigger: Trigger,
         op: Op,
         migration: Migration<'a, Collected>,
     ) -> Self {
-        let trigger = match lane {
-            Lane::Urgent => Trigger::CpuFault,
-            Lane::Bulk => Trigger::User,
-        };
         let mut copying = Self {
             flight: None,
             migration,

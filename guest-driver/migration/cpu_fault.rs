@@ -172,7 +172,7 @@ fn attempt<'a>(
     if !migration.has_destination(entry) {
         return Attempt::Done(0);
     }
-    let copying = Copying::start(memory, link, Lane::Urgent, Op::ToSystem, migration);
+    let copying = Copying::start(memory, link, Trigger::CpuFault, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
     if !migration.has_destination(entry) {
         return Attempt::NotCopied;

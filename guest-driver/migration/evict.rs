@@ -6,27 +6,30 @@
 //! Never called with the mmap lock held, or while a migration exists, let alone by a CPU fault.
 
 use super::{
-    copy::Copying,
+    copy::{
+        install,
+        Copying, //
+    },
     DeviceMemory,
     Door, //
 };
 use crate::{
-    link::{
-        Lane,
-        Link, //
-    },
+    link::Link,
     pool::Ticket,
+    stats::Stage,
     sys::{
         migrate::{
             Migration,
             Source, //
         },
         page::Destination,
+        trace,
         workqueue::WorkQueue, //
     }, //
 };
 use core::ops::Range;
 use hmm_protocol::Op;
+use hmm_uapi::Trigger;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -69,7 +72,7 @@ pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
             if link.is_dead() {
                 return;
             }
-            moved += evict(memory, link, pages);
+            moved += evict(memory, link, Trigger::Unbind, pages);
             block = next;
         }
         if memory.ops().resident_bytes() == 0 {
@@ -108,7 +111,7 @@ pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before
         let Some(victim) = pool.take_victim(before) else {
             return false;
         };
-        if evict(memory, link, victim.pages()) == 0 {
+        if evict(memory, link, Trigger::Eviction, victim.pages()) == 0 {
             failures -= 1;
         }
     }
@@ -168,11 +171,15 @@ pub(super) fn in_background(
 }
 
 /// Brings pages of one block home; returns how many.
-fn evict(memory: &DeviceMemory, link: &Link, pages: Range<usize>) -> usize {
+fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, pages: Range<usize>) -> usize {
+    let device_address = (pages.start * PAGE_SIZE) as u64;
     let lease = memory.ops().server().evict_buffers.lease();
+    let time = link.stats().measure(Stage::Setup, trigger);
     let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
         return 0;
     };
+    drop(time);
+    let time = link.stats().measure(Stage::Destinations, trigger);
     migration.for_each_source(|visit| {
         // Here the kernel splits no huge page, so one that finds no huge page stays for now.
         let destination = match visit.source() {
@@ -184,13 +191,13 @@ fn evict(memory: &DeviceMemory, link: &Link, pages: Range<usize>) -> usize {
             visit.give(destination);
         }
     });
-    let copying = Copying::start(memory, link, Lane::Bulk, Op::ToSystem, migration);
+    drop(time);
+    let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
-    let installed = migration.install();
-    let moved = installed.moved();
-    drop(installed);
+    let moved = install(link.stats(), trigger, migration);
     let bytes = (moved * PAGE_SIZE) as u64;
     link.stats().bytes_to_system.add(bytes);
     link.stats().bytes_by_eviction.add(bytes);
+    trace::evict(link.device(), trigger.name(), device_address, bytes);
     moved
 }

@@ -31,7 +31,8 @@ use crate::{
 use core::ops::Range;
 use hmm_uapi::{
     Direction,
-    MigrateFlags, //
+    MigrateFlags,
+    Trigger, //
 };
 use kernel::{
     mm::MmWithUser,
@@ -66,6 +67,8 @@ pub(crate) struct Order {
     pub(crate) huge: bool,
     /// When the request began: what was wanted on the device before may be evicted for it.
     pub(crate) ticket: Ticket,
+    /// Who wants it.
+    pub(crate) trigger: Trigger,
 }
 
 /// Who moves pages, and where to.

@@ -3,6 +3,7 @@
 //! What became of every page of a request.
 
 use crate::{
+    link::Link,
     stats::Stats,
     sys::{
         mm::{
@@ -10,12 +11,15 @@ use crate::{
             Vma,
             VmaObstacle, //
         },
-        snapshot::Place, //
+        snapshot::Place,
+        trace, //
     }, //
 };
+use core::ops::Range;
 use hmm_uapi::{
     Direction,
     SkipReason,
+    Trigger,
     SKIP_REASONS, //
 };
 
@@ -41,6 +45,22 @@ impl Tally {
             *slot += pages;
         }
         stats.skip(reason, pages);
+    }
+
+    /// Tells, reason by reason, of the pages in `range` that were skipped since `before`.
+    pub(super) fn trace_since(
+        &self,
+        before: &[u64; SKIP_REASONS],
+        link: &Link,
+        trigger: Trigger,
+        range: &Range<usize>,
+    ) {
+        for (reason, (now, before)) in SkipReason::ALL.iter().zip(self.skipped.iter().zip(before)) {
+            if now > before {
+                let (trigger, reason) = (trigger.name(), reason.name());
+                trace::skip(link.device(), trigger, reason, range, now - before);
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         Allocation,
         Ticket, //
     },
+    stats::Stage,
     sys::{
         migrate::{
             Collected,
@@ -113,7 +114,10 @@ pub(super) fn collect<'a>(
     } else {
         Select::System
     };
+    let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
+    drop(time);
+    let _time = account.stats.measure(Stage::Destinations, order.trigger);
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
     let (mut wanted, mut wanted_huge) = (0, 0);

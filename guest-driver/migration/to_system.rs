@@ -3,19 +3,25 @@
 //! The pages of a batch from the device to system memory.
 
 use super::{
-    range::Account,
+    range::{
+        Account,
+        Order, //
+    },
     DeviceMemory, //
 };
-use crate::sys::{
-    migrate::{
-        Collected,
-        Lease,
-        Migration,
-        Select,
-        Source, //
-    },
-    mm::Vma,
-    page::Destination, //
+use crate::{
+    stats::Stage,
+    sys::{
+        migrate::{
+            Collected,
+            Lease,
+            Migration,
+            Select,
+            Source, //
+        },
+        mm::Vma,
+        page::Destination, //
+    }, //
 };
 use core::ops::Range;
 use hmm_uapi::SkipReason;
@@ -34,11 +40,15 @@ pub(super) fn collect<'a>(
     memory: &'a DeviceMemory,
     vma: Vma<'a>,
     range: Range<usize>,
+    order: Order,
     lease: Lease<'a>,
     account: &mut Account<'_>,
 ) -> Result<Migration<'a, Collected>> {
     let start = range.start;
+    let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease)?;
+    drop(time);
+    let _time = account.stats.measure(Stage::Destinations, order.trigger);
     migration.for_each_source(|visit| {
         let address = start + visit.index() * PAGE_SIZE;
         let span = visit.pages();

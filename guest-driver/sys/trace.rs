@@ -11,6 +11,7 @@
 #[cfg(CONFIG_TRACEPOINTS)]
 use super::bindings;
 use super::virtio;
+use core::ops::Range;
 use kernel::time::Delta;
 
 /// Calls a tracepoint if it is on.
@@ -129,6 +130,46 @@ pub(crate) fn fault(
         length(result),
         bytes,
         nanoseconds(time),
+    );
+}
+
+/// `bytes` came home from the part of device memory that begins at `device_address`. Any context.
+pub(crate) fn evict(
+    device: &virtio::Device,
+    trigger: &'static str,
+    device_address: u64,
+    bytes: u64,
+) {
+    emit!(
+        bindings::__tracepoint_vhmm_evict,
+        bindings::rust_do_trace_vhmm_evict,
+        device.as_device_raw(),
+        start(trigger),
+        length(trigger),
+        device_address,
+        bytes,
+    );
+}
+
+/// So many pages within `range` did not move. Any context.
+pub(crate) fn skip(
+    device: &virtio::Device,
+    trigger: &'static str,
+    reason: &'static str,
+    range: &Range<usize>,
+    pages: u64,
+) {
+    emit!(
+        bindings::__tracepoint_vhmm_skip,
+        bindings::rust_do_trace_vhmm_skip,
+        device.as_device_raw(),
+        start(trigger),
+        length(trigger),
+        start(reason),
+        length(reason),
+        range.start,
+        range.end,
+        pages,
     );
 }
 

@@ -8,7 +8,7 @@ use hmm_uapi::SkipReason;
 
 /// Counts the pages of a batch.
 pub(in crate::migration) struct Account<'a> {
-    pub(super) stats: &'a Stats,
+    pub(in crate::migration) stats: &'a Stats,
     pub(super) tally: &'a mut Tally,
     /// Set for pages that the kernel did not collect.
     pub(super) missing: &'a mut [bool],

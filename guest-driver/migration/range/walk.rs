@@ -5,7 +5,10 @@
 
 use super::{
     super::{
-        copy::Copying,
+        copy::{
+            install,
+            Copying, //
+        },
         evict,
         tally::reason_of_obstacle,
         to_device::{
@@ -41,7 +44,8 @@ use hmm_protocol::Op;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
-    SkipReason, //
+    SkipReason,
+    SKIP_REASONS, //
 };
 use kernel::{
     mm::{
@@ -239,7 +243,15 @@ impl<'a> Hold<'a, '_> {
 
     fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
         let pages = (range.len() >> PAGE_SHIFT) as u64;
+        let before = self.tally.skipped;
         self.tally.skip(self.request.link.stats(), reason, pages);
+        self.trace_skips(&before, range);
+    }
+
+    /// Tells of the pages in `range` that were skipped since `before`.
+    fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
+        let (link, trigger) = (self.request.link, self.request.order.trigger);
+        self.tally.trace_since(before, link, trigger, range);
     }
 
     /// Why no page of the mapping is to move, if so.
@@ -286,6 +298,7 @@ impl<'a> Hold<'a, '_> {
         let request = self.request;
         let (memory, link) = (request.memory, request.link);
         let pages = range.len() >> PAGE_SHIFT;
+        let before = self.tally.skipped;
         // There are as many as batches at once; the pending one has the other.
         let mut missing = self.scratch.marks.pop().unwrap_or_default();
         missing.iter_mut().for_each(|mark| *mark = false);
@@ -305,7 +318,8 @@ impl<'a> Hold<'a, '_> {
                 &mut account,
             ),
             Direction::ToSystem => {
-                to_system::collect(memory, vma, range.clone(), lease, &mut account)
+                let range = range.clone();
+                to_system::collect(memory, vma, range, request.order, lease, &mut account)
                     .map(Collection::Ready)
             }
         };
@@ -318,11 +332,13 @@ impl<'a> Hold<'a, '_> {
             Err(_) => {
                 // The kernel refuses the mapping as a whole.
                 account.skip(SkipReason::Special, pages);
+                self.trace_skips(&before, &range);
                 self.take_back(missing);
                 return Ok(());
             }
         };
-        let copying = Copying::start(memory, link, Lane::Bulk, self.op(), migration);
+        self.trace_skips(&before, &range);
+        let copying = Copying::start(memory, link, request.order.trigger, self.op(), migration);
         // The one before is done or about to be.
         self.finish();
         self.pending = Some(Moving {
@@ -353,6 +369,7 @@ impl<'a> Hold<'a, '_> {
             mut missing,
         } = moving;
         let stats = self.request.link.stats();
+        let before = self.tally.skipped;
         let mut account = Account {
             stats,
             tally: self.tally,
@@ -363,9 +380,7 @@ impl<'a> Hold<'a, '_> {
         let (migration, failed) = copying.finish();
         account.skip(SkipReason::CopyFailed, failed);
         let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
-        let installed = migration.install();
-        let moved = installed.moved();
-        drop(installed);
+        let moved = install(stats, self.request.order.trigger, migration);
         account.skip(SkipReason::LostRace, copied - moved);
         account.tally.moved += moved as u64;
         let bytes = (moved * PAGE_SIZE) as u64;
@@ -377,6 +392,7 @@ impl<'a> Hold<'a, '_> {
             let entries = &mut self.scratch.snapshot;
             explain(self.request, self.guard, &vma, &range, account, entries);
         }
+        self.trace_skips(&before, &range);
         self.take_back(missing);
     }
 
