@@ -7,7 +7,8 @@ mod node_number;
 use crate::{
     link::{
         Link,
-        FEATURES, //
+        FEATURES,
+        UNWANTED_FEATURES, //
     },
     migration::{
         evict,
@@ -88,6 +89,7 @@ impl virtio::Driver for HmmDriver {
     type Data<'bound> = Bound;
     const ID_TABLE: virtio::IdTable = &ID_TABLE;
     const FEATURES: &'static [u32] = FEATURES;
+    const UNWANTED_FEATURES: &'static [u32] = UNWANTED_FEATURES;
 
     fn probe<'bound>(
         vdev: &'bound virtio::Device<Core<'_>>,

@@ -28,7 +28,10 @@ pub(crate) use self::{
         Batch,
         InFlight, //
     },
-    config::FEATURES, //
+    config::{
+        FEATURES,
+        UNWANTED_FEATURES, //
+    }, //
 };
 use self::{
     control::Control,
@@ -98,6 +101,8 @@ pub(crate) const BULK_BATCHES: usize = 8;
 /// Requests of the urgent queue: as many CPUs may wait for a page at once without waiting for
 /// each other.
 const URGENT_REQUESTS: usize = 32;
+/// Descriptors of a request: what the device reads and what it writes.
+const CHAIN_DESCRIPTORS: usize = 2;
 /// Time-outs in a row after which the device is given up.
 const STRIKES: u32 = 3;
 
@@ -217,8 +222,20 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// `EIO` the device refuses, `ETIMEDOUT` it does not answer.
+    /// `EIO` the device refuses, `ETIMEDOUT` it does not answer, `ENODEV` its queues are too small.
     pub(crate) fn open(&self) -> Result {
+        let (urgent, requests) = self.lane(Lane::Urgent)?;
+        requests.limit(urgent.descriptors() / CHAIN_DESCRIPTORS);
+        let (bulk, _) = self.lane(Lane::Bulk)?;
+        if bulk.descriptors() < BULK_BATCHES * CHAIN_DESCRIPTORS {
+            dev_err!(
+                self.device(),
+                "queues of {} descriptors; {} are needed\n",
+                bulk.descriptors(),
+                BULK_BATCHES * CHAIN_DESCRIPTORS
+            );
+            return Err(ENODEV);
+        }
         self.open_session(None)
     }
 

@@ -202,6 +202,11 @@ bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit)
 	return virtio_has_feature(vdev, bit);
 }
 
+void vhmm_virtio_clear_feature(struct virtio_device *vdev, unsigned int bit)
+{
+	__virtio_clear_bit(vdev, bit);
+}
+
 int vhmm_virtio_find_vqs(struct virtio_device *vdev, unsigned int count, struct virtqueue *vqs[],
 			 struct virtqueue_info infos[])
 {

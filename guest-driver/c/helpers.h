@@ -62,6 +62,7 @@ void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long
 
 /* virtio */
 bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit);
+void vhmm_virtio_clear_feature(struct virtio_device *vdev, unsigned int bit);
 int vhmm_virtio_find_vqs(struct virtio_device *vdev, unsigned int count, struct virtqueue *vqs[],
 			 struct virtqueue_info infos[]);
 void vhmm_virtio_del_vqs(struct virtio_device *vdev);

@@ -31,6 +31,10 @@ pub(crate) const FEATURES: &[u32] = &[
     23, // FAULT_INJECTION
 ];
 
+/// `VIRTIO_RING_F_INDIRECT_DESC`: a chain of two descriptors, on rings with far more room than
+/// requests, only loses by a table of its own, which is allocated and mapped each time.
+pub(crate) const UNWANTED_FEATURES: &[u32] = &[28];
+
 /// `VIRTIO_F_VERSION_1`.
 const VERSION_1: u32 = 32;
 /// `VIRTIO_F_ACCESS_PLATFORM`.

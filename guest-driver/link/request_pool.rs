@@ -44,6 +44,21 @@ impl RequestPool {
         })
     }
 
+    /// Keeps `count` requests at most, at least one.
+    pub(super) fn limit(&self, count: usize) {
+        loop {
+            // Dropped after the lock.
+            let surplus = {
+                let mut idle = self.idle.lock();
+                if idle.len() <= count.max(1) {
+                    return;
+                }
+                idle.pop()
+            };
+            drop(surplus);
+        }
+    }
+
     /// Takes a request; sleeps while there is none. Whoever holds one waits for the device at
     /// most, and that is bounded.
     pub(super) fn take(&self) -> Idle {

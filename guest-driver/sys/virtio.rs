@@ -53,6 +53,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*vdrv.get()).feature_table = T::FEATURES.as_ptr();
             // CAST: A feature table has fewer than 64 entries.
             (*vdrv.get()).feature_table_size = T::FEATURES.len() as u32;
+            (*vdrv.get()).validate = Some(Self::validate_callback);
             (*vdrv.get()).probe = Some(Self::probe_callback);
             (*vdrv.get()).remove = Some(Self::remove_callback);
             (*vdrv.get()).shutdown = Some(Self::shutdown_callback);
@@ -69,6 +70,15 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
 }
 
 impl<T: Driver> Adapter<T> {
+    /// Called between the negotiation of features and `probe`.
+    extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        for &bit in T::UNWANTED_FEATURES {
+            // SAFETY: The virtio bus calls this with a valid device that nobody uses yet.
+            unsafe { bindings::vhmm_virtio_clear_feature(vdev, bit) };
+        }
+        0
+    }
+
     extern "C" fn probe_callback(vdev: *mut bindings::virtio_device) -> c_int {
         // SAFETY: The virtio bus calls this with a valid device, for the duration of the call.
         let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
@@ -137,6 +147,10 @@ pub(crate) trait Driver {
 
     /// Feature bits that the driver understands.
     const FEATURES: &'static [u32];
+
+    /// Feature bits of the ring or the transport that the kernel would accept for the driver, and
+    /// that it does without.
+    const UNWANTED_FEATURES: &'static [u32];
 
     /// Binds the driver to a device.
     ///

@@ -255,6 +255,16 @@ impl Queue {
         Ok((submitted, kick))
     }
 
+    /// Descriptors of the ring; 0 while the queues do not exist.
+    pub(crate) fn descriptors(&self) -> usize {
+        let ring = self.ring.lock();
+        if ring.vq.is_null() {
+            return 0;
+        }
+        // SAFETY: `vq` is valid while it is not null. CAST: A ring has at most 32768 descriptors.
+        unsafe { bindings::virtqueue_get_vring_size(ring.vq) as usize }
+    }
+
     /// Waits until the device returns the request: polls for `poll`, then sleeps, for `timeout`
     /// altogether.
     pub(crate) fn wait(&self, submitted: Submitted, poll: Delta, timeout: Delta) -> Returned {

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! Which pages a CPU fault takes along.
 //!
-//! Who reads on where it left off gets twice as much with every fault; everybody else gets little.
+//! Who touches memory here and there gets the page that it waits for and nothing else, which is
+//! what costs it least. Who goes on near where it left off gets 64 KiB, and twice as much with
+//! every further fault.
 
 use core::ops::Range;
 
-/// Bytes that a fault takes along when nothing is known of who reads.
-pub const WINDOW_LEAST: usize = 64 << 10;
+/// Bytes that a fault brings home when nothing is known of who reads: one page.
+pub const WINDOW_LEAST: usize = 4 << 10;
+/// Bytes of the second fault of somebody who reads in order, at least.
+const WINDOW_SECOND: usize = 64 << 10;
+/// A fault within so many bytes of the last window goes on where that ended.
+const NEAR: usize = 64 << 10;
 /// Most bytes that a fault takes along. Windows do not cross a multiple of it.
 pub const WINDOW_MOST: usize = 2 << 20;
 
@@ -104,18 +110,21 @@ impl<const N: usize> Windows<N> {
         let (index, size, direction) = match found {
             Some((index, direction)) => {
                 let size = self.streams.get(index).map_or(least, |stream| stream.size);
-                (index, size.saturating_mul(2).clamp(least, most), direction)
+                let size = size.saturating_mul(2).max(WINDOW_SECOND);
+                (index, size.clamp(least, most), direction)
             }
             None => (oldest, least, Direction::Up),
         };
 
-        let unit = address & !(least - 1);
+        // Windows begin, or end if they go down, at a multiple of a small one.
+        let unit = size.min(WINDOW_SECOND).max(least);
+        let first = address & !(unit - 1);
         let table = address & !(WINDOW_MOST - 1);
         let table = table..table.saturating_add(WINDOW_MOST);
         let window = match direction {
-            Direction::Up => unit..unit.saturating_add(size),
+            Direction::Up => first..first.saturating_add(size),
             Direction::Down => {
-                let end = unit.saturating_add(least);
+                let end = first.saturating_add(unit);
                 end.saturating_sub(size)..end
             }
         };
@@ -146,16 +155,14 @@ enum Direction {
 }
 
 impl Stream {
-    /// Whether a fault at `address` is where the stream would be next, give or take half of what
-    /// it took last.
+    /// Whether a fault at `address` is about where the stream would be next.
     fn goes_on_at(&self, space: usize, address: usize) -> Option<Direction> {
         if self.space != space || self.space == 0 {
             return None;
         }
-        let slack = (self.last.end - self.last.start) / 2;
-        if (self.last.end..=self.last.end.saturating_add(slack)).contains(&address) {
+        if (self.last.end..self.last.end.saturating_add(NEAR)).contains(&address) {
             Some(Direction::Up)
-        } else if (self.last.start.saturating_sub(slack)..self.last.start).contains(&address) {
+        } else if (self.last.start.saturating_sub(NEAR)..self.last.start).contains(&address) {
             Some(Direction::Down)
         } else {
             None
