@@ -45,6 +45,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_shutdown,
+    libc::SYS_getsockopt,
     // Waiting.
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,

@@ -43,6 +43,10 @@ const NOT_ALWAYS: &[(i64, &str)] = &[
         libc::SYS_sched_yield,
         "only if somebody else is to go first",
     ),
+    (
+        libc::SYS_getsockopt,
+        "only if the front end hands over a socket for requests, as QEMU does",
+    ),
     (libc::SYS_getrusage, "only if a worker looks for work"),
 ];
 
