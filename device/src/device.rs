@@ -6,11 +6,12 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use hmm_gate::{Gate, QueueState, Tickets};
 use hmm_protocol::{BULK_QUEUE_FIRST, Event, EventKind, Features, URGENT_QUEUE};
 use parking_lot::RwLock;
 use vhost_user_backend::VringT;
@@ -28,7 +29,6 @@ use zerocopy::{
 
 use crate::{
     engine::Engine,
-    gate::Gate,
     guest_memory::GuestMemory,
     inject::FaultSpec,
     memory::MemoryError,
@@ -37,52 +37,6 @@ use crate::{
     stats::{Snapshot, Stats},
     trace::Trace,
 };
-
-/// What queues know of each other.
-#[derive(Debug, Default)]
-pub struct QueueStatus {
-    broken: AtomicBool,
-    executing: AtomicBool,
-    restarted: AtomicBool,
-    fence_ticket: AtomicU64,
-}
-
-impl QueueStatus {
-    /// Whether it made no sense and is not served.
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Marks it broken; whether it was not.
-    pub(crate) fn set_broken(&self) -> bool {
-        !self.broken.swap(true, Ordering::Relaxed)
-    }
-
-    /// Notes whether the chain that was popped last is still executed. Only call it with the ring locked, or when the
-    /// chain is complete.
-    pub(crate) fn set_executing(&self, executing: bool) {
-        self.executing.store(executing, Ordering::Release);
-    }
-
-    pub(crate) fn is_executing(&self) -> bool {
-        self.executing.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn fence_ticket(&self) -> u64 {
-        self.fence_ticket.load(Ordering::Acquire)
-    }
-
-    /// Whether the queue was stopped since the last call.
-    pub(crate) fn take_restarted(&self) -> bool {
-        self.restarted.swap(false, Ordering::Relaxed)
-    }
-
-    fn restart(&self) {
-        self.broken.store(false, Ordering::Relaxed);
-        self.executing.store(false, Ordering::Release);
-        self.restarted.store(true, Ordering::Relaxed);
-    }
-}
 
 /// An eventfd that makes a worker thread look at all its queues.
 #[derive(Debug)]
@@ -94,15 +48,15 @@ struct Waker {
 /// The device. It lives as long as the process; front ends and drivers come and go.
 pub struct Device {
     engine: Engine,
-    gate: Gate,
+    gate: Gate<GuestMemory>,
     stats: Stats,
-    queues: Vec<QueueStatus>,
+    queues: Vec<QueueState>,
     rings: RwLock<Arc<Vec<Ring>>>,
     events: EventLog,
     wakers: Vec<Waker>,
     urgent: AtomicUsize,
     paused: AtomicBool,
-    next_ticket: AtomicU64,
+    tickets: Tickets,
     queue_size: u16,
     longest_poll: Duration,
     trace: Trace,
@@ -130,15 +84,15 @@ impl Device {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             engine,
-            gate: Gate::new(),
+            gate: Gate::new(GuestMemory::empty()),
             stats: Stats::new(usize::from(queues)),
-            queues: (0..queues).map(|_| QueueStatus::default()).collect(),
+            queues: (0..queues).map(|_| QueueState::default()).collect(),
             rings: RwLock::default(),
             events: EventLog::default(),
             wakers,
             urgent: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
-            next_ticket: AtomicU64::new(0),
+            tickets: Tickets::new(),
             queue_size,
             longest_poll,
             trace,
@@ -185,7 +139,7 @@ impl Device {
     pub fn is_broken(&self, index: u16) -> bool {
         self.queues
             .get(usize::from(index))
-            .is_some_and(QueueStatus::is_broken)
+            .is_some_and(QueueState::is_broken)
     }
 
     /// Number of worker threads.
@@ -340,11 +294,11 @@ impl Device {
         }
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate<GuestMemory> {
         &self.gate
     }
 
-    pub(crate) fn queue(&self, index: u16) -> &QueueStatus {
+    pub(crate) fn queue(&self, index: u16) -> &QueueState {
         &self.queues[usize::from(index)]
     }
 
@@ -374,16 +328,8 @@ impl Device {
         !self.is_paused() && !self.engine.faults().is_stalled(index)
     }
 
-    pub(crate) fn take_fence_ticket(&self, index: u16) -> u64 {
-        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed) + 1;
-        self.queue(index)
-            .fence_ticket
-            .store(ticket, Ordering::Release);
-        ticket
-    }
-
-    pub(crate) fn return_fence_ticket(&self, index: u16) {
-        self.queue(index).fence_ticket.store(0, Ordering::Release);
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     fn wake(&self, thread: usize) {

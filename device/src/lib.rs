@@ -19,7 +19,6 @@ pub mod control;
 pub mod daemon;
 pub mod device;
 pub mod engine;
-pub mod gate;
 pub mod guest_memory;
 pub mod inject;
 pub mod logging;

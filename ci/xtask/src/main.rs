@@ -9,8 +9,10 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod fuzz;
 mod guest_arguments;
 mod hermetic;
+mod models;
 mod run;
 mod setup;
 mod setup_arguments;
@@ -46,6 +48,10 @@ enum Command {
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
     Test(test::Arguments),
+    /// Look for inputs that the device does not stand, guided by coverage, for a bounded time.
+    Fuzz(fuzz::Arguments),
+    /// Run through all interleavings of the device's workers and of whoever changes what they work on.
+    Models,
     /// Measure beside a plain memcpy.
     Bench(bench::Arguments),
     /// Check the form and the lints of all the code.
@@ -61,6 +67,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Models => models::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

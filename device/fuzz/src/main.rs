@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Looks for inputs that a target does not stand: mutates the seeds for a bounded time. An input that ends in a panic is
-//! left in a file. It needs no instrumented build, and so has no coverage to guide it; `fuzz/README.md` says how to have
-//! both.
+//! left in a file. It needs no instrumented build, and so has no coverage to guide it; `cargo xtask fuzz` has both.
 
 use std::{
     path::{Path, PathBuf},

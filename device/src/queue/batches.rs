@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hmm_gate::Gate;
 use hmm_protocol::{BatchFlags, COMPLETION_BYTES, Status, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
@@ -14,7 +15,6 @@ use super::{chain::Chain, poll::PollWindow, pop::Popped, used::UsedSet};
 use crate::{
     device::Device,
     engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report, Workspace},
-    gate::Gate,
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
     ring::Ring,
@@ -76,7 +76,7 @@ enum SetEnd {
 
 struct WorkerPace<'a> {
     device: &'a Device,
-    gate: &'a Gate,
+    gate: &'a Gate<GuestMemory>,
     urgent: bool,
 }
 

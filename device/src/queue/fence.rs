@@ -18,7 +18,7 @@ impl Device {
     /// Waits for the fence of the batch at the head of queue `index`. Returns `false` if the wait was given up because
     /// somebody wants this worker.
     pub(super) fn wait_for_fence(&self, index: u16, guest: &GuestMemory) -> bool {
-        let ticket = self.take_fence_ticket(index);
+        let ticket = self.tickets().take(self.queue(index));
         let rings = self.rings();
         let targets: Vec<(u16, Option<u16>)> = self
             .batch_queues()
@@ -50,7 +50,7 @@ impl Device {
             }
             std::thread::sleep(PERIOD);
         };
-        self.return_fence_ticket(index);
+        self.queue(index).return_ticket();
         reached
     }
 
@@ -61,7 +61,7 @@ impl Device {
             return true;
         };
         let status = self.queue(other);
-        if status.is_broken() || status.fence_ticket() > ticket {
+        if status.is_behind(ticket) {
             return true;
         }
         let state = ring.get_ref();
@@ -69,10 +69,6 @@ impl Device {
         if !state.is_enabled() || !queue.ready() {
             return true;
         }
-        let done = queue
-            .next_avail()
-            .wrapping_sub(u16::from(status.is_executing()));
-        // Positions wrap; a ring holds far fewer chains than half of them.
-        done.wrapping_sub(target) < 1 << 15
+        status.has_completed(target, queue.next_avail())
     }
 }

@@ -49,6 +49,10 @@ impl Watched {
             unsafe {
                 command.pre_exec(|| Ok(ptrace::traceme()?));
             }
+            #[expect(
+                clippy::zombie_processes,
+                reason = "its end is waited for below, with all else"
+            )]
             let mut child = command.spawn().expect("the program starts");
             let pid = Pid::from_raw(child.id() as i32);
             let first = waitpid(pid, None).expect("the program stops before it begins");

@@ -6,31 +6,27 @@
 //! touches guest memory any more, and none starts before it has seen what changed. Writers go first: a worker that
 //! comes back for more waits behind them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, ReadGuard, RwLock};
 
-use parking_lot::{RwLock, RwLockReadGuard};
-
-use crate::guest_memory::GuestMemory;
-
-/// The gate and the memory table behind it.
+/// The gate, and what is behind it: the table of the guest's memory.
 #[derive(Debug)]
-pub struct Gate {
-    memory: RwLock<GuestMemory>,
+pub struct Gate<T> {
+    behind: RwLock<T>,
     waiting: AtomicUsize,
 }
 
-impl Gate {
-    /// A gate with an empty memory table.
-    pub fn new() -> Self {
+impl<T> Gate<T> {
+    /// A gate in front of `behind`.
+    pub fn new(behind: T) -> Self {
         Self {
-            memory: RwLock::new(GuestMemory::empty()),
+            behind: RwLock::new(behind),
             waiting: AtomicUsize::new(0),
         }
     }
 
     /// Lets a worker in; it may touch guest memory until it drops what this returns. Take no second one meanwhile.
-    pub fn enter(&self) -> RwLockReadGuard<'_, GuestMemory> {
-        self.memory.read()
+    pub fn enter(&self) -> ReadGuard<'_, T> {
+        self.behind.read()
     }
 
     /// Whether somebody waits for the workers to leave: finish what must be finished and start nothing new.
@@ -44,30 +40,26 @@ impl Gate {
     }
 
     /// Calls `act` while no worker is inside.
-    pub fn while_quiet<T>(&self, act: impl FnOnce() -> T) -> T {
+    pub fn while_quiet<R>(&self, act: impl FnOnce() -> R) -> R {
         self.exclusively(|_| act())
     }
 
-    /// Replaces the memory table; the old one is unused when this returns.
-    pub fn replace(&self, memory: GuestMemory) {
-        self.exclusively(|current| *current = memory);
+    /// Replaces what is behind the gate; what was there is unused when this returns, and dropped.
+    pub fn replace(&self, behind: T) {
+        let before = self.exclusively(|current| std::mem::replace(current, behind));
+        // Outside: to unmap a guest's memory takes a while.
+        drop(before);
     }
 
-    fn exclusively<T>(&self, change: impl FnOnce(&mut GuestMemory) -> T) -> T {
+    fn exclusively<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut memory = self.memory.write();
+        let mut behind = self.behind.write();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        change(&mut memory)
+        change(&mut behind)
     }
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::{
         sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -78,7 +70,7 @@ mod tests {
 
     #[test]
     fn nobody_is_inside_with_an_old_view_after_quiesce() {
-        let gate = Gate::new();
+        let gate = Gate::new(());
         let open = AtomicBool::new(true);
         let inside = AtomicU64::new(0);
         let done = AtomicBool::new(false);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! How the device's workers, and whoever changes what they work on, keep out of each other's way.
+//!
+//! - [`Gate`]: the barrier between workers and changes of the memory table, of queues and of sessions.
+//! - [`QueueState`]: what threads know of a queue beside its ring.
+//! - [`Tickets`]: the order of fences among queues.
+//!
+//! It is a crate of its own so that a model checker can take all of it: with `--cfg loom` its locks and atomics are loom's,
+//! and `tests/models.rs` runs through all their interleavings.
+
+#![forbid(unsafe_code)]
+
+mod barrier;
+mod fence;
+mod queue;
+mod sync;
+
+pub use self::{barrier::Gate, fence::Tickets, queue::QueueState, sync::ReadGuard};
