@@ -72,15 +72,6 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Starts a batch of single entries, most of which are `op`.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV`: the device is dead.
-    pub(crate) fn of_entries(link: &'a Link, trigger: Trigger, op: Op) -> Result<Self> {
-        Self::new(link, trigger, op, BatchKind::Entries)
-    }
-
     /// Starts a page list: 4 KiB pages against one extent of device memory that starts at
     /// `device_address` (bytes).
     ///
@@ -93,12 +84,12 @@ impl<'a> Batch<'a> {
         op: Op,
         device_address: u64,
     ) -> Result<Self> {
-        let mut batch = Self::new(link, trigger, op, BatchKind::PageList)?;
+        let mut batch = Self::new(link, trigger, op)?;
         batch.append(PageList::new(op, PAGE_SHIFT, device_address).as_bytes())?;
         Ok(batch)
     }
 
-    fn new(link: &'a Link, trigger: Trigger, op: Op, kind: BatchKind) -> Result<Self> {
+    fn new(link: &'a Link, trigger: Trigger, op: Op) -> Result<Self> {
         link.ready()?;
         let epoch = link.epoch.load(Relaxed);
         let (queue, pool) = link.lane(Lane::of(trigger))?;
@@ -107,7 +98,7 @@ impl<'a> Batch<'a> {
             queue,
             pool,
             request: Some(pool.take()),
-            kind,
+            kind: BatchKind::PageList,
             trigger,
             op,
             entries: 0,
@@ -115,6 +106,15 @@ impl<'a> Batch<'a> {
             data_bytes: 0,
             epoch,
         })
+    }
+
+    /// Begins anew, as a batch of single entries for the same queue.
+    pub(crate) fn into_entries(mut self) -> Self {
+        self.kind = BatchKind::Entries;
+        self.bytes = HEADER_BYTES;
+        self.entries = 0;
+        self.data_bytes = 0;
+        self
     }
 
     /// The queue that the batch will go to, for DMA mappings.
@@ -384,6 +384,11 @@ impl Outcome<'_> {
     /// Whether the device answered at all, and sensibly.
     pub(crate) fn was_answered(&self) -> bool {
         self.answer.is_some()
+    }
+
+    /// Whether the device says that it executed every entry.
+    pub(crate) fn all_ok(&self) -> bool {
+        self.answer.is_some_and(|answer| answer.all_ok)
     }
 
     /// Bytes that the device copied, and the time that it took, ns, if it executed everything. It

@@ -98,7 +98,11 @@ impl<'a> Copying<'a> {
                     if let Some((bytes, ns)) = outcome.pace() {
                         self.memory.ops().server().learned.copied(bytes, ns);
                     }
-                    let failed = self.drop_failed(|entry| !outcome.is_ok(entry));
+                    let failed = if outcome.all_ok() {
+                        0
+                    } else {
+                        self.drop_failed(|entry| !outcome.is_ok(entry))
+                    };
                     return (self.migration, failed);
                 }
             }
@@ -144,28 +148,11 @@ pub(super) fn install(
 }
 
 /// The index of the device side of a transfer.
-fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer<'_>) -> Option<usize> {
-    match op {
-        Op::ToDevice => memory.index_of(transfer.destination),
-        _ => {
-            let (source, page) = transfer.source()?;
-            Some(memory.index_of(source)? + page)
-        }
-    }
-}
-
-/// Where the device side begins, if it is single pages in a row. Those need 8 bytes a page in a
-/// batch, everything else 32.
-fn row(memory: &DeviceMemory, op: Op, migration: &Migration<'_, Collected>) -> Option<usize> {
-    let first = migration.transfers().next()?;
-    let start = device_index(memory, op, &first)?;
-    migration
-        .transfers()
-        .zip(start..)
-        .all(|(transfer, index)| {
-            transfer.pages == 1 && device_index(memory, op, &transfer) == Some(index)
-        })
-        .then_some(start)
+fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer) -> Option<usize> {
+    memory.index_of_pfn(match op {
+        Op::ToDevice => transfer.destination,
+        _ => transfer.source?,
+    })
 }
 
 /// Sends one batch.
@@ -176,34 +163,37 @@ fn send<'a>(
     op: Op,
     migration: &mut Migration<'a, Collected>,
 ) -> Result<InFlight<'a>> {
-    let row = row(memory, op, migration);
-    let mut batch = match row {
-        Some(start) => Batch::of_pages(link, trigger, op, device_address(start))?,
-        None => Batch::of_entries(link, trigger, op)?,
-    };
     let direction = match op {
         Op::ToDevice => DmaDirection::ToDevice,
         _ => DmaDirection::FromDevice,
     };
-    // What cannot be mapped loses its destination, which may break the row.
-    let before = migration.transfers().count();
-    migration.map(batch.queue(), direction);
-    if migration.transfers().count() != before {
+    let first = migration.transfers().next().ok_or(EINVAL)?;
+    let start = device_index(memory, op, &first).ok_or(EINVAL)?;
+    // Single pages in a row on the device need 8 bytes each, everything else 32. Mostly they are.
+    let mut batch = Batch::of_pages(link, trigger, op, device_address(start))?;
+    if !migration.map(batch.queue(), direction) {
+        // What is left may do with another form; so it is tried again.
         return Err(ENOMEM);
     }
-
-    for transfer in migration.transfers() {
-        let address = migration.dma_address(&transfer);
-        if row.is_some() {
-            batch.push_page(address.unwrap_or(PAGE_ADDRESS_ZERO))?;
-            continue;
+    let mut is_row = true;
+    for (transfer, index) in migration.transfers().zip(start..) {
+        is_row = transfer.pages == 1 && device_index(memory, op, &transfer) == Some(index);
+        if !is_row {
+            break;
         }
-        let device = device_address(device_index(memory, op, &transfer).ok_or(EINVAL)?);
-        let bytes = u32::try_from(transfer.pages * PAGE_SIZE)?;
-        batch.push_entry(match address {
-            Some(address) => CopyEntry::new(op, address, device, bytes),
-            None => CopyEntry::new(Op::Fill, 0, device, bytes),
-        })?;
+        let address = migration.dma_address(&transfer);
+        batch.push_page(address.unwrap_or(PAGE_ADDRESS_ZERO))?;
+    }
+    if !is_row {
+        batch = batch.into_entries();
+        for transfer in migration.transfers() {
+            let device = device_address(device_index(memory, op, &transfer).ok_or(EINVAL)?);
+            let bytes = u32::try_from(transfer.pages * PAGE_SIZE)?;
+            batch.push_entry(match migration.dma_address(&transfer) {
+                Some(address) => CopyEntry::new(op, address, device, bytes),
+                None => CopyEntry::new(Op::Fill, 0, device, bytes),
+            })?;
+        }
     }
     Ok(batch.submit())
 }

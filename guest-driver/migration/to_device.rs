@@ -120,15 +120,13 @@ pub(super) fn collect<'a>(
     let _time = account.stats.measure(Stage::Destinations, order.trigger);
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
-    let (mut wanted, mut wanted_huge) = (0, 0);
-    for (_, source) in migration.sources() {
-        match source.pages() {
-            _ if refused(source, populate).is_some() || matches!(source, Source::Skipped) => {}
-            1 => wanted += 1,
-            pages => wanted_huge += pages,
-        }
+    let collected = migration.collected_pages();
+    let mut wanted = collected.single;
+    let mut all = wanted + collected.huge;
+    if populate {
+        wanted += collected.single_holes;
+        all += collected.single_holes + collected.huge_holes;
     }
-    let all = wanted + wanted_huge;
     if may_evict && memory.ops().available_pages() < all {
         return Ok(Collection::NeedsRoom(all));
     }

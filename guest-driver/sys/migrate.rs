@@ -75,6 +75,19 @@ const MIGRATE: usize = bindings::MIGRATE_PFN_MIGRATE as usize;
 const COMPOUND: usize = bindings::MIGRATE_PFN_COMPOUND as usize;
 const SHIFT: u32 = bindings::MIGRATE_PFN_SHIFT;
 
+/// What a migration collected.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CollectedPages {
+    /// Single pages.
+    pub(crate) single: usize,
+    /// Single pages of holes.
+    pub(crate) single_holes: usize,
+    /// Pages of huge pages.
+    pub(crate) huge: usize,
+    /// Pages of huge holes.
+    pub(crate) huge_holes: usize,
+}
+
 /// Pages that are mapped for the device, or unmapped, with interrupts off.
 const MAPPED_AT_ONCE: usize = 64;
 
@@ -264,15 +277,32 @@ impl<'a> Migration<'a, Collected> {
         }
     }
 
-    /// All sources, each with the number of its first page.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = (usize, Source<'_>)> {
-        let mut next = 0;
-        core::iter::from_fn(move || {
-            let index = next;
-            let source = (index < self.inner.pages).then(|| self.source(index))?;
-            next += source.pages();
-            Some((index, source))
-        })
+    /// How many pages were collected that are not holes, and how many are holes; those of huge
+    /// pages and huge holes apart.
+    pub(crate) fn collected_pages(&self) -> CollectedPages {
+        let mut counts = CollectedPages::default();
+        let mut index = 0;
+        let src = &self.inner.lease.buffers.src;
+        while let Some(&entry) = src.get(index).filter(|_| index < self.inner.pages) {
+            let pages = if entry & MIGRATE != 0 {
+                pages_of(entry)
+            } else {
+                1
+            };
+            match (
+                entry & MIGRATE != 0,
+                entry & VALID != 0,
+                entry & COMPOUND != 0,
+            ) {
+                (false, ..) => {}
+                (true, true, false) => counts.single += pages,
+                (true, true, true) => counts.huge += pages,
+                (true, false, false) => counts.single_holes += pages,
+                (true, false, true) => counts.huge_holes += pages,
+            }
+            index += pages;
+        }
+        counts
     }
 
     /// Lets `decide` see every source in turn and give it a destination.
@@ -307,49 +337,40 @@ impl<'a> Migration<'a, Collected> {
     }
 
     /// The next thing to be copied, at or after the place of `cursor`, which moves on.
-    pub(crate) fn next_transfer(&self, cursor: &mut Cursor) -> Option<Transfer<'_>> {
+    pub(crate) fn next_transfer(&self, cursor: &mut Cursor) -> Option<Transfer> {
+        let buffers = &self.inner.lease.buffers;
         while cursor.head < self.inner.pages {
-            let (head, source) = (cursor.head, self.source(cursor.head));
-            let tail = cursor.tail;
-            let index = head + tail;
-            let entry = self
-                .inner
-                .lease
-                .buffers
-                .dst
-                .get(index)
-                .copied()
-                .unwrap_or(0);
-            let pages = if entry & COMPOUND != 0 { HUGE_PAGES } else { 1 };
+            let Cursor { head, tail } = *cursor;
+            let source = buffers.src.get(head).copied().unwrap_or(0);
+            let destination = buffers.dst.get(head + tail).copied().unwrap_or(0);
+            let span = if source & MIGRATE != 0 {
+                pages_of(source)
+            } else {
+                1
+            };
+            let pages = pages_of(destination);
             cursor.tail += pages;
-            if cursor.tail >= source.pages() {
+            if cursor.tail >= span {
                 *cursor = Cursor {
-                    head: head + source.pages(),
+                    head: head + span,
                     tail: 0,
                 };
             }
-            let Some(destination) = page_of(entry) else {
-                continue;
-            };
-            let source = match source {
-                Source::Page(page) | Source::HugePage(page) => Some(page),
-                Source::Hole | Source::HugeHole => None,
-                Source::Skipped => continue,
-            };
-            return Some(Transfer {
-                head,
-                tail,
-                pages,
-                source,
-                // SAFETY: The migration owns the destination until it is dropped.
-                destination: unsafe { PageRef::from_raw(destination) },
-            });
+            if destination & VALID != 0 && source & MIGRATE != 0 {
+                return Some(Transfer {
+                    head,
+                    tail,
+                    pages,
+                    source: (source & VALID != 0).then_some((source >> SHIFT) + tail),
+                    destination: destination >> SHIFT,
+                });
+            }
         }
         None
     }
 
     /// All that is to be copied.
-    pub(crate) fn transfers(&self) -> impl Iterator<Item = Transfer<'_>> {
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = Transfer> + '_ {
         let mut cursor = Cursor::default();
         core::iter::from_fn(move || self.next_transfer(&mut cursor))
     }
@@ -360,43 +381,47 @@ impl<'a> Migration<'a, Collected> {
     }
 
     /// Maps the system side of everything that is to be copied, for `queue`'s device. What cannot
-    /// be mapped loses its destination.
-    pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) {
+    /// be mapped loses its destination. Returns whether everything is mapped.
+    pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) -> bool {
         self.inner.unmap();
         self.inner.mapped = Some((queue, direction));
+        let mut complete = true;
         let pages = self.inner.pages;
-        let mut first = 0;
-        while first < pages {
-            let end = pages.min(first + MAPPED_AT_ONCE);
+        let buffers = &mut self.inner.lease.buffers;
+        let entries = match direction {
+            DmaDirection::ToDevice => &buffers.src,
+            DmaDirection::FromDevice => &buffers.dst,
+        };
+        let mut rest = entries.iter().zip(buffers.dma.iter_mut()).take(pages);
+        let mut left = pages;
+        while left > 0 {
             let mapper = queue.mapper();
-            for index in first..end {
-                let entry = match direction {
-                    DmaDirection::ToDevice => self.inner.lease.buffers.src[index],
-                    DmaDirection::FromDevice => self.inner.lease.buffers.dst[index],
-                };
+            for (&entry, slot) in rest.by_ref().take(MAPPED_AT_ONCE) {
                 let Some(page) = page_of(entry) else {
                     continue;
                 };
-                let bytes = bytes_of(entry);
+                let bytes = pages_of(entry) * PAGE_SIZE;
                 // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
-                if let Ok(address) = unsafe { mapper.map(page, bytes, direction) } {
-                    self.inner.lease.buffers.dma[index] = Some((address, bytes));
+                match unsafe { mapper.map(page, bytes, direction) } {
+                    Ok(address) => *slot = Some((address, bytes)),
+                    Err(_) => complete = false,
                 }
             }
-            first = end;
+            left = left.saturating_sub(MAPPED_AT_ONCE);
         }
-        // Freeing a page is not for a section with interrupts off.
-        let mut cursor = Cursor::default();
-        while let Some(transfer) = self.next_transfer(&mut cursor) {
-            let index = transfer.index();
-            if transfer.source.is_some() && self.dma_address(&transfer).is_none() {
-                self.clear_destination(index);
+        if !complete {
+            let mut cursor = Cursor::default();
+            while let Some(transfer) = self.next_transfer(&mut cursor) {
+                if transfer.source.is_some() && self.dma_address(&transfer).is_none() {
+                    self.clear_destination(transfer.index());
+                }
             }
         }
+        complete
     }
 
     /// Where the device finds the system side of a transfer; `None` if there is nothing to read.
-    pub(crate) fn dma_address(&self, transfer: &Transfer<'_>) -> Option<u64> {
+    pub(crate) fn dma_address(&self, transfer: &Transfer) -> Option<u64> {
         let (_, direction) = self.inner.mapped?;
         let (slot, offset) = match direction {
             // A huge page is mapped as a whole, wherever its pages go.
@@ -431,7 +456,7 @@ impl Migration<'_, Installed> {
         entries
             .take(self.inner.pages)
             .filter(|(src, dst)| *src & MIGRATE != 0 && *dst & VALID != 0)
-            .map(|(_, dst)| bytes_of(*dst) / PAGE_SIZE)
+            .map(|(_, dst)| pages_of(*dst))
             .sum()
     }
 }
@@ -441,10 +466,11 @@ impl Inner<'_> {
         let Some(entry) = self.lease.buffers.dst.get_mut(index) else {
             return;
         };
-        if let Some(page) = page_of(core::mem::take(entry)) {
-            // SAFETY: `set_destination` put a locked page with a reference there, and nothing is
+        let entry = core::mem::take(entry);
+        if let Some(page) = page_of(entry) {
+            // SAFETY: `put_destination` put a locked page with a reference there, and nothing is
             // installed yet.
-            drop(unsafe { Destination::from_raw(page) });
+            drop(unsafe { Destination::from_raw(page, entry & COMPOUND != 0) });
         }
     }
 
@@ -512,12 +538,12 @@ impl Drop for Inner<'_> {
     }
 }
 
-/// Bytes that an entry stands for.
-fn bytes_of(entry: usize) -> usize {
+/// Pages that an entry stands for.
+fn pages_of(entry: usize) -> usize {
     if entry & COMPOUND != 0 {
-        HUGE_PAGES * PAGE_SIZE
+        HUGE_PAGES
     } else {
-        PAGE_SIZE
+        1
     }
 }
 

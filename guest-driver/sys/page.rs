@@ -25,8 +25,12 @@ pub(crate) const HUGE_PAGES: usize = 1 << HUGE_ORDER;
 ///
 /// # Invariants
 ///
-/// The page is not a tail page, it is locked, and the object owns a reference.
-pub(crate) struct Destination(NonNull<bindings::page>);
+/// The page is not a tail page, it is locked, and the object owns a reference. It is a huge page if
+/// and only if `is_huge`.
+pub(crate) struct Destination {
+    page: NonNull<bindings::page>,
+    is_huge: bool,
+}
 
 impl Destination {
     /// Wraps a page.
@@ -34,8 +38,9 @@ impl Destination {
     /// # Safety
     ///
     /// The page must not be a tail page, it must be locked, and the caller hands over a reference.
-    pub(super) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
-        Self(page)
+    /// It must be a huge page if and only if `is_huge`.
+    pub(super) unsafe fn from_raw(page: NonNull<bindings::page>, is_huge: bool) -> Self {
+        Self { page, is_huge }
     }
 
     /// Allocates a system page for `address` in `vma`, by the memory policy of the VMA. It is not
@@ -46,7 +51,10 @@ impl Destination {
     /// `ENOMEM`.
     pub(crate) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: The VMA is valid while its mmap lock is held, which `Vma` proves.
-        Self::lock(unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) })
+        Self::lock(
+            unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) },
+            false,
+        )
     }
 
     /// As [`Destination::system_for`], a huge page for the huge page at `address`.
@@ -56,7 +64,10 @@ impl Destination {
     /// `ENOMEM`; likely, when memory is fragmented.
     pub(crate) fn huge_system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: As in `system_for`.
-        Self::lock(unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) })
+        Self::lock(
+            unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) },
+            true,
+        )
     }
 
     /// Allocates a huge system page for nobody in particular.
@@ -66,7 +77,7 @@ impl Destination {
     /// `ENOMEM`; likely, when memory is fragmented.
     pub(crate) fn huge_system() -> Result<Self> {
         // SAFETY: As in `system`.
-        Self::lock(unsafe { bindings::vhmm_huge_page_alloc() })
+        Self::lock(unsafe { bindings::vhmm_huge_page_alloc() }, true)
     }
 
     /// Allocates a system page for nobody in particular.
@@ -76,26 +87,25 @@ impl Destination {
     /// `ENOMEM`.
     pub(crate) fn system() -> Result<Self> {
         // SAFETY: Has no requirements but a sleepable context.
-        Self::lock(unsafe { bindings::vhmm_page_alloc() })
+        Self::lock(unsafe { bindings::vhmm_page_alloc() }, false)
     }
 
-    fn lock(page: *mut bindings::page) -> Result<Self> {
+    fn lock(page: *mut bindings::page, is_huge: bool) -> Result<Self> {
         let page = NonNull::new(page).ok_or(ENOMEM)?;
         // SAFETY: The page was just allocated, so nobody else can hold its lock.
         unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
         // INVARIANT: The allocation gave one reference, and the page is locked.
-        Ok(Self(page))
+        Ok(Self { page, is_huge })
     }
 
     /// Whether this is a huge page.
     pub(crate) fn is_huge(&self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::vhmm_page_order(self.0.as_ptr()) == HUGE_ORDER }
+        self.is_huge
     }
 
     /// Gives the page away, reference and lock.
     pub(super) fn into_raw(self) -> NonNull<bindings::page> {
-        ManuallyDrop::new(self).0
+        ManuallyDrop::new(self).page
     }
 }
 
@@ -103,8 +113,8 @@ impl Drop for Destination {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe {
-            bindings::vhmm_page_unlock(self.0.as_ptr());
-            bindings::vhmm_page_put(self.0.as_ptr());
+            bindings::vhmm_page_unlock(self.page.as_ptr());
+            bindings::vhmm_page_put(self.page.as_ptr());
         }
     }
 }

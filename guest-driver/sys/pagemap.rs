@@ -237,7 +237,10 @@ impl<T: Operations> PrivateMemory<T> {
         unsafe {
             let page = bindings::vhmm_pfn_to_page(pfn);
             bindings::vhmm_device_page_init(page, self.pgmap.get(), order);
-            Ok(Destination::from_raw(NonNull::new_unchecked(page)))
+            Ok(Destination::from_raw(
+                NonNull::new_unchecked(page),
+                order != 0,
+            ))
         }
     }
 

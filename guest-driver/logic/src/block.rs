@@ -67,11 +67,16 @@ impl Block {
     }
 
     pub(crate) fn set_free(&mut self, start: usize, len: usize, free: bool) {
-        for page in start..start + len {
+        let end = start + len;
+        let mut page = start;
+        while page < end {
+            let word_end = (page / 64 + 1) * 64;
+            let count = end.min(word_end) - page;
+            let bits = (u64::MAX >> (64 - count)) << (page % 64);
             if let Some(word) = self.free.get_mut(page / 64) {
-                let bit = 1u64 << (page % 64);
-                *word = if free { *word | bit } else { *word & !bit };
+                *word = if free { *word | bits } else { *word & !bits };
             }
+            page += count;
         }
     }
 

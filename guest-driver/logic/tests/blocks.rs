@@ -34,12 +34,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn behaves_like_a_set_of_pages(
         blocks in 0usize..6,
         reserve in 0usize..3,
-        steps in prop::collection::vec(step(), 0..600),
+        steps in prop::collection::vec(step(), 0..400),
     ) {
         let mut allocator = BlockAllocator::new(vec![Block::new(); blocks], reserve);
         let mut used = BTreeSet::new();
