@@ -206,6 +206,44 @@ fn contents_in_a_file_survive_a_crash_and_an_end() {
 }
 
 #[test]
+fn fifty_deaths_in_the_middle_of_a_batch_leave_it_serving() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("memory");
+    let arguments = [
+        "--memory",
+        "16M",
+        "--memory-file",
+        file.to_str().expect("UTF-8"),
+    ];
+    let mut place = tempfile::tempdir().expect("a folder");
+    let mut kept: Option<(u64, Vec<u8>)> = None;
+    for round in 0..50u64 {
+        // The same sockets each time: those of the dead are replaced.
+        let process = Process::start_in(PROGRAM, place, &arguments);
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        if let Some((generation, bytes)) = &kept {
+            assert_eq!(front_end.adopt(*generation), Status::Ok, "round {round}");
+            assert!(get(&mut front_end, bytes.len()) == *bytes, "round {round}");
+        } else {
+            front_end.open();
+        }
+        let bytes = pattern(round, 65536);
+        put(&mut front_end, &bytes);
+        kept = Some((front_end.generation, bytes));
+        // A guest that reboots in between, and one whose batches run when the device dies.
+        if round % 3 == 0 {
+            front_end.reboot();
+            assert_eq!(front_end.adopt(front_end.generation), Status::Ok);
+        }
+        let entries = [CopyEntry::new(Op::ToDevice, DATA, 8 << 20, 2 << 20); 16];
+        let request = front_end.entries(BatchFlags::default(), &entries);
+        front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+        front_end.rings[usize::from(BULK_QUEUE_FIRST)].kick();
+        place = process.kill();
+    }
+}
+
+#[test]
 fn anonymous_memory_is_never_mistaken_for_an_earlier_one() {
     let (process, mut front_end) = start();
     let (generation, uuid) = (front_end.generation, front_end.config().uuid);
