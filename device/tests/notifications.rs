@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Kicks and signals: as few as the other side asks for, and all of them counted.
+
+use std::time::{Duration, Instant};
+
+use hmm_front_end::{DATA, FrontEnd, Layout, Process};
+use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
+const QUEUE: usize = BULK_QUEUE_FIRST as usize;
+const HANG: Duration = Duration::from_secs(60);
+
+fn start(arguments: &[&str]) -> (Process, FrontEnd) {
+    let process = Process::start(PROGRAM, &[&["--memory", "16M"], arguments].concat());
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
+    (process, front_end)
+}
+
+fn fill() -> CopyEntry {
+    CopyEntry::new(Op::Fill, 0, 0, 8)
+}
+
+/// A counter of the bulk queue.
+fn counted(process: &Process, name: &str) -> u64 {
+    let stats = process.command_ok(r#"{"command":"stats"}"#);
+    stats["stats"]["queues"]["bulk0"][name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {name} in {stats}"))
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < HANG, "it does not come");
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+#[test]
+fn a_set_of_completions_is_one_update_and_one_signal() {
+    const BATCHES: u16 = 3;
+    let (process, mut front_end) = start(&[]);
+    let request = front_end.entries(BatchFlags::default(), &[fill()]);
+    front_end.guest.write(DATA, &request);
+    // A worker that others keep from its processor publishes sooner; that may be so now and then, but not each time.
+    for _ in 0..500 {
+        process.command_ok(r#"{"command":"pause"}"#);
+        process.command_ok(r#"{"command":"stats-reset"}"#);
+        let FrontEnd { guest, rings, .. } = &mut front_end;
+        let ring = &mut rings[QUEUE];
+        let before = ring.used_index(guest);
+        // A signal for the first of them, whichever update has it.
+        ring.want_signal_at(guest, before);
+        for index in 0..BATCHES {
+            let record = DATA + 4096 + u64::from(index) * 64;
+            ring.submit(guest, &[(DATA, request.len() as u32)], &[(record, 32)]);
+        }
+        process.command_ok(r#"{"command":"resume"}"#);
+        wait_until(|| ring.used_index(guest) == before.wrapping_add(BATCHES));
+        ring.wait_for_signal();
+        // The worker counts before it signals, and works on nothing else then.
+        let (sent, suppressed) = (
+            counted(&process, "signals_sent"),
+            counted(&process, "signals_suppressed"),
+        );
+        assert_eq!(sent, 1, "a signal was sent that nobody wanted");
+        assert!(ring.call.read().is_err(), "there was a second signal");
+        for _ in 0..BATCHES {
+            ring.wait(guest);
+        }
+        if suppressed == 0 {
+            return;
+        }
+    }
+    panic!("three small batches were never published together");
+}
+
+#[test]
+fn a_worker_that_works_wants_no_kicks() {
+    let (process, mut front_end) = start(&[]);
+    process.command_ok(
+        r#"{"command":"fault-add","fault":{"action":"delay","microseconds":300000,"nth":1}}"#,
+    );
+    process.command_ok(r#"{"command":"stats-reset"}"#);
+    let request = front_end.entries(BatchFlags::default(), &[fill()]);
+    let first = front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+    front_end.rings[QUEUE].kick();
+    wait_until(|| {
+        let list = process.command_ok(r#"{"command":"fault-list"}"#);
+        list["faults"][0]["seen"] == Value::from(1)
+    });
+    let before = front_end.rings[QUEUE].next_avail();
+    let second = front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+    let kicked = front_end.rings[QUEUE].kick_if_wanted(&front_end.guest, before);
+    if front_end.guest.load_u8(first) == 0 {
+        assert!(!kicked, "a worker that is busy asked for a kick");
+    }
+    for record in [first, second] {
+        let answer = front_end.answer(BULK_QUEUE_FIRST, record, 0);
+        assert_eq!(answer.status(), Status::Ok);
+    }
+    // The library makes one of its own when a queue is enabled.
+    assert!(counted(&process, "kicks") > u64::from(kicked));
+}
+
+#[test]
+fn workers_look_for_work_as_long_as_they_are_told() {
+    let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+    for (time, looks) in [("0", false), ("2000", several)] {
+        let (process, mut front_end) = start(&["--poll-us", time]);
+        for _ in 0..20 {
+            assert_eq!(front_end.run(&[fill()]).status(), Status::Ok);
+        }
+        let found = || counted(&process, "polls_hit") + counted(&process, "polls_missed");
+        if looks {
+            // The last one may be looking still.
+            wait_until(|| found() > 0);
+        } else {
+            assert_eq!(found(), 0, "nobody was to look");
+        }
+    }
+}
