@@ -34,7 +34,7 @@ use crate::{
     memory::MemoryError,
     queue::{EventLog, FIRST_THREAD, thread_of_queue},
     ring::Ring,
-    stats::{Snapshot, Stats},
+    stats::{Conditions, Snapshot, Stats},
     trace::Trace,
 };
 
@@ -111,8 +111,11 @@ impl Device {
 
     /// All counters now.
     pub fn snapshot(&self) -> Snapshot {
-        self.stats
-            .snapshot(self.engine.link().is_some(), self.engine.kernels().name())
+        self.stats.snapshot(Conditions {
+            modelled: self.engine.link().is_some(),
+            copies: self.engine.kernels().name(),
+            backing: self.engine.memory().backing(),
+        })
     }
 
     /// The trace.

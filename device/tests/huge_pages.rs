@@ -93,6 +93,8 @@ fn exercise(arguments: &[&str], kind: &str, survives: bool) {
     assert_eq!(backing["kind"], kind);
     assert_eq!(backing["resident_bytes"], MEMORY_BYTES, "{backing}");
     assert_eq!(backing["huge_bytes"], MEMORY_BYTES, "{backing}");
+    let stats = process.command_ok(r#"{"command":"stats"}"#);
+    assert_eq!(&stats["stats"]["backing"], backing);
     let bytes = pattern(5, 2 << 20);
     front_end.guest.write(DATA, &bytes);
     let device_address = MEMORY_BYTES - (2 << 20);

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process};
 use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status};
-use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 const QUEUE: usize = BULK_QUEUE_FIRST as usize;
@@ -89,7 +88,7 @@ fn a_worker_that_works_wants_no_kicks() {
     front_end.rings[QUEUE].kick();
     wait_until(|| {
         let list = process.command_ok(r#"{"command":"fault-list"}"#);
-        list["faults"][0]["seen"] == Value::from(1)
+        list["faults"][0]["seen"] == 1
     });
     let before = front_end.rings[QUEUE].next_avail();
     let second = front_end.submit(BULK_QUEUE_FIRST, &request, 0);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Several queues: fences between them, and urgent batches beside bulk ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process, pattern};
 use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status, URGENT_QUEUE};
 use vhost::VhostBackend;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
+/// Longer than anything takes on a busy machine; only a hang comes so far.
+const HANG: Duration = Duration::from_secs(60);
 const BULK0: u16 = BULK_QUEUE_FIRST;
 const BULK1: u16 = BULK_QUEUE_FIRST + 1;
 
@@ -135,6 +137,10 @@ fn urgent_batches_overtake_a_bulk_batch_that_runs() {
     );
     let entries = [CopyEntry::new(Op::ToDevice, DATA, 0, 2 << 20); 32];
     let bulk = submit(&mut front_end, BULK0, BatchFlags::default(), &entries);
+    let started = Instant::now();
+    while process.command_ok(r#"{"command":"fault-list"}"#)["faults"][0]["seen"] == 0 {
+        assert!(started.elapsed() < HANG, "the bulk batch is not started");
+    }
     for _ in 0..10 {
         assert_eq!(front_end.run_urgent(&[fill()]).status(), Status::Ok);
     }

@@ -15,7 +15,7 @@ use hmm_protocol::{Op, Status};
 
 pub use self::{
     histogram::{Histogram, HistogramSnapshot},
-    snapshot::{DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot, full_name},
+    snapshot::{Conditions, DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot, full_name},
 };
 use crate::engine::{Report, Workspace};
 

@@ -39,6 +39,27 @@ pub fn text(snapshot: &Snapshot) -> String {
         "# HELP hmm_copies What large batches are copied with\n# TYPE hmm_copies gauge\n",
     );
     line(&mut text, "hmm_copies", &[("by", snapshot.copies)], 1);
+    let backing = &snapshot.backing;
+    for (name, help, bytes) in [
+        (
+            "hmm_memory_resident_bytes",
+            "Device memory that is mapped",
+            backing.resident_bytes,
+        ),
+        (
+            "hmm_memory_huge_bytes",
+            "Device memory that huge pages map",
+            backing.huge_bytes,
+        ),
+    ] {
+        if let Some(bytes) = bytes {
+            writes(
+                &mut text,
+                format_args!("# HELP {name} {help}\n# TYPE {name} gauge\n"),
+            );
+            line(&mut text, name, &[("kind", backing.kind)], bytes);
+        }
+    }
     for (name, help, value) in [
         (
             "connections",
@@ -203,7 +224,10 @@ mod tests {
     use hmm_protocol::Status;
 
     use super::text;
-    use crate::stats::Stats;
+    use crate::{
+        memory::BackingReport,
+        stats::{Conditions, Stats},
+    };
 
     #[test]
     fn the_text_has_every_counter_once() {
@@ -211,10 +235,20 @@ mod tests {
         stats.queue(3).kicks.add(7);
         stats.queue(0).record_control(Status::NoSession);
         stats.queue(2).record_delay(Duration::from_nanos(300));
-        let text = text(&stats.snapshot(false, "ordinary"));
+        let text = text(&stats.snapshot(Conditions {
+            modelled: false,
+            copies: "ordinary",
+            backing: BackingReport {
+                kind: "memfd",
+                prefaulted: false,
+                resident_bytes: Some(4096),
+                huge_bytes: None,
+            },
+        }));
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
+            "hmm_memory_resident_bytes{kind=\"memfd\"} 4096\n",
             "hmm_copies{by=\"ordinary\"} 1\n",
             "hmm_batches_total{queue=\"control\",result=\"no-session\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"0.000000512\"} 1\n",

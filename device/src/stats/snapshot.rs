@@ -7,6 +7,18 @@ use hmm_protocol::{BULK_QUEUE_FIRST, Status, queue_name};
 use serde::Serialize;
 
 use super::{HistogramSnapshot, OPS, QueueStats, Stats};
+use crate::memory::BackingReport;
+
+/// Under what conditions was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Whether a modelled link adds to service times.
+    pub modelled: bool,
+    /// What large batches are copied with.
+    pub copies: &'static str,
+    /// What backs device memory.
+    pub backing: BackingReport,
+}
 
 /// All counters.
 #[derive(Clone, Debug, Serialize)]
@@ -15,6 +27,8 @@ pub struct Snapshot {
     pub service_kind: &'static str,
     /// What large batches are copied with. If it is `none`, no byte is moved, and `bytes` are those that were asked for.
     pub copies: &'static str,
+    /// What backs device memory, and how much of it huge pages map.
+    pub backing: BackingReport,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
     /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …
@@ -81,11 +95,16 @@ pub struct OpSnapshot {
 }
 
 impl Stats {
-    /// The counters now; `modelled` says whether a modelled link adds to service times, and `copies` how it is copied.
-    pub fn snapshot(&self, modelled: bool, copies: &'static str) -> Snapshot {
+    /// The counters now.
+    pub fn snapshot(&self, conditions: Conditions) -> Snapshot {
         Snapshot {
-            service_kind: if modelled { "modelled" } else { "measured" },
-            copies,
+            service_kind: if conditions.modelled {
+                "modelled"
+            } else {
+                "measured"
+            },
+            copies: conditions.copies,
+            backing: conditions.backing,
             device: DeviceSnapshot {
                 connections: self.connections.get(),
                 driver_starts: self.driver_starts.get(),
