@@ -23,6 +23,17 @@ pub struct Artifacts {
     pub backend: PathBuf,
     /// The folder in which each boot gets a folder of its own.
     pub runs: PathBuf,
+    /// What proves that the checks of a debug kernel see what they are there for; only the tests have it.
+    pub controls: Option<Controls>,
+}
+
+/// Modules of the kernel's own that do wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controls {
+    /// See [`crate::OwnModule::TestHmm`]: it evicts pages of processes that exit at that moment.
+    pub test_hmm: PathBuf,
+    /// See [`crate::OwnModule::KmemleakTest`].
+    pub kmemleak_test: PathBuf,
 }
 
 impl Artifacts {

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::driver;
-use crate::kernel::{self, ModuleTree};
+use crate::kernel::{self, ModuleTree, OwnModule};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
 use crate::sysroot::{BuildRoot, emulator};
@@ -49,6 +50,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// What `uname -r` says in the guest.
     pub release: String,
+    /// Whether it is built to find bugs, which makes it several times slower.
+    pub debug: bool,
 }
 
 /// Which kernel the guest boots and the driver is built for.
@@ -57,8 +60,20 @@ pub enum KernelChoice {
     /// The unmodified kernel of `pins.toml`.
     #[default]
     Stock,
+    /// A kernel that finds bugs, built from the stock kernel's source with `kernel/debug.config`.
+    Debug,
     /// A kernel tree that the user has built, with Rust and what the driver needs enabled.
     Tree(PathBuf),
+}
+
+impl fmt::Display for KernelChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stock => formatter.write_str("stock kernel"),
+            Self::Debug => formatter.write_str("debug kernel"),
+            Self::Tree(folder) => write!(formatter, "kernel of {}", folder.display()),
+        }
+    }
 }
 
 impl FromStr for KernelChoice {
@@ -67,6 +82,7 @@ impl FromStr for KernelChoice {
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match text {
             "stock" => Self::Stock,
+            "debug" => Self::Debug,
             path => Self::Tree(PathBuf::from(path)),
         })
     }
@@ -145,7 +161,7 @@ pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environmen
 }
 
 /// Of several errors, the one that stopped the others.
-fn cause(errors: impl Iterator<Item = SetupError>) -> SetupError {
+pub(crate) fn cause(errors: impl Iterator<Item = SetupError>) -> SetupError {
     errors.fold(SetupError::Stopped, |first, next| match first {
         SetupError::Stopped => next,
         first => first,
@@ -161,14 +177,18 @@ pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
     driver::lint(&workshop(options, progress)?, &tree)
 }
 
-/// Finds or builds the kernel's own `lib/test_hmm.c` for the kernel that is chosen: a device driver without a device,
-/// which the driver is compared with. A guest has it in its image only if the caller puts it there.
+/// Finds or builds a module of the kernel's own for the kernel that is chosen. A guest has it in its image only if the
+/// caller puts it there.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn test_hmm(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+pub fn own_module(
+    module: OwnModule,
+    options: &SetupOptions,
+    progress: &Progress,
+) -> Result<PathBuf> {
     let tree = ModuleTree::open(&options.kernel)?;
-    kernel::test_hmm(&workshop(options, progress)?, &tree)
+    kernel::own_module(module, &workshop(options, progress)?, &tree)
 }
 
 /// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.
@@ -235,8 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_stock_or_a_path() {
+    fn a_kernel_is_named_or_a_path() {
         assert_eq!("stock".parse(), Ok(KernelChoice::Stock));
+        assert_eq!("debug".parse(), Ok(KernelChoice::Debug));
         let tree = KernelChoice::Tree(PathBuf::from("../linux"));
         assert_eq!("../linux".parse(), Ok(tree));
     }

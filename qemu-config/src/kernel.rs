@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The kernel that the guest boots, and the tree that modules for it are built against.
 
+mod build_tree;
+mod debug;
+mod fragment;
 mod image;
 mod module_tree;
 mod overlay;
+mod own_module;
 mod prepared;
+mod source;
 mod symbols;
-mod test_hmm;
 mod users_tree;
 
-pub(crate) use image::{STEP as IMAGE_STEP, image, key as image_key};
+pub(crate) use debug::{STEP as DEBUG_STEP, key as debug_key};
+pub(crate) use image::{STEP as IMAGE_STEP, key as image_key};
 pub(crate) use module_tree::ModuleTree;
-pub(crate) use prepared::{PreparedTree, STEP as TREE_STEP};
+pub use own_module::OwnModule;
+pub(crate) use own_module::own_module;
+pub(crate) use prepared::{STEP as TREE_STEP, key as tree_key};
+pub(crate) use source::{STEP as SOURCE_STEP, key as source_key};
 pub use symbols::SymbolDifference;
-pub(crate) use test_hmm::test_hmm;
 
 /// The value of an option in a kernel configuration, without the quotes of a text.
 fn config_value<'a>(config: &'a str, option: &str) -> Option<&'a str> {

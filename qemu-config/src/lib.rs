@@ -30,15 +30,15 @@ mod survey;
 mod sysroot;
 mod workshop;
 
-pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts};
+pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts, Controls};
 pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
-    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, lint_driver, prepare,
-    test_hmm,
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, lint_driver, own_module,
+    prepare,
 };
 pub use error::{Result, SetupError};
-pub use kernel::SymbolDifference;
+pub use kernel::{OwnModule, SymbolDifference};
 pub use pins::{BuildRootPins, KernelPin, Pins, QemuPins, Suites};
 pub use progress::{Progress, Step};
 pub use size::{ByteSize, SizeError};

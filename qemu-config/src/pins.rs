@@ -50,8 +50,14 @@ impl KernelPin {
     /// The part of the release that the kernel's own makefile does not know: everything from the first `+` or `-`.
     #[must_use]
     pub fn local_version(&self) -> &str {
-        let start = self.release.find(['+', '-']);
-        start.map_or("", |start| &self.release[start..])
+        &self.release[self.version().len()..]
+    }
+
+    /// The part of the release that the kernel's own makefile knows: the version of the source.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        let end = self.release.find(['+', '-']);
+        &self.release[..end.unwrap_or(self.release.len())]
     }
 }
 
@@ -69,6 +75,8 @@ pub struct QemuPins {
 pub struct BuildRootPins {
     /// The C compiler that built the stock kernel.
     pub compiler: String,
+    /// The version of LLVM that builds the debug kernel, as its programs have it in their names: `19` for `clang-19`.
+    pub llvm: String,
     /// Packages in whatever version the base suite has.
     pub tools: Vec<String>,
     /// Package name to version.
@@ -96,6 +104,7 @@ impl Pins {
             ("suites.backports", &self.suites.backports),
             ("kernel.source_package", &self.kernel.source_package),
             ("build_root.compiler", &self.build_root.compiler),
+            ("build_root.llvm", &self.build_root.llvm),
         ];
         let lists = (self.suites.from_backports.iter())
             .map(|name| ("suites.from_backports", name))
@@ -152,6 +161,7 @@ mod tests {
     #[test]
     fn the_project_pins_are_valid() {
         let pins = load(&project_pins()).unwrap();
+        assert_eq!(pins.kernel.version(), "7.3.4");
         assert_eq!(pins.kernel.local_version(), "+deb13-amd64");
         assert!(pins.qemu.packages.contains_key("qemu-system-x86"));
         assert!(pins.build_root.packages["rustc"].starts_with("1.85.1+"));

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use crate::driver;
-use crate::environment::{SetupOptions, workshop};
+use crate::environment::{KernelChoice, SetupOptions, workshop};
 use crate::host::{self, Finding, Mirror};
-use crate::kernel::{self, ModuleTree, PreparedTree};
+use crate::kernel::{self, ModuleTree};
 use crate::sysroot::{self, BuildRoot};
 use crate::{Progress, Result};
 
@@ -50,33 +50,56 @@ pub fn survey(options: &SetupOptions) -> Result<Survey> {
         purpose,
         folder: workshop.cache.find(name, &key),
     };
-    let steps = vec![
+    let mut steps = vec![
         step(
             sysroot::QEMU_STEP,
             "QEMU and virtiofsd",
             sysroot::qemu_key(&workshop),
         ),
         step(
-            kernel::IMAGE_STEP,
-            "the stock kernel",
-            kernel::image_key(&workshop),
-        ),
-        step(
             sysroot::BUILD_ROOT_STEP,
-            "the compilers of the driver",
+            "the compilers of the driver and of the debug kernel",
             BuildRoot::key(&workshop),
         ),
-        step(
-            kernel::TREE_STEP,
-            "the prepared kernel tree",
-            PreparedTree::key(&workshop),
-        ),
-        step(
-            driver::STEP,
-            "the driver, from the present sources",
-            driver::key(&workshop, &tree)?,
-        ),
     ];
+    match options.kernel {
+        KernelChoice::Stock => steps.extend([
+            step(
+                kernel::IMAGE_STEP,
+                "the stock kernel",
+                kernel::image_key(&workshop),
+            ),
+            step(
+                kernel::SOURCE_STEP,
+                "the kernel's source",
+                kernel::source_key(&workshop),
+            ),
+            step(
+                kernel::TREE_STEP,
+                "the prepared kernel tree",
+                kernel::tree_key(&workshop),
+            ),
+        ]),
+        KernelChoice::Debug => steps.extend([
+            step(
+                kernel::SOURCE_STEP,
+                "the kernel's source",
+                kernel::source_key(&workshop),
+            ),
+            step(
+                kernel::DEBUG_STEP,
+                "the debug kernel and its tree",
+                kernel::debug_key(&workshop)?,
+            ),
+        ]),
+        // What a user has built is looked at when it is opened.
+        KernelChoice::Tree(_) => {}
+    }
+    steps.push(step(
+        driver::STEP,
+        "the driver, from the present sources",
+        driver::key(&workshop, &tree)?,
+    ));
     Ok(Survey {
         host: host::examine(),
         sandbox_problem: host::sandbox_problem(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use hmm_vm::{Artifacts, Progress};
+use hmm_vm::{Artifacts, Controls, KernelChoice, OwnModule, Progress, SetupOptions};
 
 use crate::setup_arguments::SetupArguments;
 
@@ -22,7 +22,36 @@ pub(crate) fn artifacts(
     arguments: &SetupArguments,
     progress: &Progress,
 ) -> anyhow::Result<Artifacts> {
-    let environment = hmm_vm::prepare(&arguments.options(), progress)?;
+    let artifacts = make(&arguments.options(), progress)?;
+    artifacts.save(&target_folder()?.join("hmm").join("artifacts.json"))?;
+    Ok(artifacts)
+}
+
+/// The same for the tests on one kernel. Returns the list of all that, which is one for each kernel.
+pub(crate) fn test_artifacts(
+    options: &SetupOptions,
+    progress: &Progress,
+) -> anyhow::Result<PathBuf> {
+    let mut artifacts = make(options, progress)?;
+    if artifacts.environment.kernel.debug {
+        let own = |module| hmm_vm::own_module(module, options, progress);
+        artifacts.controls = Some(Controls {
+            test_hmm: own(OwnModule::TestHmm)?,
+            kmemleak_test: own(OwnModule::KmemleakTest)?,
+        });
+    }
+    let name = match options.kernel {
+        KernelChoice::Stock => "tests-stock.json",
+        KernelChoice::Debug => "tests-debug.json",
+        KernelChoice::Tree(_) => "tests-tree.json",
+    };
+    let list = target_folder()?.join("hmm").join(name);
+    artifacts.save(&list)?;
+    Ok(list)
+}
+
+fn make(options: &SetupOptions, progress: &Progress) -> anyhow::Result<Artifacts> {
+    let environment = hmm_vm::prepare(options, progress)?;
     let target = target_folder()?;
     cargo(
         progress,
@@ -49,20 +78,14 @@ pub(crate) fn artifacts(
         Some(STATIC),
     )?;
     let guest_program = |name: &str| guest.join(GUEST_TARGET).join("release").join(name);
-    let artifacts = Artifacts {
+    Ok(Artifacts {
         environment,
         agent: guest_program("hmm-agent"),
         hmmctl: guest_program("hmmctl"),
         backend: target.join("release").join("vhost-user-hmm"),
         runs: target.join("vm"),
-    };
-    artifacts.save(&list(&target))?;
-    Ok(artifacts)
-}
-
-/// Where the list of artifacts is.
-pub(crate) fn list(target: &Path) -> PathBuf {
-    target.join("hmm").join("artifacts.json")
+        controls: None,
+    })
 }
 
 /// The root of the project that this program was built from.

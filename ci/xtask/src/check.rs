@@ -51,13 +51,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             failed.push(name);
         }
     }
-    match hmm_vm::lint_driver(&arguments.setup.options(), &progress) {
-        Ok(()) => {}
-        Err(error @ hmm_vm::SetupError::Driver { .. }) => {
-            progress.line(&error.to_string());
-            failed.push("the driver's own checks".to_owned());
+    for kernel in arguments.setup.kernels() {
+        let name = format!("the driver's own checks, {kernel}");
+        match hmm_vm::lint_driver(&arguments.setup.options_for(kernel), &progress) {
+            Ok(()) => {}
+            Err(error @ hmm_vm::SetupError::Driver { .. }) => {
+                progress.line(&error.to_string());
+                failed.push(name);
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
     }
     if failed.is_empty() {
         progress.line("check: nothing to complain about");

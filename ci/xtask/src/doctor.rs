@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use hmm_vm::KernelChoice;
 use hmm_vm::host::{Need, install_commands};
 
 use crate::setup_arguments::SetupArguments;
@@ -17,7 +18,8 @@ pub(crate) struct Arguments {
 
 /// Looks at the machine; ends with the code of a lacking environment when something is missing that set-up cannot make.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let survey = hmm_vm::survey(&arguments.setup.options())?;
+    let options = arguments.setup.options();
+    let survey = hmm_vm::survey(&options)?;
 
     println!("This machine");
     for finding in &survey.host {
@@ -42,6 +44,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     println!("The cache, {}", survey.cache.display());
     for step in &survey.steps {
         line(step.name, step.folder.as_deref(), step.purpose);
+    }
+    if options.kernel == KernelChoice::Stock {
+        let debug = hmm_vm::survey(&arguments.setup.options_for(KernelChoice::Debug))?;
+        println!("For the tests on the debug kernel");
+        for step in (debug.steps.iter()).filter(|step| !survey.steps.contains(step)) {
+            line(step.name, step.folder.as_deref(), step.purpose);
+        }
     }
     let to_make = survey
         .steps

@@ -17,19 +17,33 @@ pub(crate) struct SetupArguments {
     /// Versions to use instead of those in qemu-config/pins.toml.
     #[arg(long, value_name = "FILE", env = "HMM_PINS")]
     pins: Option<PathBuf>,
-    /// The guest's kernel: `stock`, or the path of a kernel tree that you have built.
-    #[arg(long, value_name = "stock|PATH", default_value = "stock")]
-    kernel: KernelChoice,
+    /// The guest's kernel: `stock`, `debug` (finds bugs; it is built once, which takes long), or the path of a kernel tree
+    /// that you have built. Without it `test` and `check` take stock and debug, and all others stock.
+    #[arg(long, value_name = "stock|debug|PATH")]
+    kernel: Option<KernelChoice>,
 }
 
 impl SetupArguments {
-    /// What the library is asked for.
+    /// What the library is asked for where there is one kernel.
     pub(crate) fn options(&self) -> SetupOptions {
+        self.options_for(self.kernel.clone().unwrap_or_default())
+    }
+
+    /// The kernels of a command that looks at all of them.
+    pub(crate) fn kernels(&self) -> Vec<KernelChoice> {
+        match &self.kernel {
+            Some(kernel) => vec![kernel.clone()],
+            None => vec![KernelChoice::Stock, KernelChoice::Debug],
+        }
+    }
+
+    /// What the library is asked for with this kernel.
+    pub(crate) fn options_for(&self, kernel: KernelChoice) -> SetupOptions {
         SetupOptions {
             offline: self.offline,
             mirror: self.mirror.clone(),
             pins: self.pins.clone(),
-            kernel: self.kernel.clone(),
+            kernel,
             ..SetupOptions::default()
         }
     }

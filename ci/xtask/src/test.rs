@@ -22,7 +22,7 @@ use tally::Tally;
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: SetupArguments,
-    /// Only tests whose names contain this.
+    /// Only tests whose names contain this. Those on a debug kernel begin with `debug/`.
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
     /// Only the tests that boot guests.
@@ -57,20 +57,20 @@ const ALL_SKIPPED: u8 = 4;
 /// Runs the tests of the host, then those of the guest, and counts them together.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let progress = Progress::new();
-    let artifacts = if arguments.host_only {
-        None
-    } else {
-        build::artifacts(&arguments.setup, &progress)?;
-        Some(build::list(&build::target_folder()?))
+    let kernels = match arguments.host_only {
+        true => Vec::new(),
+        false => arguments.setup.kernels(),
     };
     let mut sum = Tally::default();
     if !arguments.guest_only {
         progress.line("tests of the host");
         sum += host_tests(arguments)?;
     }
-    if let Some(artifacts) = &artifacts {
-        progress.line("tests of the guest");
-        sum += guest_tests(arguments, artifacts)?;
+    for kernel in kernels {
+        let options = arguments.setup.options_for(kernel);
+        let artifacts = build::test_artifacts(&options, &progress)?;
+        progress.line(&format!("tests of the guest, {}", options.kernel));
+        sum += guest_tests(arguments, &artifacts)?;
     }
     if sum.total() == 0
         && let Some(filter) = &arguments.filter

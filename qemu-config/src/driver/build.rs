@@ -36,7 +36,7 @@ pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> 
         process::watch(&what, &mut make, |line| step.detail(line))
             .map_err(SetupError::of_driver)?;
         let built = output.join(MODULE);
-        module_info::check(&built, release, hmm_protocol::VIRTIO_ID)?;
+        module_info::check(&built, &release, hmm_protocol::VIRTIO_ID)?;
         process::strip_module(&built, &work.join(MODULE))?;
         fs::rename(&built, work.join(WITH_DEBUG)).map_err(SetupError::io("take", &built))?;
         fs::remove_dir_all(&output).map_err(SetupError::io("remove", &output))?;

@@ -42,5 +42,6 @@ pub(crate) fn image(workshop: &Workshop) -> Result<Kernel> {
     Ok(Kernel {
         image: folder.join(IMAGE),
         release: pin.release.clone(),
+        debug: false,
     })
 }

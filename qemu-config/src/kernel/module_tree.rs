@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::users_tree::UsersTree;
-use super::{PreparedTree, image, overlay};
+use super::{debug, image, overlay, prepared, source};
 use crate::Result;
 use crate::cache::Key;
 use crate::environment::{Kernel, KernelChoice};
@@ -14,6 +14,7 @@ use crate::workshop::Workshop;
 /// The kernel that modules are for. Nothing is made before it is needed.
 pub(crate) enum ModuleTree {
     Stock,
+    Debug,
     Users(UsersTree),
 }
 
@@ -22,6 +23,7 @@ impl ModuleTree {
     pub(crate) fn open(choice: &KernelChoice) -> Result<Self> {
         match choice {
             KernelChoice::Stock => Ok(Self::Stock),
+            KernelChoice::Debug => Ok(Self::Debug),
             KernelChoice::Tree(folder) => UsersTree::open(folder).map(Self::Users),
         }
     }
@@ -30,6 +32,7 @@ impl ModuleTree {
     pub(crate) fn kernel(&self, workshop: &Workshop) -> Result<Kernel> {
         match self {
             Self::Stock => image::image(workshop),
+            Self::Debug => debug::kernel(workshop),
             Self::Users(tree) => Ok(tree.kernel()),
         }
     }
@@ -38,6 +41,7 @@ impl ModuleTree {
     pub(crate) fn helper_modules(&self, workshop: &Workshop) -> Result<Vec<PathBuf>> {
         Ok(match self {
             Self::Stock => vec![overlay::overlay(workshop)?],
+            Self::Debug => Vec::new(),
             Self::Users(tree) => tree.overlay().into_iter().collect(),
         })
     }
@@ -54,7 +58,10 @@ impl ModuleTree {
     ) -> Result<Command> {
         match self {
             Self::Stock => {
-                PreparedTree::get(workshop)?.make_modules(repository, folder, output, variables)
+                prepared::tree(workshop)?.make_modules(repository, folder, output, variables)
+            }
+            Self::Debug => {
+                debug::tree(workshop)?.make_modules(repository, folder, output, variables)
             }
             Self::Users(tree) => tree.make_modules(workshop, repository, folder, output, variables),
         }
@@ -63,7 +70,7 @@ impl ModuleTree {
     /// The kernel's source.
     pub(super) fn source(&self, workshop: &Workshop) -> Result<PathBuf> {
         match self {
-            Self::Stock => Ok(PreparedTree::get(workshop)?.source()),
+            Self::Stock | Self::Debug => source::source(workshop),
             Self::Users(tree) => Ok(tree.source()),
         }
     }
@@ -71,16 +78,18 @@ impl ModuleTree {
     /// What the tree is made of.
     pub(crate) fn key(&self, workshop: &Workshop) -> Result<Key> {
         match self {
-            Self::Stock => Ok(PreparedTree::key(workshop)),
+            Self::Stock => Ok(prepared::key(workshop)),
+            Self::Debug => debug::key(workshop),
             Self::Users(tree) => tree.key(),
         }
     }
 
     /// What `uname -r` says in the guest.
-    pub(crate) fn release<'a>(&'a self, workshop: &'a Workshop) -> &'a str {
+    pub(crate) fn release(&self, workshop: &Workshop) -> String {
         match self {
-            Self::Stock => &workshop.pins.kernel.release,
-            Self::Users(tree) => tree.release(),
+            Self::Stock => workshop.pins.kernel.release.clone(),
+            Self::Debug => debug::release(workshop),
+            Self::Users(tree) => tree.release().to_owned(),
         }
     }
 }

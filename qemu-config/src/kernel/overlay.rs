@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::PreparedTree;
+use super::prepared;
 use crate::cache::{Key, KeyBuilder};
 use crate::process::strip_module;
 use crate::workshop::Workshop;
@@ -25,7 +25,7 @@ pub(super) const MODULE: &str = "overlay.ko";
 /// What the module is made of.
 fn key(workshop: &Workshop) -> Key {
     KeyBuilder::new(STEP, VERSION)
-        .key(&PreparedTree::key(workshop))
+        .key(&prepared::key(workshop))
         .finish()
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn overlay(workshop: &Workshop) -> Result<PathBuf> {
     let folder = workshop.step(STEP, &key(workshop), |work| {
         let output = work.join("output");
         fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
-        let mut make = PreparedTree::get(workshop)?.make_own_modules(FOLDER, &output)?;
+        let mut make = prepared::tree(workshop)?.make_own_modules(FOLDER, &output)?;
         let what = "build the kernel's overlayfs";
         let step = workshop.progress.step(what, None);
         process::watch(what, &mut make, |line| step.detail(line))?;

@@ -5,167 +5,62 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::config_value;
+use super::build_tree::{BuildTree, CONFIG, RELEASE, SYMVERS, check_release, read};
 use super::symbols::{SymbolDifference, rebuilt_symbols, stock_symbols};
+use super::{config_value, source};
 use crate::cache::{Key, KeyBuilder};
 use crate::packages::{Closure, Request, unpack};
-use crate::pins::Pins;
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
-use crate::{Result, SetupError, process};
+use crate::{Result, SetupError};
 
 /// The name of the step.
 pub(crate) const STEP: &str = "kernel-tree";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// Where the two halves stand inside the build root. The build writes these paths into its files, so that they are the
-/// same wherever the cache is.
-const SOURCE_INSIDE: &str = "/build/source";
-const TREE_INSIDE: &str = "/build/tree";
-
-const SOURCE: &str = "source";
-const TREE: &str = "tree";
-const SYMVERS: &str = "Module.symvers";
-const CONFIG: &str = ".config";
-
-/// What neither the preparation nor a module reads, as patterns of tar below the source's root. All `Kconfig` files have
-/// to stay.
-const EXCLUDED: &[&str] = &[
-    "Documentation/*/*",
-    "arch/[!x]*/*.[chS]",
-    "arch/[!x]*/*.dts*",
-    "arch/xtensa/*.[chS]",
-    "drivers/*.[cS]",
-    "drivers/accel/*.h",
-    "drivers/gpu/*.h",
-    "drivers/infiniband/*.h",
-    "drivers/media/*.h",
-    "drivers/net/*.h",
-    "drivers/scsi/*.h",
-    "drivers/staging/*.h",
-    "fs/[!o]*.c",
-    "fs/o[!v]*.c",
-    "net/*.c",
-    "sound/*.[ch]",
-    "tools/perf/*",
-    "tools/testing/*",
-];
-
-/// A prepared tree.
-pub(crate) struct PreparedTree {
-    folder: PathBuf,
-    root: BuildRoot,
-    pins: Pins,
-    jobs: usize,
+/// What the tree is made of.
+pub(crate) fn key(workshop: &Workshop) -> Key {
+    KeyBuilder::new(STEP, VERSION)
+        .value(&workshop.pins.kernel)
+        .key(&source::key(workshop))
+        .key(&BuildRoot::key(workshop))
+        .finish()
 }
 
-impl PreparedTree {
-    /// What the tree is made of.
-    pub(crate) fn key(workshop: &Workshop) -> Key {
-        KeyBuilder::new(STEP, VERSION)
-            .value(&workshop.pins.kernel)
-            .value(&EXCLUDED)
-            .key(&BuildRoot::key(workshop))
-            .finish()
-    }
-
-    /// Finds or makes it, with the build root.
-    pub(crate) fn get(workshop: &Workshop) -> Result<Self> {
-        let folder = workshop.step(STEP, &Self::key(workshop), |work| make(workshop, work))?;
-        Ok(Self {
-            folder,
-            root: BuildRoot::get(workshop)?,
-            pins: workshop.pins.clone(),
-            jobs: workshop.jobs(),
-        })
-    }
-
-    /// The kernel's source, as much of it as modules need.
-    pub(crate) fn source(&self) -> PathBuf {
-        self.folder.join(SOURCE)
-    }
-
-    /// A `make` for the modules of `folder` in `repository`, which writes to `output` only.
-    pub(crate) fn make_modules(
-        &self,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
-    ) -> Result<Command> {
-        const REPOSITORY_INSIDE: &str = "/build/repository";
-        const OUTPUT_INSIDE: &str = "/build/output";
-        let mut arguments = arguments(&self.pins, self.jobs);
-        arguments.push(format!("M={REPOSITORY_INSIDE}/{folder}"));
-        arguments.push(format!("MO={OUTPUT_INSIDE}"));
-        arguments.extend(variables.iter().map(|&variable| variable.to_owned()));
-        arguments.push("modules".to_owned());
-        let sandbox = (self.root.sandbox()?)
-            .read(&self.folder.join(SOURCE), SOURCE_INSIDE)
-            .read(&self.folder.join(TREE), TREE_INSIDE)
-            .read(repository, REPOSITORY_INSIDE)
-            .write(output, OUTPUT_INSIDE);
-        Ok(sandbox.program("make", arguments).into_command())
-    }
-
-    /// The same for modules of the kernel itself, which stand in `folder` of its source.
-    pub(crate) fn make_own_modules(&self, folder: &str, output: &Path) -> Result<Command> {
-        self.make_modules(&self.folder.join(SOURCE), folder, output, &[])
-    }
+/// Finds or makes it, with the build root.
+pub(crate) fn tree(workshop: &Workshop) -> Result<BuildTree> {
+    let folder = workshop.step(STEP, &key(workshop), |work| make(workshop, work))?;
+    build_tree(workshop, folder)
 }
 
-/// What every `make` of the tree has in common, as the stock kernel was built.
-fn arguments(pins: &Pins, jobs: usize) -> Vec<String> {
-    vec![
-        "-C".to_owned(),
-        SOURCE_INSIDE.to_owned(),
-        format!("O={TREE_INSIDE}"),
-        format!("-j{jobs}"),
-        "ARCH=x86".to_owned(),
+fn build_tree(workshop: &Workshop, folder: PathBuf) -> Result<BuildTree> {
+    let pins = &workshop.pins;
+    let variables = vec![
         "HOSTCC=gcc".to_owned(),
         format!("CC={}", pins.build_root.compiler),
         format!("LOCALVERSION={}", pins.kernel.local_version()),
-    ]
+    ];
+    BuildTree::new(workshop, folder, variables)
 }
 
 fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
     let pin = &workshop.pins.kernel;
     let headers_package = format!("linux-headers-{}", pin.release);
-    let requests = [&headers_package, &pin.source_package]
-        .map(|package| Request::pinned(package, &pin.package_version));
-    let download = workshop.fetch("kernel-source", &requests, Closure::Alone)?;
-    let source_package = download.file(&pin.source_package)?;
-    let tree = work.join(TREE);
-    fs::create_dir(&tree).map_err(SetupError::io("create", &tree))?;
-    // The source is unpacked on one processor while the build root is made on the others.
-    let root = std::thread::scope(|scope| {
-        let source = scope.spawn(|| unpack_source(workshop, source_package, &work.join(SOURCE)));
-        let root = BuildRoot::get(workshop);
-        (source.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        root
-    })?;
+    let requests = [Request::pinned(&headers_package, &pin.package_version)];
+    let download = workshop.fetch("kernel-headers", &requests, Closure::Alone)?;
     take_from_headers(workshop, download.file(&headers_package)?, work)?;
-    let stock_config = read(&tree.join(CONFIG))?;
+    let stock_config = read(&work.join(CONFIG))?;
+    let tree = build_tree(workshop, work.to_owned())?;
 
     workshop.go_on()?;
     let step = workshop.progress.step("prepare the kernel tree", None);
-    let make = |target: &str| {
-        let mut arguments = arguments(&workshop.pins, workshop.jobs());
-        arguments.push(target.to_owned());
-        let sandbox = (root.sandbox()?)
-            .read(&work.join(SOURCE), SOURCE_INSIDE)
-            .write(&tree, TREE_INSIDE);
-        let mut command = sandbox.program("make", arguments).into_command();
-        let what = format!("make {target} of the kernel tree");
-        process::watch(&what, &mut command, |line| step.detail(line))
-    };
+    let make = |target: &str| tree.make(&[target], |line| step.detail(line));
     make("olddefconfig")?;
-    check_compiler(&tree.join(CONFIG), &stock_config, || make("rustavailable"))?;
+    check_compiler(&work.join(CONFIG), &stock_config, || make("rustavailable"))?;
     make("modules_prepare")?;
-    check_release(&tree, &pin.release)?;
-    let count = check_symbols(&tree, &pin.release)?;
+    check_release(work, &pin.release)?;
+    let count = check_symbols(work, &pin.release)?;
     download.discard()?;
     step.finish(&format!(
         "{count} Rust symbols are those of the stock kernel"
@@ -173,37 +68,14 @@ fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
     Ok([
         CONFIG,
         SYMVERS,
-        "include/config/kernel.release",
+        RELEASE,
         "include/generated/autoconf.h",
         "rust/libkernel.rmeta",
         "rust/libmacros.so",
         "scripts/mod/modpost",
     ]
-    .map(|file| Path::new(TREE).join(file))
+    .map(PathBuf::from)
     .to_vec())
-}
-
-fn unpack_source(workshop: &Workshop, package: &Path, folder: &Path) -> Result<()> {
-    let name = &workshop.pins.kernel.source_package;
-    let step = workshop.progress.step("unpack the kernel source", None);
-    fs::create_dir(folder).map_err(SetupError::io("create", folder))?;
-    let mut reader = Command::new("dpkg-deb");
-    reader.arg("--fsys-tarfile").arg(package);
-    let mut archive = Command::new("tar");
-    archive.args(["--extract", "--to-stdout"]);
-    archive.arg(format!("./usr/src/{name}.tar.xz"));
-    let mut expander = Command::new("xz");
-    expander.args(["--decompress", "--stdout"]);
-    let mut writer = Command::new("tar");
-    writer.arg("--extract").arg("--directory").arg(folder);
-    writer.args(["--strip-components=1", "--no-same-owner"]);
-    for pattern in EXCLUDED {
-        writer.arg(format!("--exclude={name}/{pattern}"));
-    }
-    let mut commands = [reader, archive, expander, writer];
-    process::pipeline("unpack the kernel source", &mut commands)?;
-    step.finish("unpacked");
-    Ok(())
 }
 
 /// Debian's configuration and the list of the stock kernel's symbols.
@@ -214,28 +86,11 @@ fn take_from_headers(workshop: &Workshop, package: &Path, work: &Path) -> Result
     let folder = format!("usr/src/linux-headers-{}", workshop.pins.kernel.release);
     for file in [CONFIG, SYMVERS] {
         let from = unpacked.join(&folder).join(file);
-        fs::rename(&from, work.join(TREE).join(file)).map_err(SetupError::io("take", &from))?;
+        fs::rename(&from, work.join(file)).map_err(SetupError::io("take", &from))?;
     }
     fs::remove_dir_all(&unpacked).map_err(SetupError::io("remove", &unpacked))?;
     step.finish("configuration and symbols");
     Ok(())
-}
-
-/// A module carries the release of the tree that it was built against, and the kernel refuses any other.
-fn check_release(tree: &Path, release: &str) -> Result<()> {
-    let path = tree.join("include/config/kernel.release");
-    let found = read(&path)?;
-    if found.trim() == release {
-        return Ok(());
-    }
-    Err(SetupError::invalid(
-        &path,
-        format!(
-            "expected the release {release} of the pins, found {}; [kernel] of the pins names a source package of another \
-             kernel",
-            found.trim()
-        ),
-    ))
 }
 
 /// Before the long build: the configuration must still have Rust, by the compiler of the stock kernel.
@@ -281,8 +136,4 @@ fn check_symbols(tree: &Path, release: &str) -> Result<usize> {
         release: release.to_owned(),
         difference,
     })
-}
-
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(SetupError::io("read", path))
 }

@@ -30,6 +30,9 @@ const REQUIRED: &[&str] = &[
     "CONFIG_VIRTIO_PCI",
 ];
 
+/// What makes a kernel several times slower.
+const SLOW: &[&str] = &["CONFIG_KASAN", "CONFIG_PROVE_LOCKING"];
+
 /// A built tree that has passed the checks of [`UsersTree::open`].
 pub(crate) struct UsersTree {
     folder: PathBuf,
@@ -98,6 +101,9 @@ impl UsersTree {
         Kernel {
             image: self.folder.join(IMAGE),
             release: self.release.clone(),
+            debug: SLOW
+                .iter()
+                .any(|option| config_value(&self.config, option) == Some("y")),
         }
     }
 

@@ -81,11 +81,16 @@ impl BuildRoot {
                 "usr/bin/make",
                 "usr/bin/sh",
             ];
-            let compiler = Path::new("usr/bin").join(&pins.compiler);
+            let compilers = [
+                pins.compiler.clone(),
+                format!("clang-{}", pins.llvm),
+                format!("ld.lld-{}", pins.llvm),
+            ];
+            let compilers = compilers.map(|name| Path::new("usr/bin").join(name));
             Ok(files
                 .map(PathBuf::from)
                 .into_iter()
-                .chain([compiler])
+                .chain(compilers)
                 .collect())
         })?;
         Ok(Self { folder })
