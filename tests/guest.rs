@@ -8,7 +8,8 @@ use hmm_tests::ktap::Outcome;
 use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
 use hmm_tests::suite::{Suite, all_cases};
-use hmm_tests::{selftest, wrong_devices};
+use hmm_tests::wrong_devices::{self, WrongDevice};
+use hmm_tests::{controls, ends, selftest};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, DeviceSpec};
@@ -20,6 +21,8 @@ use std::sync::{Arc, OnceLock};
 
 /// `auto`, `kvm` or `tcg`.
 const ACCELERATOR_VARIABLE: &str = "HMM_ACCEL";
+/// The test of the boot with all cases.
+const BOOT: &str = "boot/cases";
 /// The test that the others notice what they are there for.
 const SELFTEST: &str = "boot/selftest";
 /// The environment or the usage is wrong.
@@ -55,62 +58,129 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
     let rules = || Rules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci"));
     // A list that makes no sense is an error now and not after a long run.
     rules()?;
-    let mut trials = Vec::new();
+    let boots = Boots {
+        prefix: prefix(&artifacts),
+        artifacts,
+        accelerator,
+        selection,
+    };
+    let mut trials = boots.cases(rules()?)?;
+    trials.extend(boots.selftest(rules()?)?);
+    trials.extend(boots.wrong_devices(rules()?)?);
+    trials.extend(boots.ends(&rules()?)?);
+    if boots.artifacts.controls.is_some() {
+        trials.extend(boots.controls(rules()?)?);
+    }
+    Ok(trials)
+}
 
-    let cases: Vec<String> = all_cases(&artifacts)?
-        .into_iter()
-        .filter(|name| selection.contains(name))
-        .collect();
-    if !cases.is_empty() {
-        let mut spec = BootSpec::new("cases", Machine::load("q35")?);
-        spec.accelerator = accelerator;
+/// What the names of tests begin with, so that the same test on two kernels has two names.
+fn prefix(artifacts: &Artifacts) -> &'static str {
+    match artifacts.environment.kernel.debug {
+        true => "debug/",
+        false => "",
+    }
+}
+
+/// The boots of one kernel, as far as they are chosen.
+struct Boots<'a> {
+    prefix: &'static str,
+    artifacts: Artifacts,
+    accelerator: AcceleratorChoice,
+    selection: &'a Selection,
+}
+
+impl Boots<'_> {
+    fn name(&self, test: &str) -> String {
+        format!("{}{test}", self.prefix)
+    }
+
+    fn is_chosen(&self, test: &str) -> bool {
+        self.selection.contains(&self.name(test))
+    }
+
+    fn spec(&self, name: &str) -> anyhow::Result<BootSpec> {
+        let mut spec = BootSpec::new(name, Machine::load("q35")?);
+        spec.accelerator = self.accelerator;
+        Ok(spec)
+    }
+
+    fn cases(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
+        let mut cases = all_cases(&self.artifacts)?;
+        cases.retain(|name| self.is_chosen(name));
+        if cases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut spec = self.spec("cases")?;
         // Small enough to be filled.
         spec.devices.push(DeviceSpec {
             memory: "64M".parse()?,
             ..DeviceSpec::new(&spec.machine)
         });
-        trials.extend(suite_trials(
-            "boot/cases",
-            &cases,
-            artifacts.clone(),
-            spec,
-            rules()?,
-        ));
+        let artifacts = self.artifacts.clone();
+        Ok(suite_trials(self.prefix, &cases, artifacts, spec, rules))
     }
 
-    if selection.contains(SELFTEST) {
-        let mut spec = BootSpec::new("selftest", Machine::load("q35")?);
-        spec.accelerator = accelerator;
-        let (artifacts, rules) = (artifacts.clone(), rules()?);
-        trials.push(Trial::test(SELFTEST, move || {
+    fn selftest(&self, rules: Rules) -> anyhow::Result<Option<Trial>> {
+        if !self.is_chosen(SELFTEST) {
+            return Ok(None);
+        }
+        let (artifacts, spec) = (self.artifacts.clone(), self.spec("selftest")?);
+        Ok(Some(Trial::test(self.name(SELFTEST), move || {
             selftest::run(artifacts, spec, rules).map_err(|error| format!("{error:#}").into())
-        }));
+        })))
     }
 
-    let wrong: Vec<_> = wrong_devices::all()
-        .filter(|device| selection.contains(device.name))
-        .collect();
-    if !wrong.is_empty() {
+    fn wrong_devices(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
+        let wrong: Vec<_> = wrong_devices::all()
+            .filter(|device| self.is_chosen(device.name))
+            .collect();
         let boot = Arc::new(OnceLock::new());
-        let chosen = wrong.clone();
-        let rules = rules()?;
+        let (artifacts, accelerator, chosen) =
+            (self.artifacts.clone(), self.accelerator, wrong.clone());
         let start = Arc::new(move || wrong_devices::boot(&artifacts, accelerator, &rules, &chosen));
-        for device in wrong {
+        let trial = |device: WrongDevice| {
             let (boot, start) = (Arc::clone(&boot), Arc::clone(&start));
-            trials.push(Trial::test(device.name, move || {
+            Trial::test(self.name(device.name), move || {
                 boot.get_or_init(|| start())
                     .as_ref()
                     .map_err(Failed::from)
                     .and_then(|log| device.check(log).map_err(Failed::from))
+            })
+        };
+        Ok(wrong.into_iter().map(trial).collect())
+    }
+
+    fn ends(&self, rules: &Rules) -> anyhow::Result<Vec<Trial>> {
+        let mut trials = Vec::new();
+        for end in ends::all().filter(|end| self.is_chosen(end.name)) {
+            let (artifacts, spec) = (self.artifacts.clone(), self.spec("ends")?);
+            let rules = rules.clone();
+            trials.push(Trial::test(self.name(end.name), move || {
+                (end.run)(&end, &artifacts, &spec, &rules)
+                    .map_err(|error| format!("{error:#}").into())
             }));
         }
+        Ok(trials)
     }
-    Ok(trials)
+
+    fn controls(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
+        let rules = Arc::new(rules);
+        let mut trials = Vec::new();
+        for control in controls::all().filter(|control| self.is_chosen(control.name)) {
+            let (artifacts, spec) = (self.artifacts.clone(), self.spec("control")?);
+            let rules = Arc::clone(&rules);
+            trials.push(Trial::test(self.name(control.name), move || {
+                (control.run)(&artifacts, spec, &rules).map_err(|error| format!("{error:#}").into())
+            }));
+        }
+        Ok(trials)
+    }
 }
 
 /// One test for each case, and one for the boot.
 fn suite_trials(
-    boot: &'static str,
+    prefix: &'static str,
     cases: &[String],
     artifacts: Artifacts,
     spec: BootSpec,
@@ -132,15 +202,18 @@ fn suite_trials(
     let mut trials = Vec::new();
     for name in cases {
         let (suite, start, case) = (Arc::clone(&suite), Arc::clone(&start), name.clone());
-        trials.push(Trial::ignorable_test(name, move || {
-            let suite = suite
-                .get_or_init(|| start())
-                .as_ref()
-                .map_err(Failed::from)?;
-            verdict(suite, &case)
-        }));
+        trials.push(Trial::ignorable_test(
+            format!("{prefix}{name}"),
+            move || {
+                let suite = suite
+                    .get_or_init(|| start())
+                    .as_ref()
+                    .map_err(Failed::from)?;
+                verdict(suite, prefix, &case)
+            },
+        ));
     }
-    trials.push(Trial::test(boot, move || {
+    trials.push(Trial::test(format!("{prefix}{BOOT}"), move || {
         let suite = suite
             .get_or_init(|| start())
             .as_ref()
@@ -152,7 +225,7 @@ fn suite_trials(
     trials
 }
 
-fn verdict(suite: &Suite, case: &str) -> Result<Completion, Failed> {
+fn verdict(suite: &Suite, prefix: &str, case: &str) -> Result<Completion, Failed> {
     let result = suite
         .result(case)
         .map_err(|problem| with_folder(problem, suite.folder()))?;
@@ -163,7 +236,7 @@ fn verdict(suite: &Suite, case: &str) -> Result<Completion, Failed> {
         Outcome::TimedOut => "did not end in time",
     };
     let text = format!(
-        "{what}\n{}\nto repeat it: cargo xtask test --guest-only --filter {case}",
+        "{what}\n{}\nto repeat it: cargo xtask test --guest-only --filter {prefix}{case}",
         result.remarks.join("\n")
     );
     Err(with_folder(text, suite.folder()).into())

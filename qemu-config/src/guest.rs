@@ -137,9 +137,7 @@ impl Guest {
     pub fn unplug(&mut self, index: usize) -> Result<()> {
         let device = layout::qemu_device(index);
         let limit = Limit::new("taking the device out", UNPLUG_LIMIT);
-        self.watch.release(&layout::device_name(index));
-        self.qmp
-            .execute("device_del", json!({"id": device}))
+        self.ask_to_unplug(index)
             .map_err(|error| self.failed(infrastructure(error.to_string())))?;
         loop {
             if let Event::Qmp { event, data } = self.next(Some(&limit))?
@@ -149,6 +147,33 @@ impl Guest {
                 return Ok(());
             }
         }
+    }
+
+    /// Presses the button of a device.
+    fn ask_to_unplug(&mut self, index: usize) -> io::Result<()> {
+        self.watch.release(&layout::device_name(index));
+        self.qmp
+            .execute("device_del", json!({"id": layout::qemu_device(index)}))
+            .map(drop)
+    }
+
+    /// Runs one case that powers the guest off itself, and waits for that.
+    ///
+    /// # Errors
+    /// When the guest does not end within `limit`, or not in good order.
+    pub fn case_that_powers_off(mut self, case: &str, limit: Duration) -> Result<Finished> {
+        let limit = Limit::new(case, limit);
+        self.send(&Request::Cases {
+            filter: vec![format!("={case}")],
+        })?;
+        while !self.watch.powered_off() {
+            if let Event::Report(Report::CasesEnded { .. }) = self.next(Some(&limit))? {
+                let text = format!("{case} ended and the guest is still there");
+                return Err(self.failed(infrastructure(text)));
+            }
+        }
+        let Self { folder, .. } = self;
+        Ok(Finished { folder })
     }
 
     /// Powers the guest off and waits for it.

@@ -4,6 +4,8 @@
 //! A verdict needs three things: a complete plan of results ([`ktap`]), a guest that ended in good order ([`suite`]),
 //! and a kernel log without a splat ([`splat`]).
 
+pub mod controls;
+pub mod ends;
 pub mod ktap;
 pub mod selection;
 pub mod selftest;

@@ -46,7 +46,7 @@ pub enum RulesError {
 }
 
 /// What to look for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     deny: RegexSet,
     allow: RegexSet,
@@ -208,7 +208,7 @@ mod tests {
         "[    9.000001] UBSAN: array-index-out-of-bounds in mm/foo.c:12:3",
         "[    9.000001] irq 11: nobody cared (try booting with the \"irqpoll\" option)",
         "[    9.000001] unregister_netdevice: waiting for lo to become free. Usage count = 2",
-        "[    9.000001] kmemleak: 3 new suspicious memory leaks (see /sys/kernel/debug/kmemleak)",
+        "[    9.000001] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "[    9.000001] page:ffffea0004000000 refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x100000",
         "[    9.000001] page dumped because: VM_BUG_ON_FOLIO(folio_test_locked(folio))",
         "[    9.000001] rust_kernel: panicked at guest-driver/link.rs:12:5:",

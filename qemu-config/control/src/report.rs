@@ -154,4 +154,17 @@ pub enum Question {
         /// The value.
         request: Value,
     },
+    /// Takes a device out, as a person pulls a card after pressing its button. The answer comes at once; the guest sees
+    /// what follows.
+    Unplug {
+        /// Which device, from 0, in the order of the machine.
+        index: usize,
+    },
+    /// The process of this device may end from now on.
+    ReleaseDevice {
+        /// Which device, from 0, in the order of the machine.
+        index: usize,
+    },
+    /// The guest is going to power off without being asked to.
+    PowerOffAhead,
 }

@@ -7,9 +7,10 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use hmm_control::{Question, Report, Request, line};
+use serde_json::Value;
 
 use super::event::Event;
-use super::{Guest, Result, device};
+use super::{Guest, Result, device, layout};
 
 /// Reads the port all the time.
 pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()> {
@@ -35,8 +36,23 @@ pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()
 impl Guest {
     /// Answers a question of the guest.
     pub(super) fn answer(&mut self, id: u64, question: Question) -> Result<()> {
-        let Question::Device { index, request } = question;
-        let answer = device::ask(&self.devices, &self.folder, index, &request);
+        let answer = match question {
+            Question::Device { index, request } => {
+                device::ask(&self.devices, &self.folder, index, &request)
+            }
+            Question::Unplug { index } => self
+                .ask_to_unplug(index)
+                .map(|()| Value::Null)
+                .map_err(|error| error.to_string()),
+            Question::ReleaseDevice { index } => {
+                self.watch.release(&layout::device_name(index));
+                Ok(Value::Null)
+            }
+            Question::PowerOffAhead => {
+                self.watch.expect_power_off();
+                Ok(Value::Null)
+            }
+        };
         self.send(&Request::Answer { id, answer })
     }
 }

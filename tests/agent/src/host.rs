@@ -57,7 +57,8 @@ pub(crate) fn device_request(index: usize, request: Value) -> Result<Value> {
     ask(Question::Device { index, request })
 }
 
-fn ask(question: Question) -> Result<Value> {
+/// Asks the host and waits for its answer.
+pub(crate) fn ask(question: Question) -> Result<Value> {
     let host = host()?;
     let (sender, answer) = mpsc::channel();
     let id = {

@@ -40,6 +40,8 @@ fn list() -> u8 {
 fn run(name: &str) -> u8 {
     let mut cases = super::all()
         .chain(super::selftest::CASES)
+        .chain(super::control::CASES)
+        .chain(super::ends::CASES)
         .chain(super::workload::CASES);
     let Some(case) = cases.find(|case| case.name == name) else {
         eprintln!("there is no case '{name}'");

@@ -5,8 +5,11 @@
 //! crash or hang without harm to the others. Results are written as KTAP while they come in.
 
 mod account;
+mod background;
 mod case;
 mod child;
+mod control;
+mod ends;
 mod errors;
 mod evict;
 mod exit;
@@ -15,9 +18,13 @@ mod fork;
 mod hmmctl;
 mod hygiene;
 mod ktap;
+mod leaks;
 mod migrate;
+mod nomem;
+mod power;
 mod runner;
 mod selftest;
+mod storm;
 mod stress;
 mod support;
 mod unload;
@@ -38,8 +45,12 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(evict::CASES)
         .chain(exit::CASES)
         .chain(account::CASES)
+        .chain(background::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
-        .chain(unload::CASES)
+        .chain(nomem::cases())
+        .chain(unload::cases())
+        .chain(power::CASES)
+        .chain(storm::CASES)
         .chain(stress::CASES)
 }

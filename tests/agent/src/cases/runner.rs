@@ -4,8 +4,8 @@
 use super::case::Case;
 use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
-use super::support::nodes;
-use super::{all, child, selftest};
+use super::support::{kernel, nodes};
+use super::{all, child, control, ends, leaks, selftest};
 use crate::host;
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,9 +42,11 @@ pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summa
     let cases: Vec<&Case> = all()
         .filter(|case| case.matches(patterns))
         .chain(
-            selftest::CASES
+            (selftest::CASES
                 .iter()
-                .filter(|case| case.is_named(patterns)),
+                .chain(control::CASES)
+                .chain(ends::CASES))
+            .filter(|case| case.is_named(patterns)),
         )
         .collect();
     let mut writer = Writer::start(ktap, cases.len())?;
@@ -60,7 +62,11 @@ pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summa
         writer.remark(&report.remarks)?;
         // Faults of a case that crashed would hit the next one.
         clear_faults();
-        let leftover = if report.stuck {
+        let is_end = ends::CASES.iter().any(|end| end.name == case.name);
+        let leftover = if is_end {
+            // The guest is not what it was.
+            Ok(())
+        } else if report.stuck {
             Err(Leftover::Fatal(
                 "processes of the case do not die".to_owned(),
             ))
@@ -89,6 +95,16 @@ pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summa
             writer.bail_out(&reason)?;
             break;
         }
+        if is_end {
+            return Ok(summary);
+        }
+    }
+    if !summary.bailed_out
+        && let Err(error) = leaks::look()
+    {
+        // The host sees no complete boot.
+        writer.bail_out(&format!("cannot look for leaks: {error:#}"))?;
+        summary.bailed_out = true;
     }
     Ok(summary)
 }
@@ -113,7 +129,8 @@ fn execute(case: &Case) -> anyhow::Result<Report> {
         .spawn()
         .context("cannot start the process")?;
     let group = Pid::from_child(&process);
-    let status = wait(&mut process, requests, case.limit)?;
+    let limit = case.limit * kernel::patience();
+    let status = wait(&mut process, requests, limit)?;
     let mut remarks = String::new();
     if status.is_none() {
         // The kernel says on the console which tasks are blocked and what the processors do. Without the
@@ -123,7 +140,7 @@ fn execute(case: &Case) -> anyhow::Result<Report> {
         }
         remarks.push_str(&format!(
             "killed after {} s; the kernel log has the blocked tasks\n",
-            case.limit.as_secs()
+            limit.as_secs()
         ));
     }
     let stuck = !kill_all(group, &mut process)?;
@@ -205,8 +222,7 @@ fn serve(requests: &mut BufReader<UnixStream>) -> anyhow::Result<bool> {
 }
 
 fn answer(line: &str) -> anyhow::Result<serde_json::Value> {
-    let (index, request) = serde_json::from_str(line).context("no request")?;
-    host::device_request(index, request)
+    host::ask(serde_json::from_str(line).context("no question")?)
 }
 
 /// Kills what is left of the case; whether all of it is gone.

@@ -21,15 +21,34 @@ pub(in crate::cases) fn load() -> Result<()> {
 
 /// Loads the module with further parameters, and waits for its nodes.
 pub(in crate::cases) fn load_with(parameters: &str) -> Result<()> {
-    let plan: plan::Plan = serde_json::from_slice(&fs::read(plan::PATH)?)?;
-    let driver = plan.driver.context("this guest has no driver")?;
-    let parameters = format!("{} {parameters}", driver.parameters);
-    let file = File::open(&driver.path).with_context(|| format!("cannot open {}", driver.path))?;
-    rustix::system::finit_module(file, &CString::new(parameters.trim())?, 0)
-        .context("cannot load the module")?;
+    let driver = planned()?;
+    insert(&driver, parameters)?;
     wait_until("the nodes to appear", || {
         nodes::all().len() >= driver.devices as usize
     })
+}
+
+/// Loads the module as init did, and does not care what becomes of its nodes.
+pub(in crate::cases) fn load_now() -> Result<()> {
+    insert(&planned()?, "")
+}
+
+/// Whether this guest was booted with the driver.
+pub(in crate::cases) fn is_planned() -> bool {
+    planned().is_ok()
+}
+
+/// The driver that this guest was booted with.
+fn planned() -> Result<plan::Driver> {
+    let plan: plan::Plan = serde_json::from_slice(&fs::read(plan::PATH)?)?;
+    plan.driver.context("this guest has no driver")
+}
+
+fn insert(driver: &plan::Driver, parameters: &str) -> Result<()> {
+    let parameters = format!("{} {parameters}", driver.parameters);
+    let file = File::open(&driver.path).with_context(|| format!("cannot open {}", driver.path))?;
+    rustix::system::finit_module(file, &CString::new(parameters.trim())?, 0)
+        .context("cannot load the module")
 }
 
 /// Removes the module, which brings all pages home first.
@@ -64,8 +83,13 @@ pub(in crate::cases) fn unbind(device: &str) -> Result<()> {
 
 /// Binds the driver to a device, and waits for so many nodes.
 pub(in crate::cases) fn bind(device: &str, nodes: usize) -> Result<()> {
-    fs::write(folder_file("bind"), device).with_context(|| format!("cannot bind {device}"))?;
+    bind_now(device)?;
     wait_until("the node to appear", || nodes::all().len() >= nodes)
+}
+
+/// Binds the driver to a device, and does not care what becomes of its node.
+pub(in crate::cases) fn bind_now(device: &str) -> Result<()> {
+    fs::write(folder_file("bind"), device).with_context(|| format!("cannot bind {device}"))
 }
 
 /// Brings the driver back, whatever a case has done to it.

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Faults of the device, on command: through the control socket of the device process, on the host.
 
-use anyhow::{Context, Result, bail, ensure};
+use super::host;
+use anyhow::{Context, Result, bail};
+use hmm_control::Question;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 
 /// The faults of one device. All are taken away at the end.
 #[derive(Debug)]
@@ -45,16 +44,10 @@ impl Faults {
     }
 
     fn request(&self, request: &Value) -> Result<Value> {
-        let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-        writeln!(stream, "{}", json!([self.device, request]))?;
-        let mut line = String::new();
-        let read = BufReader::new(stream).read_line(&mut line)?;
-        ensure!(read > 0, "nobody hands requests to the device");
-        let answer: Value = serde_json::from_str(&line).context("the answer is no JSON")?;
-        if let Some(error) = answer.get("error") {
-            bail!("{request} did not get to the device: {error}");
-        }
-        let reply = answer["reply"].clone();
+        let reply = host::ask(&Question::Device {
+            index: self.device,
+            request: request.clone(),
+        })?;
         match reply.get("error") {
             Some(error) => bail!("the device refused {request}: {error}"),
             None => Ok(reply),

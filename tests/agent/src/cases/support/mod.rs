@@ -3,9 +3,13 @@
 
 pub(in crate::cases) mod cgroup;
 pub(in crate::cases) mod driver;
+pub(in crate::cases) mod failing;
+pub(in crate::cases) mod failing_driver;
 pub(in crate::cases) mod gate;
+pub(in crate::cases) mod host;
 pub(in crate::cases) mod inject;
 pub(in crate::cases) mod ioctl;
+pub(in crate::cases) mod kernel;
 pub(in crate::cases) mod memory;
 pub(in crate::cases) mod moves;
 pub(in crate::cases) mod nodes;
@@ -14,6 +18,8 @@ pub(in crate::cases) mod proc_self;
 pub(in crate::cases) mod process;
 pub(in crate::cases) mod ptrace;
 pub(in crate::cases) mod random;
+pub(in crate::cases) mod storm;
+pub(in crate::cases) mod swap;
 
 /// What nearly every case needs.
 pub(in crate::cases) mod prelude {

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `unload/*`: the driver goes while pages are on the device; all of them come home first.
 
-use super::support::driver;
-use super::support::gate::Gate;
-use super::support::nodes;
-use super::support::prelude::*;
+mod steps;
+
+use crate::cases::support::driver;
+use crate::cases::support::gate::Gate;
+use crate::cases::support::nodes;
+use crate::cases::support::prelude::*;
 use hmm_uapi::client::{Device, Error};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) const CASES: &[Case] = &[
+/// All cases of the group.
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(steps::CASES)
+}
+
+const CASES: &[Case] = &[
     Case::new("unload/module-anon-4k", module),
     Case::new("unload/module-anon-thp", module_huge),
     Case::new("unload/module-repeated-anon-4k", module_repeated),

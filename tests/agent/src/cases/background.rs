@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `background/*`: what the kernel does with memory of its own accord, on memory that is moved at the same time.
+
+use super::support::cgroup::MemoryCgroup;
+use super::support::prelude::*;
+use super::support::proc_self;
+use super::support::swap::Swap;
+use rustix::mm::Advice;
+use std::fs;
+use std::time::{Duration, Instant};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("background/swap-anon-4k", swap),
+    Case::new("background/swap-off-anon-4k", swap_off),
+    Case::new("background/swap-cgroup-limit-anon-4k", swap_under_limit).within(300),
+    Case::new("background/collapse-anon-thp", collapse),
+    Case::new("background/khugepaged-anon-thp", khugepaged),
+    Case::new("background/ksm-anon-4k", ksm),
+];
+
+const PAGES: usize = 600;
+/// How long a thread of the kernel is let work on memory that is moved.
+const TIME: Duration = Duration::from_secs(5);
+
+/// A setting of the kernel that is undone with the value.
+struct Setting {
+    file: String,
+    before: String,
+}
+
+impl Setting {
+    fn new(file: &str, value: &str) -> Result<Self> {
+        let before = fs::read_to_string(file).map_err(|_| skip(format!("there is no {file}")))?;
+        // A choice is shown among all others.
+        let chosen = (before.split_once('['))
+            .and_then(|(_, rest)| rest.split_once(']'))
+            .map(|(chosen, _)| chosen.to_owned());
+        let before = chosen.unwrap_or(before);
+        fs::write(file, value).with_context(|| format!("cannot write {value} to {file}"))?;
+        Ok(Self {
+            file: file.to_owned(),
+            before,
+        })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // The guest does not live long.
+        let _ = fs::write(&self.file, self.before.trim());
+    }
+}
+
+/// Moves all memory back and forth for a while, and checks it.
+fn churn(memory: &Memory, seed: u64) -> Result<()> {
+    let mover = Mover::open()?;
+    let end = Instant::now() + TIME;
+    while Instant::now() < end {
+        for direction in [Direction::ToDevice, Direction::ToSystem] {
+            mover.call(memory.range(), direction, MigrateFlags::default())?;
+        }
+        mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+        memory.check(seed)?;
+    }
+    Ok(())
+}
+
+fn page_out(memory: &Memory) -> Result<()> {
+    memory.advise(0..memory.pages(), Advice::LinuxPageOut)
+}
+
+fn swapped(memory: &Memory) -> Result<u64> {
+    proc_self::smaps(memory.range().start, "Swap")
+}
+
+/// What is in swap stays there, and what is on the device does not go there.
+fn swap() -> Result<()> {
+    let _swap = Swap::new(4 << 10)?;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    page_out(&memory)?;
+    let out = swapped(&memory)? as usize / PAGE;
+    ensure!(out > PAGES / 2, "{out} pages went to swap");
+    let moved = mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+    ensure!(
+        moved.pages + moved.skipped(SkipReason::Swapped) >= PAGES - 16,
+        "pages were skipped for another reason: {moved:?}"
+    );
+    ensure!(
+        moved.skipped(SkipReason::Swapped) > 0,
+        "nothing was in swap: {moved:?}"
+    );
+    memory.check(1)?;
+    mover.all_to_device(memory.range())?;
+    page_out(&memory)?;
+    mover.expect_on_device(memory.range())?;
+    memory.check(1)?;
+    // Pages that still have a place in swap.
+    page_out(&memory)?;
+    memory.touch(0..PAGES);
+    mover.to_device(memory.range())?;
+    memory.check(1)
+}
+
+/// The kernel brings all memory back from swap and walks over pages on the device.
+fn swap_off() -> Result<()> {
+    let mut swap = Swap::new(4 << 10)?;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(2 * PAGES)?;
+    memory.fill(1);
+    page_out(&memory)?;
+    memory.touch(0..PAGES);
+    mover.to_device(memory.part(0..PAGES))?;
+    let on_device = mover.resident()?;
+    ensure!(on_device > 0, "nothing is on the device");
+    swap.off()?;
+    ensure!(mover.resident()? == on_device, "pages left the device");
+    memory.check(1)?;
+    mover.all_to_device(memory.range())?;
+    memory.check(1)
+}
+
+/// Twice as much memory as the process may have: the kernel swaps while pages come and go.
+fn swap_under_limit() -> Result<()> {
+    const WHOLE: usize = 16 << 8;
+    let _swap = Swap::new(16 << 10)?;
+    let cgroup = MemoryCgroup::new("swap")?;
+    fork(|| {
+        cgroup.enter()?;
+        let mut memory = Memory::single(WHOLE)?;
+        cgroup.limit(cgroup.current()? + (WHOLE * PAGE / 2) as u64)?;
+        memory.fill(1);
+        let mover = Mover::open()?;
+        for part in 0..8 {
+            let first = part * WHOLE / 8;
+            mover.to_device(memory.part(first..first + WHOLE / 8))?;
+        }
+        memory.check(1)?;
+        churn(&memory, 1)
+    })?
+    .wait()
+}
+
+/// Pages on the device are not put together into a huge page, and not lost by the attempt.
+fn collapse() -> Result<()> {
+    const MADV_COLLAPSE: i32 = 25;
+    let mover = Mover::open()?;
+    let mut memory = Memory::huge(1)?;
+    memory.advise(0..512, Advice::LinuxNoHugepage)?;
+    memory.fill(1);
+    memory.advise(0..512, Advice::LinuxHugepage)?;
+    for pages in [0..1, 0..512, 511..512, 100..300] {
+        mover.to_device(memory.part(pages))?;
+        // It may succeed, by bringing pages home, or not.
+        let _ = memory.advise_raw(0..512, MADV_COLLAPSE);
+        memory.check(1)?;
+    }
+    memory
+        .advise_raw(0..512, MADV_COLLAPSE)
+        .context("memory that is at home is not collapsed")?;
+    mover.all_to_device(memory.range())?;
+    memory.check(1)
+}
+
+fn khugepaged() -> Result<()> {
+    const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
+    let _settings = [
+        Setting::new(&format!("{FOLDER}/scan_sleep_millisecs"), "1")?,
+        Setting::new(&format!("{FOLDER}/alloc_sleep_millisecs"), "1")?,
+        Setting::new(&format!("{FOLDER}/pages_to_scan"), "65536")?,
+    ];
+    let mut memory = Memory::huge(2)?;
+    memory.advise(0..memory.pages(), Advice::LinuxNoHugepage)?;
+    memory.fill(1);
+    memory.advise(0..memory.pages(), Advice::LinuxHugepage)?;
+    churn(&memory, 1)
+}
+
+fn ksm() -> Result<()> {
+    const FOLDER: &str = "/sys/kernel/mm/ksm";
+    let _settings = [
+        Setting::new(&format!("{FOLDER}/sleep_millisecs"), "1")?,
+        Setting::new(&format!("{FOLDER}/pages_to_scan"), "10000")?,
+        // Undoing everything at the end takes another value than stopping.
+        Setting::new(&format!("{FOLDER}/run"), "1")?,
+    ];
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    // Every page has a twin.
+    let half = memory.length() / 2;
+    let (first, second) = memory.bytes_mut().split_at_mut(half);
+    second.copy_from_slice(first);
+    memory.advise(0..PAGES, Advice::LinuxMergeable)?;
+    let before = memory.bytes().to_vec();
+    let mover = Mover::open()?;
+    let end = Instant::now() + TIME;
+    while Instant::now() < end {
+        mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+        ensure!(
+            memory.bytes() == before,
+            "the memory has other bytes than before"
+        );
+        mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+        mover.call(memory.range(), Direction::ToSystem, MigrateFlags::default())?;
+    }
+    memory.advise(0..PAGES, Advice::LinuxUnmergeable)?;
+    ensure!(
+        memory.bytes() == before,
+        "the memory has other bytes than before"
+    );
+    Ok(())
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guests and devices that end in the middle of something, each in a boot of its own.
+
+use crate::ktap::Outcome;
+use crate::splat::Rules;
+use crate::suite::Suite;
+use anyhow::{Context, ensure};
+use hmm_vm::Artifacts;
+use hmm_vm::guest::{BootSpec, Guest};
+use std::fs;
+use std::time::Duration;
+
+/// How often a guest is powered off in the middle of moves: the environment variable, and the number without it.
+const CYCLES_VARIABLE: &str = "HMM_POWER_CYCLES";
+const CYCLES: u32 = 3;
+/// How long a guest may take to power off, its driver bringing all memory home.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(300);
+
+/// A test of this kind; its name is also that of the guest's case.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// The name.
+    pub name: &'static str,
+    /// Boots one guest or several.
+    ///
+    /// # Errors
+    /// When something was lost, hung, or made the kernel complain.
+    pub run: fn(&End, &Artifacts, &BootSpec, &Rules) -> anyhow::Result<()>,
+}
+
+const ENDS: [End; 3] = [
+    End {
+        name: "ends/power-off-while-moving",
+        run: power_off,
+    },
+    End {
+        name: "ends/unplug-while-moving",
+        run: one_case,
+    },
+    End {
+        name: "ends/device-dies",
+        run: one_case,
+    },
+];
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = End> {
+    ENDS.into_iter()
+}
+
+fn cycles() -> anyhow::Result<u32> {
+    match std::env::var(CYCLES_VARIABLE) {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{CYCLES_VARIABLE}: expected a number, found {text:?}")),
+        Err(_) => Ok(CYCLES),
+    }
+}
+
+fn power_off(
+    end: &End,
+    artifacts: &Artifacts,
+    spec: &BootSpec,
+    rules: &Rules,
+) -> anyhow::Result<()> {
+    let cycles = cycles()?;
+    ensure!(
+        cycles > 0,
+        "{CYCLES_VARIABLE} is 0: nothing would be tested"
+    );
+    for cycle in 1..=cycles {
+        let guest = Guest::boot(artifacts, spec)?;
+        guest.keep_folder();
+        let folder = guest.folder().to_owned();
+        let ended = guest.case_that_powers_off(end.name, POWER_OFF_LIMIT);
+        let log = ended
+            .map_err(anyhow::Error::from)
+            .and_then(|finished| Ok(finished.serial_log()?))
+            .with_context(|| format!("cycle {cycle} of {cycles}"))?;
+        let splats = rules.scan(&log);
+        ensure!(
+            splats.is_empty() && log.contains("Linux version"),
+            "cycle {cycle} of {cycles}: {splats:#?}; logs: {}",
+            folder.display()
+        );
+        // Logs of a boot that went well are of no use.
+        let _ = fs::remove_dir_all(&folder);
+    }
+    Ok(())
+}
+
+fn one_case(
+    end: &End,
+    artifacts: &Artifacts,
+    spec: &BootSpec,
+    rules: &Rules,
+) -> anyhow::Result<()> {
+    let names = [end.name.to_owned()];
+    let suite = Suite::start(artifacts.clone(), spec.clone(), rules.clone(), &names)?;
+    let result = suite.result(end.name).map_err(anyhow::Error::msg);
+    let ended = suite.end().map_err(anyhow::Error::msg);
+    let logs = || format!("logs: {:?}", suite.folder().unwrap_or_default());
+    let result = result.with_context(logs)?;
+    ensure!(
+        result.outcome == Outcome::Passed,
+        "{:?}\n{}\n{}",
+        result.outcome,
+        result.remarks.join("\n"),
+        logs()
+    );
+    ended.with_context(logs)
+}
