@@ -191,6 +191,14 @@ pub fn own_module(
     kernel::own_module(module, &workshop(options, progress)?, &tree)
 }
 
+/// The module that the driver is compared with; see [`OwnModule::TestHmm`].
+///
+/// # Errors
+/// As [`prepare`].
+pub fn test_hmm(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+    own_module(OwnModule::TestHmm, options, progress)
+}
+
 /// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.
 ///
 /// # Errors

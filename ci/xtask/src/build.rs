@@ -34,10 +34,9 @@ pub(crate) fn test_artifacts(
 ) -> anyhow::Result<PathBuf> {
     let mut artifacts = make(options, progress)?;
     if artifacts.environment.kernel.debug {
-        let own = |module| hmm_vm::own_module(module, options, progress);
         artifacts.controls = Some(Controls {
-            test_hmm: own(OwnModule::TestHmm)?,
-            kmemleak_test: own(OwnModule::KmemleakTest)?,
+            test_hmm: hmm_vm::test_hmm(options, progress)?,
+            kmemleak_test: hmm_vm::own_module(OwnModule::KmemleakTest, options, progress)?,
         });
     }
     let name = match options.kernel {
