@@ -35,7 +35,7 @@ pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
     Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, lint_driver, own_module,
-    prepare,
+    prepare, test_hmm,
 };
 pub use error::{Result, SetupError};
 pub use kernel::{OwnModule, SymbolDifference};
