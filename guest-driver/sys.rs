@@ -15,6 +15,7 @@ pub(crate) mod mm;
 pub(crate) mod module_hold;
 pub(crate) mod node;
 pub(crate) mod page;
+pub(crate) mod page_stock;
 pub(crate) mod pagemap;
 pub(crate) mod request;
 pub(crate) mod snapshot;

@@ -82,6 +82,11 @@ struct page *vhmm_page_alloc(void)
 	return alloc_page(GFP_HIGHUSER_MOVABLE);
 }
 
+unsigned long vhmm_pages_alloc_bulk(unsigned long count, struct page **pages)
+{
+	return alloc_pages_bulk(GFP_HIGHUSER_MOVABLE, count, pages);
+}
+
 struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long address)
 {
 	return (struct page *)vma_alloc_folio(GFP_TRANSHUGE | __GFP_NORETRY, HPAGE_PMD_ORDER,
@@ -157,6 +162,15 @@ bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
 	return !(vma->vm_flags & VM_NOHUGEPAGE);
 }
 
+bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return vma->vm_policy || current->mempolicy;
+#else
+	return false;
+#endif
+}
+
 bool vhmm_vma_may_have_markers(struct vm_area_struct *vma)
 {
 	return (vma->vm_flags & VM_MAYBE_GUARD) || userfaultfd_armed(vma);
@@ -190,11 +204,6 @@ struct workqueue_struct *vhmm_workqueue_alloc(const char *name)
 unsigned int vhmm_online_cpus(void)
 {
 	return num_online_cpus();
-}
-
-void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)
-{
-	mmu_interval_set_seq(notifier, seq);
 }
 
 bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit)

@@ -9,7 +9,6 @@
 #include <linux/types.h>
 
 struct anon_vma;
-struct mmu_interval_notifier;
 struct virtio_device;
 struct virtqueue;
 struct virtqueue_info;
@@ -29,6 +28,7 @@ void vhmm_page_lock(struct page *page);
 void vhmm_page_unlock(struct page *page);
 struct page *vhmm_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
 struct page *vhmm_page_alloc(void);
+unsigned long vhmm_pages_alloc_bulk(unsigned long count, struct page **pages);
 struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
 struct page *vhmm_huge_page_alloc(void);
 unsigned int vhmm_page_order(struct page *page);
@@ -47,6 +47,7 @@ void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma);
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
+bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma);
 bool vhmm_vma_may_have_markers(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
@@ -56,9 +57,6 @@ bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
 /* workqueue and CPUs */
 struct workqueue_struct *vhmm_workqueue_alloc(const char *name);
 unsigned int vhmm_online_cpus(void);
-
-/* mmu_interval_notifier */
-void vhmm_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
 
 /* virtio */
 bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit);

@@ -27,6 +27,7 @@ use crate::{
             Source, //
         },
         page::Destination,
+        page_stock::PageStock,
         pagemap::{
             Fault,
             FaultError, //
@@ -141,6 +142,7 @@ fn attempt<'a>(
     // Where the page that the CPU waits for is found: a huge page has one entry.
     let mut entry = wanted;
     let mut out_of_memory = false;
+    let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
         let at = visit.index();
         let is_wanted = (at..at + visit.pages()).contains(&wanted);
@@ -154,7 +156,7 @@ fn attempt<'a>(
         let destination = match visit.source() {
             // Holes are reported, too; they are none of our business.
             Source::Skipped | Source::Hole | Source::HugeHole => return,
-            Source::Page(_) => Destination::system_for(vma, address),
+            Source::Page(_) => stock.take_for(vma, address),
             // Without a huge page, one single page makes the kernel split the mapping, though not
             // the page, which the CPU still refers to. The CPU then comes back for one page.
             Source::HugePage(_) => Destination::huge_system_for(vma, address)

@@ -23,6 +23,7 @@ use crate::{
             Source, //
         },
         page::Destination,
+        page_stock::PageStock,
         trace,
         workqueue::WorkQueue, //
     }, //
@@ -180,10 +181,11 @@ fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, pages: Range<usiz
     };
     drop(time);
     let time = link.stats().measure(Stage::Destinations, trigger);
+    let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
         // Here the kernel splits no huge page, so one that finds no huge page stays for now.
         let destination = match visit.source() {
-            Source::Page(_) => Destination::system(),
+            Source::Page(_) => stock.take_any(),
             Source::HugePage(_) => Destination::huge_system(),
             Source::Skipped | Source::Hole | Source::HugeHole => return,
         };

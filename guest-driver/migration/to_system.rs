@@ -20,7 +20,8 @@ use crate::{
             Source, //
         },
         mm::Vma,
-        page::Destination, //
+        page::Destination,
+        page_stock::PageStock, //
     }, //
 };
 use core::ops::Range;
@@ -49,13 +50,14 @@ pub(super) fn collect<'a>(
     let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease)?;
     drop(time);
     let _time = account.stats.measure(Stage::Destinations, order.trigger);
+    let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
         let address = start + visit.index() * PAGE_SIZE;
         let span = visit.pages();
         match visit.source() {
             Source::Skipped => account.not_collected(visit.index()),
             Source::Hole | Source::HugeHole => account.skip(SkipReason::Hole, span),
-            Source::Page(_) => match Destination::system_for(&vma, address) {
+            Source::Page(_) => match stock.take_for(&vma, address) {
                 Ok(destination) => visit.give(destination),
                 Err(_) => account.skip(SkipReason::NoSystemMemory, 1),
             },

@@ -168,6 +168,12 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_wants_huge_pages(self.as_raw()) }
     }
 
+    /// Whether a memory policy, of the mapping or of the calling task, says where its pages go.
+    pub(crate) fn has_memory_policy(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_has_memory_policy(self.as_raw()) }
+    }
+
     /// Whether markers may stand in the place of pages: guard regions, or those of userfaultfd.
     pub(crate) fn may_have_markers(&self) -> bool {
         // SAFETY: By the type invariant.

@@ -43,6 +43,22 @@ impl Destination {
         Self { page, is_huge }
     }
 
+    /// Locks a page.
+    ///
+    /// # Safety
+    ///
+    /// The page must be a new single page that nobody else knows of, and the caller hands over its
+    /// reference.
+    pub(super) unsafe fn from_new(page: NonNull<bindings::page>) -> Self {
+        // SAFETY: Nobody else can hold the lock.
+        unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
+        // INVARIANT: By the safety requirement; the page is locked.
+        Self {
+            page,
+            is_huge: false,
+        }
+    }
+
     /// Allocates a system page for `address` in `vma`, by the memory policy of the VMA. It is not
     /// zeroed by this function and not charged: the charge moves with the migration.
     ///

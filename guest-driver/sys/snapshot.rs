@@ -22,9 +22,6 @@ use kernel::{
     types::Opaque, //
 };
 
-/// How often a snapshot is tried when the address space changes meanwhile.
-const TRIES: usize = 8;
-
 const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
 const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
 const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
@@ -96,14 +93,13 @@ impl Snapshot {
         })
     }
 
-    /// Looks at every page of `range` with the eyes of `owner`. The range must be page aligned and must lie within one mapping,
-    /// and calls `each` with the number of the page within the range. `entries` is scratch space
+    /// Looks at every page of `range`, which must be page aligned and lie within one mapping, with the
+    /// eyes of `owner`, and calls `each` with the number of the page within the range. `entries` is scratch space
     /// of at least as many elements as pages.
     ///
     /// # Errors
     ///
-    /// `EBUSY` the range changes again and again, `EINVAL` range or scratch space; others as
-    /// `hmm_range_fault()`.
+    /// `EINVAL` range or scratch space; others as `hmm_range_fault()`.
     pub(crate) fn look(
         &self,
         _guard: &MmapReadGuard<'_>,
@@ -114,33 +110,21 @@ impl Snapshot {
     ) -> Result {
         let pages = range.end.checked_sub(range.start).ok_or(EINVAL)? >> PAGE_SHIFT;
         let entries = entries.get_mut(..pages).ok_or(EINVAL)?;
-        let mut tries = 0;
-        loop {
-            entries.fill(0);
-            let mut query = bindings::hmm_range {
-                notifier: self.notifier.get(),
-                // SAFETY: The notifier is inserted.
-                notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
-                start: range.start,
-                end: range.end,
-                hmm_pfns: entries.as_mut_ptr(),
-                default_flags: 0,
-                pfn_flags_mask: 0,
-                dev_private_owner: owner.as_raw(),
-            };
-            // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no
-            // page is faulted in.
-            match to_result(unsafe { bindings::hmm_range_fault(&mut query) }) {
-                Err(error) if error == EBUSY => {
-                    tries += 1;
-                    if tries == TRIES {
-                        return Err(EBUSY);
-                    }
-                }
-                Err(error) => return Err(error),
-                Ok(()) => break,
-            }
-        }
+        entries.fill(0);
+        let mut query = bindings::hmm_range {
+            notifier: self.notifier.get(),
+            // SAFETY: The notifier is inserted.
+            notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
+            start: range.start,
+            end: range.end,
+            hmm_pfns: entries.as_mut_ptr(),
+            default_flags: 0,
+            pfn_flags_mask: 0,
+            dev_private_owner: owner.as_raw(),
+        };
+        // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no page is
+        // faulted in.
+        to_result(unsafe { bindings::hmm_range_fault(&mut query) })?;
         for (index, &entry) in entries.iter().enumerate() {
             each(index, place(entry));
         }
@@ -151,16 +135,15 @@ impl Snapshot {
     ///
     /// # Safety
     ///
-    /// `notifier` must be inserted.
+    /// Has no requirements.
     unsafe extern "C" fn invalidate(
-        notifier: *mut bindings::mmu_interval_notifier,
+        _notifier: *mut bindings::mmu_interval_notifier,
         _range: *const bindings::mmu_notifier_range,
-        seq: usize,
+        _seq: usize,
     ) -> bool {
         // A snapshot is old as soon as it is taken and keeps nothing that would have to be
-        // forgotten, so there is nothing to do but to say that time went on.
-        // SAFETY: The notifier is inserted while it is called.
-        unsafe { bindings::vhmm_interval_set_seq(notifier, seq) };
+        // forgotten. To say that time went on would only make it fail, in address spaces that
+        // change all the time.
         true
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn explain(
     }
     let rest = match result {
         Ok(()) => reason_of_place(direction, Place::Nowhere, vma),
-        // The range changes faster than it can be looked at: that is what busy means.
+        // The mapping cannot be looked at, so nothing better is known.
         Err(_) => SkipReason::Busy,
     };
     let count = missing.iter().filter(|&&missing| missing).count();

@@ -147,8 +147,7 @@ pub enum PageState {
 
 /// RESIDENCY: where the pages of a range are, at the moment of asking.
 ///
-/// Errors: as MIGRATE; also `E2BIG` for more than [`RESIDENCY_PAGES_MAX`] pages, and `EBUSY` when
-/// the address space changes faster than it can be read.
+/// Errors: as MIGRATE; also `E2BIG` for more than [`RESIDENCY_PAGES_MAX`] pages.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Residency {

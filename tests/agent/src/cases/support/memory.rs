@@ -36,6 +36,13 @@ impl Memory {
         Ok(memory)
     }
 
+    /// Private anonymous memory of single pages that one page table maps: never more than one batch.
+    pub(in crate::cases) fn table() -> Result<Self> {
+        let memory = Self::aligned(HUGE / PAGE, HUGE)?;
+        memory.advise(0..memory.pages(), Advice::LinuxNoHugepage)?;
+        Ok(memory)
+    }
+
     /// Private anonymous memory of so many huge pages, aligned to them. A page that is touched becomes a huge page
     /// where the kernel has one.
     pub(in crate::cases) fn huge(huge_pages: usize) -> Result<Self> {
