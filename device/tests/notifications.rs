@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process};
-use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status};
+use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status, URGENT_QUEUE};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 const QUEUE: usize = BULK_QUEUE_FIRST as usize;
@@ -120,4 +120,29 @@ fn workers_look_for_work_as_long_as_they_are_told() {
             assert_eq!(found(), 0, "nobody was to look");
         }
     }
+}
+
+#[test]
+fn without_event_idx_signals_follow_the_flag() {
+    let process = Process::start(PROGRAM, &["--memory", "16M"]);
+    let frontend = vhost::vhost_user::Frontend::connect(process.socket(), 19).expect("connect");
+    let mask = !hmm_front_end::EVENT_IDX;
+    let mut front_end = FrontEnd::start_on(frontend, 1, &Layout::default(), mask);
+    front_end.open();
+    let ring = usize::from(URGENT_QUEUE);
+    assert_eq!(front_end.run_urgent(&[fill()]).status(), Status::Ok);
+    front_end.rings[ring].wait_for_signal();
+    // VRING_AVAIL_F_NO_INTERRUPT
+    let flags_at = front_end.rings[ring].avail();
+    front_end.guest.store_u16(flags_at, 1);
+    let sent = |process: &Process| {
+        process.command_ok(r#"{"command":"stats"}"#)["stats"]["queues"]["urgent"]["signals_sent"]
+            .as_u64()
+            .expect("a number")
+    };
+    let before = sent(&process);
+    for _ in 0..10 {
+        assert_eq!(front_end.run_urgent(&[fill()]).status(), Status::Ok);
+    }
+    assert_eq!(sent(&process), before);
 }

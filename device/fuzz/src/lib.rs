@@ -11,6 +11,7 @@ pub mod decoder;
 pub mod messages;
 mod model;
 pub mod rings;
+mod steps;
 
 /// A target by its name.
 pub fn target(name: &str) -> Option<fn(&[u8])> {
