@@ -324,6 +324,31 @@ fn bad_chains_on_control_and_event_queues_are_given_back() {
     serves(&mut front_end);
 }
 
+#[test]
+fn what_a_broken_queue_was_given_back_is_not_another_queues() {
+    let (process, mut front_end) = start();
+    // Two events wait, and then there is a buffer for one, and nonsense behind it.
+    for _ in 0..2 {
+        process.command_ok(
+            r#"{"command":"fault-add","fault":{"action":"poison","start":0,"length":8}}"#,
+        );
+    }
+    let events = usize::from(EVENT_QUEUE);
+    let FrontEnd { guest, rings, .. } = &mut front_end;
+    rings[events].submit(guest, &[], &[(RECORD, 32)]);
+    let beyond = rings[events].size();
+    rings[events].make_available(guest, beyond);
+    rings[events].kick();
+    rings[events].wait(guest);
+    let control = usize::from(CONTROL_QUEUE);
+    let before = rings[control].used_index(guest);
+    for round in 1..=3 {
+        front_end.open();
+        let after = front_end.rings[control].used_index(&front_end.guest);
+        assert_eq!(after.wrapping_sub(before), round, "one answer a request");
+    }
+}
+
 fn breaks_without_buffer(front_end: &mut FrontEnd) {
     front_end.rings[QUEUE].make_available(&front_end.guest, 999);
     front_end.rings[QUEUE].kick();

@@ -73,11 +73,15 @@ impl Device {
         let guest = self.gate().enter();
         loop {
             let (_, chain, used) = worker.parts();
+            let mut closed = false;
             while !self.events().is_empty() {
                 match self.pop(EVENT_QUEUE, ring, &guest, chain) {
                     Popped::Chain => {}
                     Popped::Empty => break,
-                    Popped::Closed => return,
+                    Popped::Closed => {
+                        closed = true;
+                        break;
+                    }
                 }
                 self.queue(EVENT_QUEUE).set_executing(false);
                 if chain.writable_bytes() < EVENT_BYTES as u64 {
@@ -101,9 +105,10 @@ impl Device {
                 };
                 used.push(chain.head, len);
             }
+            // What was told before the queue closed is this queue's too, and the set is the worker's for all of them.
             self.publish(EVENT_QUEUE, ring, &guest, used);
             // With nothing left to tell, kicks for new buffers are of no interest.
-            if self.events().is_empty() || !self.enable_kicks(EVENT_QUEUE, ring, &guest) {
+            if closed || self.events().is_empty() || !self.enable_kicks(EVENT_QUEUE, ring, &guest) {
                 return;
             }
         }
