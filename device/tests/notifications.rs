@@ -105,6 +105,30 @@ fn a_worker_that_works_wants_no_kicks() {
 }
 
 #[test]
+fn no_queue_waits_for_what_another_has_seen() {
+    let (process, mut front_end) = start(&[]);
+    let delay = |process: &Process, queue: &str| {
+        let stats = process.command_ok(r#"{"command":"stats"}"#);
+        let delay = &stats["stats"]["queues"][queue]["delay"];
+        (delay["count"].as_u64(), delay["sum_ns"].as_u64())
+    };
+    // One at a time: each is started when it is seen. Control and urgent queue share a worker, and so do their positions.
+    assert_eq!(front_end.run_urgent(&[fill()]).status(), Status::Ok);
+    assert_eq!(front_end.run(&[fill()]).status(), Status::Ok);
+    for queue in ["control", "urgent", "bulk0"] {
+        assert_eq!(delay(&process, queue), (Some(1), Some(0)), "{queue}");
+    }
+    // A queue that is set up again counts from the start.
+    front_end.reboot();
+    front_end.open();
+    assert_eq!(front_end.run_urgent(&[fill()]).status(), Status::Ok);
+    assert_eq!(front_end.run(&[fill()]).status(), Status::Ok);
+    for queue in ["control", "urgent", "bulk0"] {
+        assert_eq!(delay(&process, queue), (Some(2), Some(0)), "{queue}");
+    }
+}
+
+#[test]
 fn workers_look_for_work_as_long_as_they_are_told() {
     let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
     for (time, looks) in [("0", false), ("2000", several)] {

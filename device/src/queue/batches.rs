@@ -2,6 +2,7 @@
 //! Batch queues: urgent and bulk.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -11,7 +12,12 @@ use hmm_protocol::{BatchFlags, COMPLETION_BYTES, Status, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
 
-use super::{chain::Chain, poll::PollWindow, pop::Popped, used::UsedSet};
+use super::{
+    chain::{Chain, Seen},
+    poll::PollWindow,
+    pop::Popped,
+    used::UsedSet,
+};
 use crate::{
     device::Device,
     engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report, Workspace},
@@ -30,10 +36,12 @@ const STEP_ASIDE: Duration = Duration::from_micros(200);
 /// What a worker thread keeps between batches.
 #[derive(Debug)]
 pub struct Worker {
-    request: Vec<u8>,
-    chain: Chain,
+    pub(super) request: Vec<u8>,
+    pub(super) chain: Chain,
     workspace: Workspace,
-    used: UsedSet,
+    pub(super) used: UsedSet,
+    /// When chains were seen, by queue: each counts its own positions.
+    pub(super) seen: BTreeMap<u16, Seen>,
     /// A completion that a fault holds back, for one queue.
     held: Option<(u16, Held)>,
     poll: PollWindow,
@@ -47,14 +55,16 @@ impl Worker {
             chain: Chain::default(),
             workspace: Workspace::default(),
             used: UsedSet::default(),
+            seen: BTreeMap::new(),
             held: None,
             poll: PollWindow::new(longest_poll),
         }
     }
 
-    /// What queues without batches need.
-    pub(super) fn parts(&mut self) -> (&mut Vec<u8>, &mut Chain, &mut UsedSet) {
-        (&mut self.request, &mut self.chain, &mut self.used)
+    /// Queue `index` was set up again: what was known of its chains is of other ones.
+    pub(super) fn forget(&mut self, index: u16) {
+        self.seen.remove(&index);
+        self.held.take_if(|(queue, _)| *queue == index);
     }
 }
 
@@ -99,9 +109,6 @@ impl Pace for WorkerPace<'_> {
 impl Device {
     /// Serves batch queue `index` until it is empty.
     pub fn serve_batches(&self, index: u16, ring: &Ring, worker: &mut Worker) {
-        if self.queue(index).take_restarted() {
-            worker.held = None;
-        }
         let mut worked = false;
         loop {
             let guest = self.gate().enter();
@@ -142,7 +149,7 @@ impl Device {
         let started = Instant::now();
         let (mut die, mut executed) = (None, false);
         let end = loop {
-            match self.pop(index, ring, guest, &mut worker.chain) {
+            match self.pop(index, ring, guest, worker) {
                 Popped::Empty => break SetEnd::Empty,
                 Popped::Closed => break SetEnd::Closed,
                 Popped::Chain => {}

@@ -30,7 +30,6 @@ pub(super) struct Chain {
     readable_bytes: u64,
     writable_bytes: u64,
     malformed: bool,
-    pub(super) seen: Seen,
 }
 
 /// When the chains of a ring were first seen.

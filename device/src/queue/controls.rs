@@ -14,16 +14,15 @@ impl Device {
             let guest = self.gate().enter();
             self.disable_kicks(ring, &guest);
             loop {
-                let (request, chain, used) = worker.parts();
-                match self.pop(CONTROL_QUEUE, ring, &guest, chain) {
+                match self.pop(CONTROL_QUEUE, ring, &guest, worker) {
                     Popped::Chain => {}
                     Popped::Empty => break,
                     Popped::Closed => return,
                 }
-                let len = self.serve_request(&guest, request, chain);
-                used.push(chain.head, len);
+                let len = self.serve_request(&guest, &mut worker.request, &worker.chain);
+                worker.used.push(worker.chain.head, len);
                 self.queue(CONTROL_QUEUE).set_executing(false);
-                self.publish(CONTROL_QUEUE, ring, &guest, used);
+                self.publish(CONTROL_QUEUE, ring, &guest, &mut worker.used);
             }
             if !self.enable_kicks(CONTROL_QUEUE, ring, &guest) {
                 return;

@@ -72,10 +72,9 @@ impl Device {
         }
         let guest = self.gate().enter();
         loop {
-            let (_, chain, used) = worker.parts();
             let mut closed = false;
             while !self.events().is_empty() {
-                match self.pop(EVENT_QUEUE, ring, &guest, chain) {
+                match self.pop(EVENT_QUEUE, ring, &guest, worker) {
                     Popped::Chain => {}
                     Popped::Empty => break,
                     Popped::Closed => {
@@ -84,16 +83,16 @@ impl Device {
                     }
                 }
                 self.queue(EVENT_QUEUE).set_executing(false);
-                if chain.writable_bytes() < EVENT_BYTES as u64 {
+                if worker.chain.writable_bytes() < EVENT_BYTES as u64 {
                     self.stats().queue(EVENT_QUEUE).without_record.add(1);
-                    used.push(chain.head, 0);
+                    worker.used.push(worker.chain.head, 0);
                     continue;
                 }
                 let Some(event) = self.next_event() else {
                     self.unpop(EVENT_QUEUE, ring);
                     break;
                 };
-                let len = match chain.write(&guest, 0, event.as_bytes()) {
+                let len = match worker.chain.write(&guest, 0, event.as_bytes()) {
                     Ok(()) => {
                         self.stats().queue(EVENT_QUEUE).events.add(1);
                         EVENT_BYTES as u32
@@ -103,10 +102,10 @@ impl Device {
                         0
                     }
                 };
-                used.push(chain.head, len);
+                worker.used.push(worker.chain.head, len);
             }
             // What was told before the queue closed is this queue's too, and the set is the worker's for all of them.
-            self.publish(EVENT_QUEUE, ring, &guest, used);
+            self.publish(EVENT_QUEUE, ring, &guest, &mut worker.used);
             // With nothing left to tell, kicks for new buffers are of no interest.
             if closed || self.events().is_empty() || !self.enable_kicks(EVENT_QUEUE, ring, &guest) {
                 return;

@@ -7,7 +7,7 @@ use hmm_protocol::{EventKind, queue_name};
 use vhost_user_backend::VringT;
 use virtio_queue::{QueueOwnedT, QueueT};
 
-use super::{chain::Chain, used::UsedSet};
+use super::{Worker, used::UsedSet};
 use crate::{device::Device, guest_memory::GuestMemory, logging::warn_limited, ring::Ring};
 
 /// What a look at a ring gave.
@@ -22,15 +22,18 @@ pub(super) enum Popped {
 }
 
 impl Device {
-    /// Takes the next chain of queue `index`.
+    /// Takes the next chain of queue `index` to the worker's.
     pub(super) fn pop(
         &self,
         index: u16,
         ring: &Ring,
         guest: &GuestMemory,
-        chain: &mut Chain,
+        worker: &mut Worker,
     ) -> Popped {
         let status = self.queue(index);
+        if status.take_restarted() {
+            worker.forget(index);
+        }
         if status.is_broken() {
             return Popped::Closed;
         }
@@ -69,11 +72,12 @@ impl Device {
         let available = queue.avail_idx(guest.mappings(), Ordering::Relaxed);
         let position = queue.next_avail().wrapping_sub(1);
         drop(state);
-        chain.take(descriptors);
+        worker.chain.take(descriptors);
         if let Ok(available) = available {
+            let seen = worker.seen.entry(index).or_default();
             self.stats()
                 .queue(index)
-                .record_delay(chain.seen.started(position, available.0));
+                .record_delay(seen.started(position, available.0));
         }
         Popped::Chain
     }
