@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask bench`.
 
+mod guest;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -21,6 +23,8 @@ pub(crate) struct Arguments {
 enum What {
     /// The device, from a front end through the ring to the copy, beside a memcpy of the same pages in the same run.
     Device(Device),
+    /// The driver, from the call to the last page, beside the kernel's own test_hmm in the same guest.
+    Guest(guest::Arguments),
 }
 
 /// Arguments of `bench device`.
@@ -42,7 +46,13 @@ struct Device {
 
 /// Measures.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let What::Device(device) = &arguments.what;
+    match &arguments.what {
+        What::Device(device) => run_device(device),
+        What::Guest(arguments) => guest::run(arguments),
+    }
+}
+
+fn run_device(device: &Device) -> anyhow::Result<ExitCode> {
     let mut cargo = Command::new("cargo");
     cargo.args(["bench", "--quiet", "--package", "vhost-user-hmm"]);
     cargo.args(["--bench", "device", "--", "--seconds"]);

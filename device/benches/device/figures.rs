@@ -29,9 +29,7 @@ const QUEUES: &str = "two bulk queues by one";
 /// Runs everything; `time` for each figure.
 pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let load_average = std::fs::read_to_string("/proc/loadavg")
-        .ok()
-        .and_then(|text| text.split(' ').next()?.parse().ok());
+    let load_average = hmm_figures::load_average();
     let mut bench = Bench {
         processors: Processors::new(),
         time,

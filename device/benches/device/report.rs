@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use hmm_figures::{Goal, Spread, Verdict};
 use serde::Serialize;
 
 /// One figure.
@@ -20,7 +21,7 @@ pub(crate) struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     upper_quartile: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    goal: Option<f64>,
+    goal: Option<Goal>,
     rounds: usize,
     /// The same by processor time, which does not grow when others want the processors.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,13 +36,15 @@ impl Figure {
         name: impl Into<String>,
         unit: &'static str,
         goal: Option<f64>,
-        mut values: Vec<f64>,
+        values: Vec<f64>,
     ) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |part: f64| {
-            let last = values.len().checked_sub(1)?;
-            values.get((last as f64 * part).round() as usize).copied()
-        };
+        let rounds = values.len();
+        let spread = Spread::new(values);
+        let at = |part: f64| spread.as_ref().map(|spread| spread.at(part));
+        let goal = goal.map(|goal| match unit {
+            "ns" => Goal::AtMost(goal),
+            _ => Goal::AtLeast(goal),
+        });
         Self {
             name: name.into(),
             unit,
@@ -49,7 +52,7 @@ impl Figure {
             lower_quartile: at(0.25),
             upper_quartile: at(0.75),
             goal,
-            rounds: values.len(),
+            rounds,
             by_processor_time: None,
             note: None,
         }
@@ -67,12 +70,8 @@ impl Figure {
         }
     }
 
-    fn is_met(&self) -> bool {
-        match (self.value, self.goal) {
-            (Some(value), Some(goal)) if self.unit == "ns" => value <= goal,
-            (Some(value), Some(goal)) => value >= goal,
-            _ => true,
-        }
+    fn verdict(&self) -> Option<Verdict> {
+        self.goal.map(|goal| goal.verdict(self.value))
     }
 }
 
@@ -95,7 +94,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn goals_are_met(&self) -> bool {
-        self.figures.iter().all(Figure::is_met)
+        (self.figures.iter()).all(|figure| figure.verdict() != Some(Verdict::Missed))
     }
 }
 
@@ -125,12 +124,7 @@ impl fmt::Display for Report {
             if let Some(cost) = figure.by_processor_time {
                 write!(formatter, ", by processor time {cost:.3}")?;
             }
-            if let Some(goal) = figure.goal {
-                let verdict = match (figure.value, figure.is_met()) {
-                    (None, _) => "not measured",
-                    (_, true) => "met",
-                    (_, false) => "MISSED",
-                };
+            if let (Some(goal), Some(verdict)) = (figure.goal, figure.verdict()) {
                 write!(formatter, "  goal {goal}: {verdict}")?;
             }
             if let Some(note) = &figure.note {

@@ -6,10 +6,12 @@
 //! where such a stream ends is said on the control port, as a count of all bytes since the guest started, because
 //! a virtio-serial port has no end of file of its own.
 //!
-//! What the guest has to know before the ports are open stands in a file of its image ([`plan`]).
+//! What the guest has to know before the ports are open stands in a file of its image ([`plan`]). The benchmark talks to
+//! its program in the guest through that program's standard streams ([`bench`]).
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod line;
 pub mod plan;
 pub mod port;

@@ -14,7 +14,7 @@ pub(super) const PASSED: u8 = 0;
 pub(super) const FAILED: u8 = 1;
 pub(super) const SKIPPED: u8 = 4;
 
-/// Runs a case if this process was started for one, or lists all. To be asked before anything else: the process is
+/// Runs a case if this process was started for one, lists all, or measures. To be asked before anything else: the process is
 /// not init.
 ///
 /// Standard output gets the reason of a skip, standard error everything that helps to understand a failure, and
@@ -24,6 +24,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     match arguments.next()?.as_str() {
         ARGUMENT => Some(ExitCode::from(run(&arguments.next().unwrap_or_default()))),
         LIST => Some(ExitCode::from(list())),
+        hmm_control::bench::ARGUMENT => Some(ExitCode::from(bench())),
         _ => None,
     }
 }
@@ -34,6 +35,17 @@ fn list() -> u8 {
     match names.try_for_each(|name| writeln!(std::io::stdout(), "{name}")) {
         Ok(()) => PASSED,
         Err(_) => FAILED,
+    }
+}
+
+/// Measures what the host asks for.
+fn bench() -> u8 {
+    match super::bench::run() {
+        Ok(()) => PASSED,
+        Err(error) => {
+            eprintln!("{error:#}");
+            FAILED
+        }
     }
 }
 

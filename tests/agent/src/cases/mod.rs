@@ -6,6 +6,7 @@
 
 mod account;
 mod background;
+mod bench;
 mod case;
 mod child;
 mod control;

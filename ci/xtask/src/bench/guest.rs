@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask bench guest`: the driver beside the kernel's own `test_hmm`, in the same guest and the same run.
+//!
+//! One guest is booted for each kernel command line, with two devices: one that copies, and one whose copies do nothing,
+//! which shows what everything but the copy takes. `docs/benchmarks.md` says what the figures mean.
+
+mod conversation;
+mod figure;
+mod memcpy;
+mod plan;
+mod raw;
+mod report;
+mod samples;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use hmm_control::bench::TEST_HMM;
+use hmm_tests::splat::Rules;
+use hmm_vm::accel::AcceleratorChoice;
+use hmm_vm::guest::{BootSpec, DeviceSpec, Guest, Interrupts};
+use hmm_vm::initramfs::Tree;
+use hmm_vm::machine::Machine;
+use hmm_vm::{Artifacts, ByteSize, Progress};
+
+use crate::setup_arguments::SetupArguments;
+use crate::{FAILURE, build, signals};
+use conversation::Conversation;
+use figure::{Circumstances, Figure};
+use plan::Tuning;
+use report::Report;
+use samples::Samples;
+
+/// A huge page: sizes are multiples of it.
+const HUGE: u64 = 2 << 20;
+/// Memory of the guest for everything that is not measured, `test_hmm`'s copies of it included.
+const GUEST_REST: u64 = 2 << 30;
+/// Memory of the device beyond what is measured, so that nothing has to be evicted.
+const DEVICE_REST: u64 = 512 << 20;
+const CPUS: u32 = 2;
+/// The machine's shape.
+const MACHINE: &str = "q35";
+
+/// Arguments of `bench guest`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    setup: SetupArguments,
+    /// How the guest's processors run: `auto` takes kvm where ordinary guests really run, and tcg elsewhere.
+    #[arg(
+        long,
+        value_name = "auto|kvm|tcg",
+        default_value = "auto",
+        env = "HMM_ACCEL"
+    )]
+    accel: AcceleratorChoice,
+    /// Write the figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measurements of each figure. One more comes first and does not count.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Memory that is moved, a multiple of 2M.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = huge_pages)]
+    size: u64,
+    /// The largest of the sizes over which a MiB should cost the same, 16M to 4G.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = huge_pages)]
+    largest: u64,
+    /// Measure only with this kernel command line.
+    #[arg(long, value_enum)]
+    command_line: Option<Tuning>,
+    /// Measure only figures whose name contains this. May be given several times.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// End with 1 unless the goals are met.
+    #[arg(long)]
+    strict: bool,
+    /// Keep the folders with the logs of the boots, and say where they are.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn huge_pages(text: &str) -> Result<u64, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    if size.bytes().is_multiple_of(HUGE) {
+        Ok(size.bytes())
+    } else {
+        Err(format!("{text} is no multiple of 2M"))
+    }
+}
+
+/// Measures and reports.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let progress = Progress::new();
+    let artifacts = build::artifacts(&arguments.setup, &progress)?;
+    let test_hmm = hmm_vm::test_hmm(&arguments.setup.options(), &progress)?;
+    let interrupts = signals::forward()?;
+    let mut report = Report::new();
+    for tuning in Tuning::ALL {
+        if arguments.command_line.is_none_or(|only| only == tuning) {
+            report.add(of_guest(
+                arguments,
+                tuning,
+                &artifacts,
+                &test_hmm,
+                &interrupts,
+                &progress,
+            )?);
+        }
+    }
+    let report = report.finish();
+    ensure!(
+        !report.is_empty(),
+        "no figure has '{}' in its name",
+        arguments.only.join("' or '")
+    );
+    print!("{report}");
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if arguments.strict && report.is_missed() {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// All figures of one guest.
+fn of_guest(
+    arguments: &Arguments,
+    tuning: Tuning,
+    artifacts: &Artifacts,
+    test_hmm: &Path,
+    interrupts: &Interrupts,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut wanted = plan::figures(tuning, arguments.size, arguments.largest);
+    wanted.retain(|wanted| {
+        arguments.only.is_empty()
+            || (arguments.only.iter()).any(|text| wanted.name.contains(text.as_str()))
+    });
+    // Memory for what will be measured, and not for what could be.
+    let Some(most) = wanted
+        .iter()
+        .flat_map(|wanted| wanted.what.series())
+        .map(|series| series.bytes)
+        .max()
+    else {
+        return Ok(Vec::new());
+    };
+    let mut spec = spec(tuning, most, test_hmm)?;
+    spec.accelerator = arguments.accel;
+    spec.keep_folder = arguments.keep;
+    spec.interrupts = interrupts.clone();
+    let step = progress.step("boot the guest", None);
+    let mut guest = Guest::boot(artifacts, &spec)?;
+    let circumstances = Circumstances {
+        command_line: tuning.name(),
+        kernel: guest.hello().kernel.clone(),
+        accelerator: guest.accelerator().accelerator.to_string(),
+    };
+    step.finish(&format!(
+        "Linux {}, {}, accelerator {}",
+        circumstances.kernel,
+        circumstances.command_line,
+        guest.accelerator()
+    ));
+    let rounds = arguments.runs as usize;
+    let measured = Conversation::with(&mut guest, |conversation| {
+        Samples::take(&wanted, rounds, conversation, progress)
+    });
+    let samples = match measured {
+        Ok(samples) => samples,
+        Err(error) => {
+            guest.keep_folder();
+            return Err(error.context(format!("logs: {}", guest.folder().display())));
+        }
+    };
+    let finished = guest.power_off()?;
+    let splats = Rules::read(&build::repository()?.join("ci"))?.scan(&finished.serial_log()?);
+    if let Some(splat) = splats.first() {
+        finished.keep_folder();
+        anyhow::bail!(
+            "the kernel complained, so that its times mean nothing; its log is in {}:\n{}",
+            finished.folder().display(),
+            splat.text
+        );
+    }
+    if arguments.keep {
+        eprintln!("logs: {}", finished.folder().display());
+    }
+    wanted
+        .iter()
+        .map(|wanted| {
+            Figure::new(wanted, &samples, &circumstances)
+                .with_context(|| format!("no measurements for '{}'", wanted.name))
+        })
+        .collect()
+}
+
+/// A guest that can move `most` bytes.
+fn spec(tuning: Tuning, most: u64, test_hmm: &Path) -> anyhow::Result<BootSpec> {
+    let mut spec = BootSpec::new("bench", Machine::load(MACHINE)?);
+    let mebibytes = |bytes: u64| -> anyhow::Result<ByteSize> {
+        let count = u32::try_from(bytes >> 20).context("more memory than a machine has")?;
+        Ok(ByteSize::mebibytes(count))
+    };
+    spec.cpus = CPUS;
+    // test_hmm keeps a second copy in the guest's memory, and gives the contents to the caller a third time.
+    let test_copies = 2 * most.min(1 << 30);
+    spec.memory = mebibytes(most + test_copies + GUEST_REST)?;
+    let copies = DeviceSpec {
+        memory: mebibytes(most + most / 8 + DEVICE_REST)?,
+        ..DeviceSpec::new(&spec.machine)
+    };
+    let mut no_copies = copies.clone();
+    no_copies.args = ["--copy", "none", "--bench-lose-data"]
+        .map(Into::into)
+        .to_vec();
+    spec.devices = vec![copies, no_copies];
+    spec.append = tuning
+        .append()
+        .iter()
+        .map(|&word| word.to_owned())
+        .collect();
+    let mut image = Tree::default();
+    image
+        .host_file(TEST_HMM, test_hmm)
+        .context("test_hmm cannot be put into the guest's image")?;
+    spec.image = image;
+    Ok(spec)
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The benchmark's conversation: one [`Request`] a line to its program in the guest, one [`Answer`] a line back.
+//!
+//! The host decides what is measured when, so that what is compared alternates; the guest measures and says what it
+//! saw. A request is answered before the next one is read.
+
+use serde::{Deserialize, Serialize};
+
+/// The first argument that makes the guest's init the benchmark's program.
+pub const ARGUMENT: &str = "--bench";
+/// Where the kernel's own test driver is in the guest's image.
+pub const TEST_HMM: &str = "/hmm/test_hmm.ko";
+
+/// One line from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Loads `virtio_hmm` anew, with these module parameters beside the plan's; answered by [`Answer::Done`].
+    LoadDriver {
+        /// As `insmod` takes them.
+        parameters: String,
+    },
+    /// Loads `test_hmm`; answered by [`Answer::Done`].
+    LoadTestHmm,
+    /// Measures once; answered by [`Answer::Sample`].
+    Measure(Measure),
+}
+
+/// Who moves the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// `virtio_hmm`, with the device that copies.
+    Driver,
+    /// `virtio_hmm`, with the device whose copies do nothing: memory that was on it has lost its contents.
+    NoCopy,
+    /// The kernel's `test_hmm`.
+    TestHmm,
+}
+
+/// What the memory consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pages {
+    /// Huge pages of 2 MiB.
+    Thp,
+    /// Pages of 4 KiB.
+    Single,
+}
+
+/// What is done with the memory once it is on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Return {
+    /// It is moved back by one call.
+    Migrate,
+    /// A CPU reads it from end to end.
+    Read,
+    /// A CPU reads this many pages somewhere in it, one after the other; then it is moved back.
+    Touch {
+        /// How many pages that are still on the device.
+        count: usize,
+    },
+}
+
+/// One measurement: memory is written, moved to the device, brought back, and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Who moves it.
+    pub side: Side,
+    /// What it consists of.
+    pub pages: Pages,
+    /// How much.
+    pub bytes: u64,
+    /// How it comes back.
+    pub back: Return,
+}
+
+/// One line to the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// What was measured.
+    Sample(Sample),
+    /// It could not be done, or a byte was wrong.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a measurement saw. Times are nanoseconds of the guest's monotonic clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Time of the call that moved the memory to the device.
+    pub to_device_ns: u64,
+    /// Of that, what `test_hmm` took to copy the contents to the caller, as its READ call says.
+    pub read_back_ns: u64,
+    /// Time of the call that moved it back, or of the CPU that read it.
+    pub back_ns: u64,
+    /// Pages that came back one by one: how long the CPU waited for each.
+    pub touches_ns: Vec<u64>,
+    /// Doorbells that the driver rang on the way to the device, and back.
+    pub doorbells: [u64; 2],
+    /// CPU faults that the driver served.
+    pub cpu_faults: u64,
+}
