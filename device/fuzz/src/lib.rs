@@ -3,6 +3,7 @@
 //!
 //! - [`decoder`]: the bytes are a request. The engine answers, and touches nothing outside.
 //! - [`rings`]: the bytes make rings, chains and memory. What the device does is compared with a model.
+//! - [`queues`]: the bytes make use of the three queues that one worker serves.
 //! - [`messages`]: the bytes are what a front end sends.
 //!
 //! Inputs worth keeping are in `seeds/`; the tests replay them, and `hmm-fuzz TARGET` looks for more.
@@ -10,6 +11,7 @@
 pub mod decoder;
 pub mod messages;
 mod model;
+pub mod queues;
 pub mod rings;
 mod steps;
 
@@ -18,13 +20,14 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
     match name {
         "decoder" => Some(decoder::run),
         "rings" => Some(rings::run),
+        "queues" => Some(queues::run),
         "messages" => Some(messages::run),
         _ => None,
     }
 }
 
 /// The names of all targets.
-pub const TARGETS: [&str; 3] = ["decoder", "rings", "messages"];
+pub const TARGETS: [&str; 4] = ["decoder", "rings", "queues", "messages"];
 
 /// The inputs in a folder, in the order of their names; none if it cannot be read.
 pub fn read_seeds(folder: &std::path::Path) -> Vec<Vec<u8>> {

@@ -13,7 +13,7 @@ use clap::Parser;
 /// Fuzzes a target of the device.
 #[derive(Parser)]
 struct Args {
-    /// decoder, rings or messages
+    /// decoder, rings, queues or messages
     #[arg(value_parser = hmm_fuzz::TARGETS)]
     target: String,
 

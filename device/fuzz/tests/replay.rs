@@ -45,6 +45,11 @@ fn rings() {
 }
 
 #[test]
+fn queues() {
+    replay("queues");
+}
+
+#[test]
 fn messages() {
     replay("messages");
 }
