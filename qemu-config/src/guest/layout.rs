@@ -69,13 +69,20 @@ pub(super) fn qemu(
             queue_size: device.queue_size,
         })
         .collect();
+    let mut append = spec.append.clone();
+    if artifacts.environment.kernel.debug && spec.share_host_root {
+        // The share's process writes files into the guest's memory behind the back of an emulated processor, which may
+        // go on with what it has translated of the page's old contents. A kernel that clears new pages itself, as
+        // Debian's does by default, makes it forget them.
+        append.insert(0, "init_on_alloc=1".to_owned());
+    }
     let parts = Parts {
         accelerator,
         cpus: spec.cpus,
         memory: spec.memory,
         kernel: artifacts.environment.kernel.image.clone(),
         initramfs: folder.join(IMAGE),
-        append: spec.append.clone(),
+        append,
         serial_log: folder.join(SERIAL_LOG),
         qmp: endpoints.qmp,
         ports: endpoints.ports,

@@ -243,7 +243,9 @@ fn many() -> Result<()> {
 fn core_dump() -> Result<()> {
     const PATTERN: &str = "/proc/sys/kernel/core_pattern";
     let mover = Mover::open()?;
-    let before = std::fs::read_to_string(PATTERN)?;
+    let Ok(before) = std::fs::read_to_string(PATTERN) else {
+        return Err(skip("the kernel writes no core dumps"));
+    };
     let folder = std::env::temp_dir();
     let core = folder.join(format!("hmm-core-{}", std::process::id()));
     std::fs::write(PATTERN, core.as_os_str().as_encoded_bytes())?;
