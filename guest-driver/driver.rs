@@ -159,6 +159,27 @@ impl virtio::Driver for HmmDriver {
         }
     }
 
+    #[cfg(CONFIG_PM_SLEEP)]
+    fn freeze<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        let memory = this.memory();
+        let link = memory.ops().server().link().value();
+        // A system that hibernates may find the device without its contents.
+        evict::all(memory, link, Some(SHUTDOWN_PATIENCE));
+        let left = memory.ops().resident_bytes();
+        if left > 0 {
+            dev_warn!(vdev, "{} bytes stay on the device during sleep\n", left);
+        }
+        link.suspend();
+    }
+
+    #[cfg(CONFIG_PM_SLEEP)]
+    fn restore<'bound>(
+        _vdev: &'bound virtio::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        this.memory().ops().server().link().value().resume()
+    }
+
     fn shutdown<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         let left = this.bring_home(Some(SHUTDOWN_PATIENCE));
         if left > 0 {

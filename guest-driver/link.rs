@@ -21,6 +21,7 @@ mod batch;
 mod config;
 mod control;
 mod events;
+mod recovery;
 mod request_pool;
 
 pub(crate) use self::{
@@ -41,11 +42,6 @@ use self::{
 use crate::{
     stats::Stats,
     sys::{
-        request::{
-            Idle,
-            Submitted, //
-        },
-        trace,
         virtio,
         virtqueue::{
             Queue,
@@ -352,93 +348,6 @@ impl Link {
     /// A batch was answered.
     fn answered(&self) {
         self.strikes.store(0, Relaxed);
-    }
-
-    /// A request was not answered in time. Starts the device anew unless the answer came after
-    /// all. When this returns the device has the request no more, and works again or is dead.
-    fn not_answered(&self, submitted: Submitted) -> Option<Idle> {
-        self.stats.timeouts.add(1);
-        let guard = self.recovery.lock();
-        if !submitted.is_returned() && !self.is_dead() {
-            self.recover();
-        }
-        drop(guard);
-        submitted.into_returned()
-    }
-
-    /// A queue does not accept requests, in the given epoch. Starts the device anew unless somebody
-    /// else did.
-    fn queue_broken(&self, epoch: u32) {
-        let guard = self.recovery.lock();
-        if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
-            dev_warn!(self.device(), "a queue is broken\n");
-            self.recover();
-        }
-        drop(guard);
-    }
-
-    /// Starts the device anew, or gives it up. The caller holds `recovery`.
-    fn recover(&self) {
-        self.state.store(RECOVERING, Release);
-        let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
-        let generation = self.generation();
-        let result = if strikes > STRIKES {
-            Err(("no_answer", ETIMEDOUT))
-        } else {
-            dev_warn!(
-                self.device(),
-                "the device does not answer; starting it anew\n"
-            );
-            self.epoch.fetch_add(1, Relaxed);
-            match self.queues.restart() {
-                Ok(()) => {
-                    self.events.take_back(self);
-                    self.open_session(Some(generation))
-                        .map_err(|error| ("not_adopted", error))
-                }
-                Err(error) => Err(("no_restart", error)),
-            }
-        };
-        match result {
-            Ok(()) => {
-                dev_warn!(
-                    self.device(),
-                    "the device works again, with its memory as it was\n"
-                );
-                self.state.store(RUNNING, Release);
-            }
-            Err((cause, error)) => {
-                dev_err!(
-                    self.device(),
-                    "the device is given up ({})\n",
-                    error.to_errno()
-                );
-                trace::loss(self.device(), cause, generation);
-                self.state.store(DEAD, Release);
-                self.queues.stop();
-                self.events.take_back(self);
-            }
-        }
-    }
-
-    /// Waits while somebody recovers the device.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV`: the device is dead.
-    fn ready(&self) -> Result {
-        match self.state.load(Acquire) {
-            RUNNING => Ok(()),
-            RECOVERING => {
-                drop(self.recovery.lock());
-                if self.is_dead() {
-                    Err(ENODEV)
-                } else {
-                    Ok(())
-                }
-            }
-            _ => Err(ENODEV),
-        }
     }
 
     fn control_queue(&self) -> Result<&Queue> {

@@ -57,6 +57,11 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*vdrv.get()).probe = Some(Self::probe_callback);
             (*vdrv.get()).remove = Some(Self::remove_callback);
             (*vdrv.get()).shutdown = Some(Self::shutdown_callback);
+            #[cfg(CONFIG_PM_SLEEP)]
+            {
+                (*vdrv.get()).freeze = Some(Self::freeze_callback);
+                (*vdrv.get()).restore = Some(Self::restore_callback);
+            }
         }
 
         // SAFETY: `vdrv` is initialised and stays pinned until `unregister`.
@@ -112,6 +117,29 @@ impl<T: Driver> Adapter<T> {
 
         T::shutdown(vdev, data);
     }
+
+    #[cfg(CONFIG_PM_SLEEP)]
+    extern "C" fn freeze_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The virtio bus calls this with a valid device, for the duration of the call.
+        let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+
+        // SAFETY: The bus calls `freeze` only for a device that is bound to this driver.
+        let data = unsafe { vdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        T::freeze(vdev, data);
+        0
+    }
+
+    #[cfg(CONFIG_PM_SLEEP)]
+    extern "C" fn restore_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The virtio bus calls this with a valid device, for the duration of the call.
+        let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+
+        // SAFETY: The bus calls `restore` only for a device that is bound to this driver.
+        let data = unsafe { vdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        from_result(|| T::restore(vdev, data).map(|()| 0))
+    }
 }
 
 /// An entry of a virtio driver's id table.
@@ -162,6 +190,21 @@ pub(crate) trait Driver {
 
     /// Unbinds the driver. The device still works; it is reset as soon as this returns.
     fn unbind<'bound>(vdev: &'bound Device<device::Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The system goes to sleep. When this returns the device must be reset and have no queues.
+    #[cfg(CONFIG_PM_SLEEP)]
+    fn freeze<'bound>(vdev: &'bound Device<device::Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The system wakes up. The device is reset, and the features are negotiated again.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot be used any more.
+    #[cfg(CONFIG_PM_SLEEP)]
+    fn restore<'bound>(
+        vdev: &'bound Device<device::Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Result;
 
     /// The system goes down. Replaces the bus's own action, which is to break all queues.
     fn shutdown<'bound>(vdev: &'bound Device<device::Core<'_>>, this: Pin<&Self::Data<'bound>>);

@@ -525,6 +525,16 @@ impl Virtqueues {
         *live = false;
     }
 
+    /// Starts a device that is stopped and whose features are negotiated.
+    ///
+    /// # Errors
+    ///
+    /// What the transport reports.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(crate) fn resume(&self) -> Result {
+        self.start(&mut self.live.lock())
+    }
+
     /// Stops the device and starts it anew, with the same features.
     ///
     /// # Errors
