@@ -28,6 +28,7 @@ mod selftest;
 mod storm;
 mod stress;
 mod support;
+mod trace;
 mod unload;
 mod unmap;
 mod workload;
@@ -49,6 +50,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(background::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
+        .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())
         .chain(power::CASES)

@@ -43,6 +43,11 @@ impl Faults {
         self.request(&json!({ "command": "fault-clear" })).map(drop)
     }
 
+    /// The device loses all its contents.
+    pub(in crate::cases) fn renew(&self) -> Result<()> {
+        self.request(&json!({ "command": "renew" })).map(drop)
+    }
+
     fn request(&self, request: &Value) -> Result<Value> {
         let reply = host::ask(&Question::Device {
             index: self.device,

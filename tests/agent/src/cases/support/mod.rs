@@ -20,6 +20,7 @@ pub(in crate::cases) mod ptrace;
 pub(in crate::cases) mod random;
 pub(in crate::cases) mod storm;
 pub(in crate::cases) mod swap;
+pub(in crate::cases) mod tracefs;
 
 /// What nearly every case needs.
 pub(in crate::cases) mod prelude {

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `trace/*`: the trace events tell exactly what happened, and debugfs agrees with the ioctls.
+
+use super::support::driver;
+use super::support::gate::Gate;
+use super::support::inject::Faults;
+use super::support::prelude::*;
+use super::support::tracefs::{Event, Recording};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("trace/batches-anon-4k", batches),
+    Case::new("trace/batch-refused-anon-4k", batch_refused),
+    Case::new("trace/batch-lost-anon-4k", batch_lost),
+    Case::new("trace/faults-anon-4k", faults),
+    Case::new("trace/skips-by-reason-anon-4k", skips),
+    Case::new("trace/evictions-at-unbind-anon-4k", evictions_at_unbind),
+    Case::new("trace/loss-of-contents", loss),
+];
+
+const PAGES: usize = 700;
+const BYTES: u64 = (PAGES * PAGE) as u64;
+
+fn sum<'a>(events: impl IntoIterator<Item = &'a Event>, field: &str) -> Result<u64> {
+    events.into_iter().map(|event| event.number(field)).sum()
+}
+
+fn filled(seed: u64) -> Result<Memory> {
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(seed);
+    Ok(memory)
+}
+
+/// The batches in a recording by their cookie: what was submitted, and what came of it.
+fn pairs(recording: &Recording) -> Result<Vec<(Event, Event)>> {
+    let mut submitted = BTreeMap::new();
+    let mut pairs = Vec::new();
+    for event in recording.events()? {
+        let cookie = match event.name.as_str() {
+            "batch_submit" | "batch_done" => event.number("cookie")?,
+            _ => continue,
+        };
+        if event.name == "batch_submit" {
+            ensure!(
+                submitted.insert(cookie, event).is_none(),
+                "batch {cookie:#x} was submitted twice"
+            );
+        } else {
+            let submit = submitted
+                .remove(&cookie)
+                .with_context(|| format!("{event:?} was not submitted"))?;
+            for field in ["dev", "queue", "direction", "entries", "bytes"] {
+                ensure!(
+                    submit.word(field)? == event.word(field)?,
+                    "{field} of {submit:?} and {event:?} differ"
+                );
+            }
+            pairs.push((submit, event));
+        }
+    }
+    ensure!(submitted.is_empty(), "never done: {submitted:?}");
+    Ok(pairs)
+}
+
+fn batches() -> Result<()> {
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    let before = mover.device.stats()?;
+    let recording = Recording::start()?;
+    mover.all_to_device(memory.range())?;
+    mover.to_system(memory.range())?.expect(PAGES, none())?;
+    let after = mover.device.stats()?;
+    let pairs = pairs(&recording)?;
+    ensure!(
+        pairs.len() as u64 == after.batches - before.batches,
+        "{} batches in the trace, {} counted",
+        pairs.len(),
+        after.batches - before.batches
+    );
+    for direction in ["to_device", "to_system"] {
+        let of = pairs
+            .iter()
+            .filter(|(submit, _)| submit.is("direction", direction));
+        let bytes = sum(of.map(|(submit, _)| submit), "bytes")?;
+        ensure!(
+            bytes == BYTES,
+            "{bytes} bytes {direction} in the trace, {BYTES} moved"
+        );
+    }
+    for (submit, done) in &pairs {
+        ensure!(
+            submit.is("trigger", "user") && done.is("result", "ok"),
+            "{submit:?} was to be somebody's wish, and to succeed: {done:?}"
+        );
+        ensure!(
+            done.number("entries_ok")? == done.number("entries")? && done.number("queue")? >= 3,
+            "not every entry was executed, or not on a bulk queue: {done:?}"
+        );
+    }
+    memory.check(1)
+}
+
+fn batch_refused() -> Result<()> {
+    let device = Faults::of_first_device()?;
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    let recording = Recording::start()?;
+    device.add(json!({ "action": "fail", "on": "entry", "op": "to_device", "nth": 37, "status": "internal" }))?;
+    mover
+        .call(memory.range(), Direction::ToDevice, MigrateFlags::default())?
+        .expect(PAGES - 1, &[(SkipReason::CopyFailed, 1)])?;
+    let pairs = pairs(&recording)?;
+    let failed: Vec<_> = pairs
+        .iter()
+        .filter(|(_, done)| done.is("result", "failed"))
+        .collect();
+    ensure!(failed.len() == 1, "one batch was to fail: {pairs:?}");
+    let (_, done) = failed[0];
+    ensure!(
+        done.number("entries_ok")? + 1 == done.number("entries")?,
+        "one entry was to fail: {done:?}"
+    );
+    let skipped = recording.named("skip")?;
+    ensure!(
+        skipped.len() == 1
+            && skipped[0].is("reason", "copy_failed")
+            && skipped[0].number("pages")? == 1,
+        "one page was skipped because its copy failed: {skipped:?}"
+    );
+    memory.check(1)
+}
+
+fn batch_lost() -> Result<()> {
+    let _driver = driver::Reloaded::with("timeout_ms=2000")?;
+    let device = Faults::of_first_device()?;
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    let recording = Recording::start()?;
+    device.add(json!({ "action": "drop", "queue": "bulk", "count": 1 }))?;
+    mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+    let pairs = pairs(&recording)?;
+    let lost = pairs
+        .iter()
+        .filter(|(_, done)| done.is("result", "timeout"))
+        .count();
+    ensure!(lost == 1, "one batch was to be lost: {pairs:?}");
+    // A batch that was under way beside it comes back with the reset. All others succeed.
+    for (_, done) in &pairs {
+        ensure!(
+            ["ok", "timeout", "reset", "not_accepted"]
+                .iter()
+                .any(|result| done.is("result", result)),
+            "{done:?}"
+        );
+    }
+    ensure!(
+        recording.named("loss")?.is_empty(),
+        "nothing was lost, and the trace says so"
+    );
+    drop(recording);
+    memory.check(1)
+}
+
+fn faults() -> Result<()> {
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    mover.all_to_device(memory.range())?;
+    let before = mover.device.stats()?;
+    let recording = Recording::start()?;
+    memory.check(1)?;
+    let after = mover.device.stats()?;
+    let faults = recording.named("fault")?;
+    ensure!(
+        faults.len() as u64 == after.cpu_faults - before.cpu_faults,
+        "{} faults in the trace, {} counted",
+        faults.len(),
+        after.cpu_faults - before.cpu_faults
+    );
+    ensure!(
+        sum(&faults, "bytes")? == BYTES,
+        "{BYTES} bytes came home: {faults:?}"
+    );
+    ensure!(
+        after.bytes_by_fault - before.bytes_by_fault == BYTES,
+        "the counters say {}",
+        after.bytes_by_fault - before.bytes_by_fault
+    );
+    for fault in &faults {
+        ensure!(
+            memory.range().contains(&fault.number("address")?)
+                && fault.is("trigger", "cpu_fault")
+                && (fault.is("result", "ok") || fault.is("result", "retry"))
+                && fault.number("ns")? > 0,
+            "{fault:?}"
+        );
+    }
+    for (submit, done) in pairs(&recording)? {
+        ensure!(
+            submit.is("trigger", "cpu_fault") && submit.number("queue")? == 2,
+            "a fault's batch goes to the urgent queue: {submit:?}"
+        );
+        ensure!(done.is("result", "ok"), "{done:?}");
+    }
+    Ok(())
+}
+
+fn skips() -> Result<()> {
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    // 100 pages are there already, 60 are holes, 40 have no mapping.
+    memory.fill_pages(0..PAGES - 100, 1);
+    mover.all_to_device(memory.part(200..300))?;
+    memory.unmap(PAGES - 40..PAGES)?;
+    let recording = Recording::start()?;
+    let moved = mover.to_device(memory.range())?;
+    moved.expect(
+        PAGES - 200,
+        &[
+            (SkipReason::Unmapped, 40),
+            (SkipReason::Hole, 60),
+            (SkipReason::Already, 100),
+        ],
+    )?;
+    let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
+    for skip in recording.named("skip")? {
+        let (range, pages) = (skip.range("range")?, skip.number("pages")?);
+        ensure!(
+            skip.is("trigger", "user")
+                && memory.range().start <= range.start
+                && range.end <= memory.range().end
+                && pages <= (range.end - range.start) / PAGE as u64,
+            "{skip:?}"
+        );
+        *by_reason
+            .entry(skip.word("reason")?.to_owned())
+            .or_default() += pages;
+    }
+    // The mover asks again for what somebody else had locked, so there may be more of what stays.
+    for (reason, pages) in moved.skipped.named() {
+        let told = by_reason.remove(reason).unwrap_or(0);
+        ensure!(
+            told >= pages && told.is_multiple_of(pages),
+            "{pages} pages were skipped as {reason}, and the trace tells of {told}"
+        );
+    }
+    by_reason.remove(SkipReason::Busy.name());
+    by_reason.remove(SkipReason::LostRace.name());
+    ensure!(
+        by_reason.is_empty(),
+        "the trace has reasons of its own: {by_reason:?}"
+    );
+    memory.check_pages(0..PAGES - 100, 1)
+}
+
+fn evictions_at_unbind() -> Result<()> {
+    let devices = driver::bound_devices()?;
+    let device = devices
+        .first()
+        .context("the driver is bound to no device")?;
+    let (ready, check) = (Gate::new()?, Gate::new()?);
+    let mut memory = Memory::single(PAGES)?;
+    let child = fork(|| {
+        memory.fill(1);
+        Mover::open()?.all_to_device(memory.range())?;
+        ready.open()?;
+        check.wait()?;
+        memory.check(1)
+    })?;
+    ready.wait()?;
+    let recording = Recording::start()?;
+    driver::unbind(device)?;
+    let evictions = recording.named("evict")?;
+    let pairs = pairs(&recording);
+    driver::bind(device, devices.len())?;
+    ensure!(
+        sum(&evictions, "bytes")? == BYTES,
+        "{BYTES} bytes were on the device: {evictions:?}"
+    );
+    for evict in &evictions {
+        ensure!(
+            evict.is("trigger", "unbind") && evict.is("dev", device),
+            "{evict:?}"
+        );
+    }
+    for (submit, _) in pairs? {
+        ensure!(submit.is("trigger", "unbind"), "{submit:?}");
+    }
+    check.open()?;
+    child.wait()
+}
+
+/// The device loses its contents and refuses to go on as if nothing had happened: that is told once.
+fn loss() -> Result<()> {
+    let _driver = driver::Reloaded::with("timeout_ms=2000")?;
+    let device = Faults::of_first_device()?;
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    let generation = mover.device.info()?.generation;
+    let recording = Recording::start()?;
+    device.renew()?;
+    device.add(json!({ "action": "drop", "count": 1 }))?;
+    let moved = mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default());
+    let losses = recording.named("loss")?;
+    ensure!(
+        losses.len() == 1
+            && losses[0].is("cause", "not_adopted")
+            && losses[0].number("generation")? == generation,
+        "generation {generation:#x} was lost: {losses:?}, and the move gave {moved:?}"
+    );
+    drop(recording);
+    device.clear()?;
+    memory.check(1)
+}
