@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The options that every command shares which boots a guest.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use hmm_vm::ByteSize;
@@ -38,6 +39,9 @@ pub(crate) struct GuestArguments {
     /// Words to add to the guest's kernel command line.
     #[arg(long, value_name = "KERNEL-ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
+    /// Words to add to the command line of the device's process; it runs in a folder of its own, so paths are absolute.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    device_arg: Vec<OsString>,
     /// Keep the folder with the logs of the boot, and say where it is.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -60,6 +64,7 @@ impl GuestArguments {
         let mut spec = BootSpec::new(name, Machine::load(&self.machine)?);
         let device = DeviceSpec {
             memory: self.device_memory.unwrap_or(spec.machine.device.memory),
+            args: self.device_arg.clone(),
             ..DeviceSpec::new(&spec.machine)
         };
         spec.devices = vec![device];

@@ -20,6 +20,7 @@ mod shell;
 mod signals;
 mod surroundings;
 mod test;
+mod trace_join;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ enum Command {
     Models,
     /// Measure beside a plain memcpy.
     Bench(bench::Arguments),
+    /// Put the guest's trace events and the device's trace into one file for Perfetto.
+    TraceJoin(trace_join::Arguments),
     /// Check the form and the lints of all the code.
     Check(check::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Models => models::run(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::TraceJoin(arguments) => trace_join::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
