@@ -12,6 +12,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub struct Block {
     /// One bit for each page, set while the page is free.
     free: [u64; WORDS],
+    /// One bit for each page, set while the page is in use and not to be evicted.
+    kept: [u64; WORDS],
     pub(crate) free_pages: u16,
     pub(crate) next: u32,
     pub(crate) previous: u32,
@@ -26,6 +28,7 @@ impl Block {
     pub const fn new() -> Self {
         Self {
             free: [u64::MAX; WORDS],
+            kept: [0; WORDS],
             free_pages: BLOCK_PAGES as u16,
             next: NONE,
             previous: NONE,
@@ -66,6 +69,7 @@ impl Block {
         BLOCK_PAGES
     }
 
+    /// Marks pages as free or in use, and as not kept.
     pub(crate) fn set_free(&mut self, start: usize, len: usize, free: bool) {
         let end = start + len;
         let mut page = start;
@@ -76,8 +80,22 @@ impl Block {
             if let Some(word) = self.free.get_mut(page / 64) {
                 *word = if free { *word | bits } else { *word & !bits };
             }
+            if let Some(word) = self.kept.get_mut(page / 64) {
+                *word &= !bits;
+            }
             page += count;
         }
+    }
+
+    /// Marks a page in use as kept or not.
+    pub(crate) fn set_kept(&mut self, page: usize, kept: bool) {
+        let kept = kept && !self.is_free(page);
+        set_bit(&mut self.kept, page, kept);
+    }
+
+    /// Whether any page of the block is kept.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.iter().any(|&word| word != 0)
     }
 
     pub(crate) fn is_free(&self, page: usize) -> bool {
@@ -92,6 +110,13 @@ impl Block {
             .iter()
             .map(|word| word.count_ones() as usize)
             .sum()
+    }
+}
+
+fn set_bit(words: &mut [u64; WORDS], index: usize, value: bool) {
+    if let Some(word) = words.get_mut(index / 64) {
+        let bit = 1u64 << (index % 64);
+        *word = if value { *word | bit } else { *word & !bit };
     }
 }
 

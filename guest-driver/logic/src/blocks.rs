@@ -150,6 +150,14 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         }
     }
 
+    /// Marks a page in use as one to be kept or not; see [`BlockAllocator::victim`]. A page that
+    /// is given back is not kept any more.
+    pub fn keep(&mut self, page: usize, keep: bool) {
+        if let Some(block) = self.blocks.as_mut().get_mut(page / BLOCK_PAGES) {
+            block.set_kept(page % BLOCK_PAGES, keep);
+        }
+    }
+
     /// Gives out no page of a block any more. False if there is no such block, or it is held.
     pub(crate) fn hold(&mut self, index: usize) -> bool {
         let Ok(number) = u32::try_from(index) else {

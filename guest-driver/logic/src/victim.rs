@@ -13,8 +13,8 @@ use crate::blocks::BlockAllocator;
 const CANDIDATES: usize = 64;
 
 impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
-    /// Chooses a block with pages in use of which none was wanted at `before` or later, and gives
-    /// out no page of it until [`BlockAllocator::release`].
+    /// Chooses a block with pages in use of which none is to be kept, and none was wanted at
+    /// `before` or later, and gives out no page of it until [`BlockAllocator::release`].
     pub fn victim(&mut self, before: u64) -> Option<usize> {
         let blocks = self.blocks.as_ref();
         let (after, upto) = blocks.split_at_checked(self.hand)?;
@@ -23,7 +23,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         for (index, block) in (self.hand..).zip(upto).chain((0..).zip(after)) {
             hand = index + 1;
             let empty = usize::from(block.free_pages) == BLOCK_PAGES;
-            if empty || block.held || block.stamp >= before {
+            if empty || block.held || block.stamp >= before || block.has_kept() {
                 continue;
             }
             if oldest.is_none_or(|(_, stamp)| block.stamp < stamp) {

@@ -72,3 +72,23 @@ fn the_last_free_blocks_are_for_huge_pages() {
     // Only now is the reserve touched.
     assert_eq!(allocator.allocate(100, 1).unwrap().len, 100);
 }
+
+#[test]
+fn a_block_with_a_page_to_be_kept_is_spared() {
+    let mut allocator = BlockAllocator::new(vec![Block::new(); 2], 0);
+    let first = allocator.allocate(BLOCK_PAGES, 1).unwrap();
+    let second = allocator.allocate(BLOCK_PAGES, 2).unwrap();
+    allocator.keep(first.first + 7, true);
+    allocator.keep(first.first + 9, true);
+    assert_eq!(allocator.victim(10), Some(second.first / BLOCK_PAGES));
+    assert_eq!(allocator.victim(10), None);
+    // A page that was given back needs to be kept no more, and its successor was never.
+    allocator.free(first.first + 7).unwrap();
+    assert_eq!(allocator.victim(10), None);
+    allocator.keep(first.first + 9, false);
+    assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));
+    allocator.release(first.first / BLOCK_PAGES);
+    // What is free cannot be kept.
+    allocator.keep(first.first + 7, true);
+    assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));
+}
