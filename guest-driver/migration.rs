@@ -32,6 +32,7 @@ use crate::{
         BATCH_ENTRIES,
         BULK_BATCHES, //
     },
+    policy::Spaces,
     pool::Pool,
     stats::Stats,
     sys::{
@@ -76,6 +77,7 @@ pub(crate) struct Engine {
     evict_buffers: Pin<KBox<BufferPool>>,
     learned: Pin<KBox<Learned>>,
     background: Arc<Background>,
+    spaces: Pin<KBox<Spaces>>,
     stats: Arc<Stats>,
 }
 
@@ -100,6 +102,7 @@ impl Engine {
             )?,
             learned: KBox::pin_init(Learned::new(most), GFP_KERNEL)?,
             background: Background::new()?,
+            spaces: KBox::pin_init(Spaces::new(), GFP_KERNEL)?,
             stats,
         })
     }
@@ -107,6 +110,11 @@ impl Engine {
     /// The device that copies.
     pub(crate) fn link(&self) -> &Gate<Link> {
         &self.link
+    }
+
+    /// The processes whose memory is moved.
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.spaces
     }
 
     /// The counters.

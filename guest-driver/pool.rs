@@ -6,6 +6,13 @@
 //!
 //! `Pool::blocks` is a leaf. It is taken in atomic context, when the kernel frees a page.
 
+mod accounts;
+
+pub(crate) use self::accounts::{
+    AccountId,
+    Accounts,
+    OpenAccount, //
+};
 use crate::sys::{
     page::Destination,
     pagemap::{
@@ -31,6 +38,7 @@ use kernel::{
             ordering::Relaxed,
             Atomic, //
         },
+        Arc,
         SpinLockIrq, //
     }, //
 };
@@ -85,6 +93,7 @@ pub(crate) struct Pool<S> {
     next_ticket: Atomic<u64>,
     /// The most pages that were in use at once.
     peak_pages: Atomic<u64>,
+    accounts: Arc<Accounts>,
     server: S,
 }
 
@@ -106,6 +115,7 @@ impl<S: FaultServer> Pool<S> {
             next_ticket: Atomic::new(1),
             blocks: KBox::pin_init(new_spinlock_irq!(allocator, "Pool::blocks"), GFP_KERNEL)?,
             peak_pages: Atomic::new(0),
+            accounts: Arc::new(Accounts::new(pages)?, GFP_KERNEL)?,
             server,
         })
     }
@@ -113,6 +123,19 @@ impl<S: FaultServer> Pool<S> {
     /// Who serves CPU faults.
     pub(crate) fn server(&self) -> &S {
         &self.server
+    }
+
+    /// The accounts of those who have pages here.
+    pub(crate) fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// Marks pages as to be kept by eviction, or not.
+    pub(crate) fn keep(&self, pages: Range<usize>, keep: bool) {
+        let mut blocks = self.blocks.lock();
+        for page in pages {
+            blocks.keep(page, keep);
+        }
     }
 
     /// Device memory in use by pages, bytes.
@@ -186,6 +209,7 @@ impl<S: FaultServer> Pool<S> {
     }
 
     fn free(&self, pages: Range<usize>) {
+        self.accounts.freed(pages.clone());
         let mut blocks = self.blocks.lock();
         for page in pages {
             if blocks.free(page).is_err() {
@@ -228,31 +252,46 @@ impl<S: FaultServer> Drop for Victim<'_, S> {
 /// Device pages that are allocated but have no owner yet. What is not used goes back.
 pub(crate) struct Allocation<'a, S: FaultServer> {
     memory: &'a PrivateMemory<Pool<S>>,
+    account: AccountId,
     run: Run,
 }
 
 impl<'a, S: FaultServer> Allocation<'a, S> {
-    /// Up to `want` contiguous pages; `None` if the device is full.
+    /// Up to `want` contiguous pages; `None` if the device is full. Each page that is taken from
+    /// here must have been charged to `account`.
     pub(crate) fn new(
         memory: &'a PrivateMemory<Pool<S>>,
         want: usize,
         ticket: Ticket,
+        account: AccountId,
     ) -> Option<Self> {
         let run = memory
             .ops()
             .allocate(|blocks| blocks.allocate(want, ticket.0))?;
-        Some(Self { memory, run })
+        Some(Self {
+            memory,
+            account,
+            run,
+        })
     }
 
-    /// A destination for a huge page; `None` if no block is free.
-    pub(crate) fn huge(memory: &PrivateMemory<Pool<S>>, ticket: Ticket) -> Option<Destination> {
+    /// A destination for a huge page; `None` if no block is free. Its pages must have been charged
+    /// to `account`.
+    pub(crate) fn huge(
+        memory: &PrivateMemory<Pool<S>>,
+        ticket: Ticket,
+        account: AccountId,
+    ) -> Option<Destination> {
         let run = memory
             .ops()
             .allocate(|blocks| blocks.allocate_block(ticket.0))?;
-        memory
+        let destination = memory
             .huge_destination(run.first)
             .inspect_err(|_| pr_err!("free block at page {} is in use\n", run.first))
-            .ok()
+            .ok()?;
+        let pages = run.first..run.first + run.len;
+        memory.ops().accounts.assign(pages, account);
+        Some(destination)
     }
 
     /// The next page as a destination; `None` if all are used.
@@ -262,7 +301,11 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
             self.run.first += 1;
             self.run.len -= 1;
             match self.memory.destination(index) {
-                Ok(destination) => return Some(destination),
+                Ok(destination) => {
+                    let accounts = &self.memory.ops().accounts;
+                    accounts.assign(index..index + 1, self.account);
+                    return Some(destination);
+                }
                 // The page stays out of the free list: something else has it.
                 Err(_) => pr_err!("free page {} of device memory is in use\n", index),
             }

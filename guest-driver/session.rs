@@ -3,6 +3,8 @@
 //! The ioctls of `/dev/hmmN`. `hmm_uapi` describes them.
 
 mod argument;
+mod policy;
+mod prefetch;
 mod residency;
 
 use crate::{
@@ -17,6 +19,8 @@ use crate::{
         Door,
         BATCH_PAGES, //
     },
+    policy::Known,
+    pool::AccountId,
     sys::{
         gate::Entered,
         mm::address_space_of,
@@ -34,12 +38,17 @@ use hmm_uapi::{
     MigrateFlags,
     Stats,
     Trigger,
+    ADVISE_NR,
+    EVICT_NR,
     INFO_NR,
     IOCTL_TYPE,
+    LIMIT_NR,
     MIGRATE_NR,
+    PREFETCH_NR,
     RESIDENCY_NR,
     STATS_NR,
     UAPI_VERSION, //
+    WAIT_NR,
 };
 use kernel::{
     ioctl::{
@@ -51,12 +60,22 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+use prefetch::Prefetches;
 
 /// What stands behind `/dev/hmmN`.
 #[derive(Clone)]
 pub(crate) struct Session {
     door: Arc<Door>,
     workers: Arc<WorkQueue>,
+    /// For prefetches, which wait for those who help them on the other.
+    prefetchers: Arc<WorkQueue>,
+}
+
+/// An open file.
+pub(crate) struct OpenSession {
+    // Stopped before the workqueues go.
+    prefetches: Pin<KBox<Prefetches>>,
+    session: Session,
 }
 
 impl Session {
@@ -67,34 +86,55 @@ impl Session {
     /// `ENOMEM`.
     pub(crate) fn new(door: Arc<Door>) -> Result<Self> {
         let workers = Arc::new(WorkQueue::new(c"virtio_hmm")?, GFP_KERNEL)?;
-        Ok(Self { door, workers })
+        let prefetchers = Arc::new(WorkQueue::new(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
+        Ok(Self {
+            door,
+            workers,
+            prefetchers,
+        })
     }
 }
 
 impl Handler for Session {
-    fn open(&self) -> Result {
-        self.door.enter().map(|_| ()).ok_or(ENODEV)
+    type File = OpenSession;
+
+    fn open(&self) -> Result<OpenSession> {
+        drop(self.door.enter().ok_or(ENODEV)?);
+        Ok(OpenSession {
+            prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
+            session: self.clone(),
+        })
     }
 
-    fn ioctl(&self, command: u32, argument: usize) -> Result<isize> {
+    fn ioctl(file: &OpenSession, command: u32, argument: usize) -> Result<isize> {
         // Both directions: every structure is read and written.
         if _IOC_TYPE(command) != u32::from(IOCTL_TYPE) || _IOC_DIR(command) != 3 {
             return Err(ENOTTY);
         }
-        let memory = self.door.enter().ok_or(ENODEV)?;
+        // CAST: The number has 8 bits.
+        let number = _IOC_NR(command) as u8;
+        if number == WAIT_NR {
+            // What has begun can be waited for even if the device has gone meanwhile.
+            return policy::wait(file, Argument::new(command, argument)?).map(|()| 0);
+        }
+        let session = &file.session;
+        let memory = session.door.enter().ok_or(ENODEV)?;
         let engine = memory.ops().server();
         let link = engine.link().enter().ok_or(ENODEV)?;
         let call = Call {
-            session: self,
+            session,
             memory: &memory,
             link: &link,
         };
-        // CAST: The number has 8 bits.
-        match _IOC_NR(command) as u8 {
+        match number {
             INFO_NR => call.info(Argument::new(command, argument)?),
             MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
             RESIDENCY_NR => residency::residency(&memory, Argument::new(command, argument)?),
             STATS_NR => call.stats(Argument::new(command, argument)?),
+            ADVISE_NR => call.advise(Argument::new(command, argument)?),
+            PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
+            EVICT_NR => call.evict(Argument::new(command, argument)?),
+            LIMIT_NR => call.limit(Argument::new(command, argument)?),
             _ => Err(ENOTTY),
         }
         .map(|()| 0)
@@ -109,6 +149,32 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    fn movers(&self) -> Movers<'_> {
+        Movers {
+            queue: &self.session.workers,
+            door: &self.session.door,
+            memory: self.memory,
+            link: self.link,
+        }
+    }
+
+    fn order(
+        &self,
+        direction: Direction,
+        flags: MigrateFlags,
+        trigger: Trigger,
+        known: Option<&Known>,
+    ) -> Order {
+        Order {
+            direction,
+            flags,
+            huge: *crate::module_parameters::huge_pages.value_ref() != 0,
+            ticket: self.memory.ops().ticket(),
+            trigger,
+            account: known.map_or(AccountId::NONE, |known| known.watcher().account().id()),
+        }
+    }
+
     fn info(&self, mut argument: Argument<Info>) -> Result {
         let info = argument.get_mut();
         if info.flags != 0 {
@@ -133,33 +199,28 @@ impl Call<'_> {
 
     fn migrate(&self, mut argument: Argument<Migrate>) -> Result {
         let call = argument.get_mut();
-        let order = Order {
-            direction: Direction::from_raw(call.direction).ok_or(EINVAL)?,
-            flags: MigrateFlags(call.flags),
-            huge: *crate::module_parameters::huge_pages.value_ref() != 0,
-            ticket: self.memory.ops().ticket(),
-            trigger: Trigger::User,
-        };
+        let direction = Direction::from_raw(call.direction).ok_or(EINVAL)?;
         if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
             return Err(EINVAL);
         }
-        if order.direction == Direction::ToSystem && call.flags != 0 {
+        if direction == Direction::ToSystem && call.flags != 0 {
             return Err(EINVAL);
         }
         let range = page_range(call.start, call.end)?;
         let mm = address_space_of(call.pid)?;
+        // Where too many processes are known, this one has no account.
+        let known = match direction {
+            Direction::ToDevice => self.known(&mm).ok(),
+            Direction::ToSystem => None,
+        };
+        let flags = MigrateFlags(call.flags);
+        let order = self.order(direction, flags, Trigger::User, known.as_ref());
 
         let stats = self.link.stats();
         let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
         let mut tally = crate::migration::Tally::default();
         let end = range.end;
-        let movers = Movers {
-            queue: &self.session.workers,
-            door: &self.session.door,
-            memory: self.memory,
-            link: self.link,
-        };
-        let next = migrate(&movers, &mm, range, order, &mut tally)?;
+        let next = migrate(&self.movers(), &mm, known, range, order, &mut tally)?;
 
         call.next = next as u64;
         call.pages_moved = tally.moved;

@@ -22,4 +22,5 @@ pub(crate) mod snapshot;
 pub(crate) mod trace;
 pub(crate) mod virtio;
 pub(crate) mod virtqueue;
+pub(crate) mod watch;
 pub(crate) mod workqueue;

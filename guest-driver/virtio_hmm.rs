@@ -8,6 +8,7 @@
 mod driver;
 mod link;
 mod migration;
+mod policy;
 mod pool;
 mod session;
 mod stats;

@@ -112,9 +112,12 @@ fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Range<usize>
         // another page. It copes with that for the page of the fault alone.
         WindowBounds::exactly(PAGE_SIZE)
     } else {
+        let spaces = memory.ops().server().spaces();
+        let advice = spaces.advice(fault.vma().mm(), fault.address());
+        let bounds = advice.window.unwrap_or(WindowBounds::DEFAULT);
         WindowBounds {
-            least: WindowBounds::DEFAULT.least.min(most),
-            most: WindowBounds::DEFAULT.most.min(most),
+            least: bounds.least.min(most),
+            most: bounds.most.min(most),
         }
     };
     let learned = &memory.ops().server().learned;

@@ -119,6 +119,24 @@ pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before
     true
 }
 
+/// Evicts about so many pages, whoever they belong to, of those that nobody has wanted on the
+/// device since `before`. Returns how many came home.
+pub(crate) fn some(memory: &DeviceMemory, link: &Link, pages: usize, before: Ticket) -> usize {
+    kernel::task::might_sleep();
+    let pool = memory.ops();
+    let (mut moved, mut failures) = (0, pool.blocks());
+    while moved < pages && failures > 0 && !link.is_stopping() && !current!().signal_pending() {
+        let Some(victim) = pool.take_victim(before) else {
+            break;
+        };
+        match evict(memory, link, Trigger::Eviction, victim.pages()) {
+            0 => failures -= 1,
+            count => moved += count,
+        }
+    }
+    moved
+}
+
 /// Whether old pages are being evicted in the background.
 pub(super) struct Background(Atomic<u32>);
 

@@ -21,7 +21,11 @@ use super::{
 };
 use crate::{
     link::Link,
-    pool::Ticket,
+    policy::Known,
+    pool::{
+        AccountId,
+        Ticket, //
+    },
     sys::{
         cpu::online_cpus,
         snapshot::Snapshot,
@@ -69,6 +73,8 @@ pub(crate) struct Order {
     pub(crate) ticket: Ticket,
     /// Who wants it.
     pub(crate) trigger: Trigger,
+    /// Who is charged for device memory.
+    pub(crate) account: AccountId,
 }
 
 /// Who moves pages, and where to.
@@ -90,6 +96,7 @@ pub(crate) struct Movers<'a> {
 pub(crate) fn migrate(
     movers: &Movers<'_>,
     mm: &ARef<MmWithUser>,
+    known: Option<Known>,
     range: Range<usize>,
     order: Order,
     tally: &mut Tally,
@@ -97,7 +104,7 @@ pub(crate) fn migrate(
     kernel::task::might_sleep();
     let end = range.end;
     let pieces = range.len().div_ceil(PIECE);
-    let work = Work::new(mm.clone(), range, order)?;
+    let work = Work::new(mm.clone(), known, range, order)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
     let helpers = HELPERS.min(pieces - 1).min(online_cpus() - 1);
@@ -134,6 +141,7 @@ pub(crate) fn migrate(
 #[pin_data]
 struct Work {
     mm: ARef<MmWithUser>,
+    known: Option<Known>,
     order: Order,
     #[pin]
     snapshot: Snapshot,
@@ -155,11 +163,17 @@ struct Outcome {
 }
 
 impl Work {
-    fn new(mm: ARef<MmWithUser>, range: Range<usize>, order: Order) -> Result<Arc<Self>> {
+    fn new(
+        mm: ARef<MmWithUser>,
+        known: Option<Known>,
+        range: Range<usize>,
+        order: Order,
+    ) -> Result<Arc<Self>> {
         let seen = mm.clone();
         Arc::pin_init(
             try_pin_init!(Self {
                 mm,
+                known,
                 order,
                 // Takes the mmap lock for writing, so it comes first.
                 snapshot <- Snapshot::new(seen),
@@ -180,6 +194,7 @@ impl Work {
             memory,
             link,
             mm: &self.mm,
+            space: self.known.as_ref().map(|known| known.watcher()),
             order: self.order,
             snapshot: &self.snapshot,
             was_short: &self.was_short,

@@ -32,7 +32,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Adds what another counted.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.moved += other.moved;
         for (sum, value) in self.skipped.iter_mut().zip(&other.skipped) {
             *sum += value;

@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{
     pool::{
+        AccountId,
+        Accounts,
         Allocation,
         Ticket, //
     },
@@ -54,20 +56,50 @@ fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
 struct DevicePages<'a> {
     memory: &'a DeviceMemory,
     ticket: Ticket,
+    account: AccountId,
+    /// Why there was no page the last time that there was none.
+    short: SkipReason,
     allocation: Option<Allocation<'a, Engine>>,
     /// Pages that the batch still needs.
     wanted: usize,
 }
 
 impl DevicePages<'_> {
-    /// The next page; `None` if the device is full.
+    fn accounts(&self) -> &Accounts {
+        self.memory.ops().accounts()
+    }
+
+    /// The next page; `None` if the device is full, or the process has as much as it may have.
     fn next(&mut self) -> Option<Destination> {
+        if !self.accounts().charge(self.account, 1) {
+            self.short = SkipReason::OverLimit;
+            return None;
+        }
         let mut destination = self.allocation.as_mut().and_then(Allocation::next);
         if destination.is_none() {
-            self.allocation = Allocation::new(self.memory, self.wanted, self.ticket);
+            let (memory, wanted) = (self.memory, self.wanted);
+            self.allocation = Allocation::new(memory, wanted, self.ticket, self.account);
             destination = self.allocation.as_mut().and_then(Allocation::next);
         }
         self.wanted = self.wanted.saturating_sub(1);
+        if destination.is_none() {
+            self.accounts().uncharge(self.account, 1);
+            self.short = SkipReason::NoDeviceMemory;
+        }
+        destination
+    }
+
+    /// Pages for a huge page; `None` as for `next`.
+    fn huge(&mut self) -> Option<Destination> {
+        if !self.accounts().charge(self.account, HUGE_PAGES) {
+            self.short = SkipReason::OverLimit;
+            return None;
+        }
+        let destination = Allocation::huge(self.memory, self.ticket, self.account);
+        if destination.is_none() {
+            self.accounts().uncharge(self.account, HUGE_PAGES);
+            self.short = SkipReason::NoDeviceMemory;
+        }
         destination
     }
 
@@ -127,6 +159,9 @@ pub(super) fn collect<'a>(
         wanted += collected.single_holes;
         all += collected.single_holes + collected.huge_holes;
     }
+    // Nobody has to go for pages beyond the limit.
+    let room = memory.ops().accounts().room(order.account);
+    let all = all.min(usize::try_from(room).unwrap_or(usize::MAX));
     if may_evict && memory.ops().available_pages() < all {
         return Ok(Collection::NeedsRoom(all));
     }
@@ -134,6 +169,8 @@ pub(super) fn collect<'a>(
     let mut pages = DevicePages {
         memory,
         ticket: order.ticket,
+        account: order.account,
+        short: SkipReason::NoDeviceMemory,
         allocation: None,
         wanted,
     };
@@ -145,14 +182,14 @@ pub(super) fn collect<'a>(
             (_, Some(reason)) => account.skip(reason, span),
             (Source::Hole | Source::Page(_), None) => match pages.next() {
                 Some(destination) => visit.give(destination),
-                None => account.skip(SkipReason::NoDeviceMemory, 1),
+                None => account.skip(pages.short, 1),
             },
             (Source::HugeHole | Source::HugePage(_), None) => {
-                if let Some(destination) = Allocation::huge(memory, order.ticket) {
+                if let Some(destination) = pages.huge() {
                     visit.give(destination);
                 } else {
                     let given = pages.split(visit);
-                    account.skip(SkipReason::NoDeviceMemory, span - given);
+                    account.skip(pages.short, span - given);
                 }
             }
         }

@@ -58,12 +58,17 @@ pub(crate) fn address_space_of(pid: Pid) -> Result<ARef<MmWithUser>> {
     let mm: ARef<MmWithUser> = unsafe { ARef::from_raw(mm.cast()) };
 
     let is_own = own.is_some_and(|own| own.as_raw() == mm.as_raw());
-    // SAFETY: Has no requirements. CAST: The capability's number is small.
-    if is_own || unsafe { bindings::capable(bindings::CAP_SYS_PTRACE as c_int) } {
+    if is_own || may_touch_others() {
         Ok(mm)
     } else {
         Err(EPERM)
     }
+}
+
+/// Whether the caller may deal with the memory of other processes (`CAP_SYS_PTRACE`).
+pub(crate) fn may_touch_others() -> bool {
+    // SAFETY: Has no requirements. CAST: The capability's number is small.
+    unsafe { bindings::capable(bindings::CAP_SYS_PTRACE as c_int) }
 }
 
 /// Whether somebody waits for the mmap lock of `mm`.

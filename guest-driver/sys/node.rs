@@ -16,20 +16,23 @@ use kernel::{
 };
 
 /// What stands behind a device node.
-pub(crate) trait Handler: Clone + Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// What belongs to an open file. It is dropped when the file's last descriptor is closed.
+    type File: Send + Sync + 'static;
+
     /// The node is opened.
     ///
     /// # Errors
     ///
     /// Whatever `open()` is to return.
-    fn open(&self) -> Result;
+    fn open(&self) -> Result<Self::File>;
 
-    /// An ioctl on an open file.
+    /// An ioctl on an open file, also after the node is gone.
     ///
     /// # Errors
     ///
     /// Whatever `ioctl()` is to return.
-    fn ioctl(&self, command: u32, argument: usize) -> Result<isize>;
+    fn ioctl(file: &Self::File, command: u32, argument: usize) -> Result<isize>;
 }
 
 /// A registered misc device.
@@ -57,7 +60,7 @@ impl<H: Handler> Node<H> {
 }
 
 /// The private data of an open file.
-pub(crate) struct OpenFile<H>(H);
+pub(crate) struct OpenFile<H: Handler>(H::File);
 
 #[vtable]
 impl<H: Handler> MiscDevice for OpenFile<H> {
@@ -68,11 +71,10 @@ impl<H: Handler> MiscDevice for OpenFile<H> {
         // only `Node::new` registers one, as the field `misc` of a `Node`. The misc core lets no
         // node be deregistered while it is being opened.
         let node = unsafe { &*container_of!(core::ptr::from_ref(misc), Node<H>, misc) };
-        node.handler.open()?;
-        Ok(KBox::new(Self(node.handler.clone()), GFP_KERNEL)?)
+        Ok(KBox::new(Self(node.handler.open()?), GFP_KERNEL)?)
     }
 
     fn ioctl(this: &Self, _file: &File, command: u32, argument: usize) -> Result<isize> {
-        this.0.ioctl(command, argument)
+        H::ioctl(&this.0, command, argument)
     }
 }

@@ -67,10 +67,8 @@ impl Destination {
     /// `ENOMEM`.
     pub(crate) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: The VMA is valid while its mmap lock is held, which `Vma` proves.
-        Self::lock(
-            unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) },
-            false,
-        )
+        let page = unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) };
+        Self::lock(page, false)
     }
 
     /// As [`Destination::system_for`], a huge page for the huge page at `address`.
@@ -80,10 +78,8 @@ impl Destination {
     /// `ENOMEM`; likely, when memory is fragmented.
     pub(crate) fn huge_system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: As in `system_for`.
-        Self::lock(
-            unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) },
-            true,
-        )
+        let page = unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) };
+        Self::lock(page, true)
     }
 
     /// Allocates a huge system page for nobody in particular.
@@ -175,5 +171,24 @@ impl PageRef<'_> {
     pub(crate) fn is_ksm(self) -> bool {
         // SAFETY: As above.
         unsafe { bindings::vhmm_page_is_ksm(self.0.as_ptr()) }
+    }
+}
+
+#[kunit_tests(virtio_hmm_page)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_page_is_single() -> Result {
+        let page = Destination::system()?;
+        assert!(!page.is_huge());
+        Ok(())
+    }
+
+    #[test]
+    fn a_huge_page_is_one_where_there_is_memory_for_it() {
+        if let Ok(page) = Destination::huge_system() {
+            assert!(page.is_huge());
+        }
     }
 }

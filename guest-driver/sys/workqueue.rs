@@ -56,3 +56,32 @@ impl Drop for WorkQueue {
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
+
+#[kunit_tests(virtio_hmm_workqueue)]
+mod tests {
+    use super::*;
+    use kernel::sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        Arc, //
+    };
+
+    #[test]
+    fn everything_has_run_when_the_queue_is_gone() -> Result {
+        let sum = Arc::new(Atomic::new(0u64), GFP_KERNEL)?;
+        let queue = WorkQueue::new(c"virtio_hmm_kunit")?;
+        for value in 1..=100 {
+            let sum = sum.clone();
+            queue.spawn(move || {
+                sum.fetch_add(value, Relaxed);
+            })?;
+        }
+        drop(queue);
+        assert_eq!(sum.load(Relaxed), 5050);
+        // What ran was dropped, too: nobody else has the sum any more.
+        assert!(Arc::into_unique_or_drop(sum).is_some());
+        Ok(())
+    }
+}

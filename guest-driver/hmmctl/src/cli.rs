@@ -2,10 +2,12 @@
 //! The command line.
 
 use crate::range::PageRange;
+use crate::size::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hmm_uapi::client::Process;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Moves memory of processes to the device and back, and shows where it is.
@@ -34,6 +36,14 @@ pub(crate) enum Command {
     Residency(Residency),
     /// Runs a program and keeps moving its private anonymous memory to the device.
     Run(Run),
+    /// Says what had better be done with a range of a process's memory.
+    Advise(Advise),
+    /// Moves a range of a process in the background, and waits for it.
+    Prefetch(Prefetch),
+    /// Brings memory home that nobody touched.
+    Evict(Evict),
+    /// Shows or sets how much device memory a process may have.
+    Limit(Limit),
     /// Shows the device's counters.
     Stats(Stats),
 }
@@ -70,6 +80,83 @@ pub(crate) struct Migrate {
     /// To the device: also move memory locked by mlock().
     #[arg(long)]
     pub(crate) mlocked: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct Advise {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// The addresses, hexadecimal and page aligned, as /proc/PID/maps writes them. All must be mapped.
+    #[arg(long, value_name = "START-END")]
+    pub(crate) range: PageRange,
+    /// The side that the memory had better be on: where a prefetch without --to moves it.
+    #[arg(long, value_name = "SIDE", group = "what")]
+    pub(crate) side: Option<PreferredSide>,
+    /// Whether eviction spares the memory.
+    #[arg(long, value_name = "yes|no", group = "what")]
+    pub(crate) keep: Option<YesNo>,
+    /// What a CPU fault takes along at least and at most, powers of two from 4K to 2M; '0' is the
+    /// driver's own choice.
+    #[arg(long, value_name = "LEAST-MOST", group = "what")]
+    pub(crate) window: Option<WindowBounds>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prefetch {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// The addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.
+    #[arg(long, value_name = "START-END")]
+    pub(crate) range: PageRange,
+    /// Where to. Without it: each part to the side that is advised for it.
+    #[arg(long, value_name = "SIDE")]
+    pub(crate) to: Option<Side>,
+    /// To the device: also give device pages to holes of anonymous mappings.
+    #[arg(long)]
+    pub(crate) populate: bool,
+    /// Milliseconds after which the prefetch is stopped.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evict {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process, requires = "range")]
+    pub(crate) pid: Option<Process>,
+    /// These addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.
+    #[arg(
+        long,
+        value_name = "START-END",
+        requires = "pid",
+        required_unless_present = "bytes"
+    )]
+    pub(crate) range: Option<PageRange>,
+    /// So much of the device's memory, whoever it belongs to (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "range")]
+    pub(crate) bytes: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Limit {
+    /// The process (needs CAP_SYS_PTRACE).
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// The new limit; 'none' for as much as there is. Without it: shows what holds.
+    #[arg(long, value_name = "SIZE|none", value_parser = memory_limit)]
+    pub(crate) set: Option<MemoryLimit>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -120,6 +207,61 @@ pub(crate) enum Side {
     System,
 }
 
+/// The side that memory had better be on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PreferredSide {
+    /// Either.
+    None,
+    /// The device's private memory.
+    Device,
+    /// System memory.
+    System,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+/// Bounds of what a CPU fault takes along, bytes. Whether they are allowed is the driver's to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowBounds {
+    pub(crate) least: u32,
+    pub(crate) most: u32,
+}
+
+impl FromStr for WindowBounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0" {
+            return Ok(Self { least: 0, most: 0 });
+        }
+        let expected = || format!("expected LEAST-MOST, as in 4K-64K, or 0, found '{text}'");
+        let (least, most) = text.split_once('-').ok_or_else(expected)?;
+        let bytes = |text| u32::try_from(size(text)?).map_err(|_| expected());
+        Ok(Self {
+            least: bytes(least)?,
+            most: bytes(most)?,
+        })
+    }
+}
+
+/// How much device memory a process may have, bytes; `None`: as much as there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryLimit(pub(crate) Option<u64>);
+
+fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
+    if text == "none" {
+        return Ok(MemoryLimit(None));
+    }
+    size(text).map(|bytes| MemoryLimit(Some(bytes)))
+}
+
 /// What `run` does with memory that came home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
@@ -155,7 +297,7 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, Policy};
+    use super::{Cli, Command, Policy, WindowBounds, YesNo};
     use clap::{CommandFactory, Parser};
     use std::time::Duration;
 
@@ -191,6 +333,39 @@ mod tests {
     fn a_run_without_a_command_is_wrong_usage() {
         let error = Cli::try_parse_from(["hmmctl", "run", "--"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn an_advice_says_something() {
+        let base = ["hmmctl", "advise", "--pid=7", "--range=1000-2000"];
+        let parse = |more: &[&'static str]| Cli::try_parse_from(base.iter().chain(more));
+        assert!(parse(&[]).is_err());
+        let cli = parse(&["--keep=yes", "--window=4K-64K"]).unwrap();
+        let Command::Advise(advise) = cli.command else {
+            panic!("advise was parsed as {:?}", cli.command);
+        };
+        assert_eq!((advise.side, advise.keep), (None, Some(YesNo::Yes)));
+        let window = WindowBounds {
+            least: 4096,
+            most: 65536,
+        };
+        assert_eq!(advise.window, Some(window));
+        for window in ["64K", "4K-", "4K-8G", "x-y"] {
+            assert!(window.parse::<WindowBounds>().is_err(), "{window}");
+        }
+    }
+
+    #[test]
+    fn an_eviction_is_of_a_range_or_of_bytes() {
+        let parse = |more: &[&'static str]| {
+            Cli::try_parse_from(["hmmctl", "evict"].iter().chain(more)).is_ok()
+        };
+        assert!(parse(&["--bytes=64M"]));
+        assert!(parse(&["--pid=7", "--range=1000-2000"]));
+        assert!(!parse(&[]));
+        assert!(!parse(&["--pid=7"]));
+        assert!(!parse(&["--range=1000-2000"]));
+        assert!(!parse(&["--pid=7", "--range=1000-2000", "--bytes=64M"]));
     }
 
     #[test]

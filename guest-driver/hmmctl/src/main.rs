@@ -11,6 +11,7 @@ mod maps;
 mod output;
 mod range;
 mod run;
+mod size;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -22,6 +23,10 @@ fn main() -> ExitCode {
         Command::Info(info) => command::info::info(&cli.device, info),
         Command::Migrate(migrate) => command::migrate::migrate(&cli.device, migrate),
         Command::Residency(residency) => command::residency::residency(&cli.device, residency),
+        Command::Advise(advise) => command::policy::advise(&cli.device, advise),
+        Command::Prefetch(prefetch) => command::prefetch::prefetch(&cli.device, prefetch),
+        Command::Evict(evict) => command::policy::evict(&cli.device, evict),
+        Command::Limit(limit) => command::policy::limit(&cli.device, limit),
         Command::Stats(stats) => command::stats::stats(&cli.device, stats),
         Command::Run(run) => return run::run(&cli.device, run),
     };

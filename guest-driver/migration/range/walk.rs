@@ -29,8 +29,13 @@ use crate::{
         Lane,
         Link, //
     },
+    policy::Space,
     sys::{
-        migrate::Lease,
+        migrate::{
+            Collected,
+            Lease,
+            Migration, //
+        },
         mm::{
             mmap_lock_is_contended,
             Vma,
@@ -75,6 +80,8 @@ pub(super) struct Request<'a> {
     pub(super) memory: &'a DeviceMemory,
     pub(super) link: &'a Link,
     pub(super) mm: &'a MmWithUser,
+    /// What the process advised.
+    pub(super) space: Option<&'a Space>,
     pub(super) order: Order,
     pub(super) snapshot: &'a Snapshot,
     /// Set when device memory is short.
@@ -380,6 +387,7 @@ impl<'a> Hold<'a, '_> {
         let (migration, failed) = copying.finish();
         account.skip(SkipReason::CopyFailed, failed);
         let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
+        keep_what_is_advised(self.request, &migration, range.start);
         let moved = install(stats, self.request.order.trigger, migration);
         account.skip(SkipReason::LostRace, copied - moved);
         account.tally.moved += moved as u64;
@@ -400,5 +408,22 @@ impl<'a> Hold<'a, '_> {
         // Nothing but what was taken from there comes back.
         let result = self.scratch.marks.push_within_capacity(marks);
         debug_assert!(result.is_ok());
+    }
+}
+
+/// Marks the device pages that the process wants to be kept. Whatever goes free loses its mark.
+fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collected>, start: usize) {
+    let space = request.space.filter(|space| space.has_advice());
+    let (Some(space), Direction::ToDevice) = (space, request.order.direction) else {
+        return;
+    };
+    for transfer in migration.transfers() {
+        if !space.advice(start + transfer.index() * PAGE_SIZE).keep {
+            continue;
+        }
+        if let Some(index) = request.memory.index_of_pfn(transfer.destination) {
+            let pages = index..index + transfer.pages;
+            request.memory.ops().keep(pages, true);
+        }
     }
 }

@@ -13,12 +13,18 @@
 #[cfg(all(feature = "client", not(MODULE)))]
 pub mod client;
 mod ioctl;
+mod policy;
 mod skip;
 mod trigger;
 
 pub use ioctl::{
     Direction, Info, Migrate, MigrateFlags, PageState, Residency, Stats, INFO_NR, IOCTL_TYPE,
     MIGRATE_NR, RESIDENCY_NR, RESIDENCY_PAGES_MAX, STATS_NR, UAPI_VERSION,
+};
+pub use policy::{
+    Advise, AdviseFlags, Evict, Limit, LimitFlags, PreferredSide, Prefetch, PrefetchState, Wait,
+    WaitFlags, ADVISE_NR, EVICT_NR, LIMIT_NR, NO_LIMIT, PREFETCHES_MAX, PREFETCH_NR, WAIT_FOR_EVER,
+    WAIT_NR,
 };
 pub use skip::{SkipReason, SKIP_REASONS};
 pub use trigger::Trigger;

@@ -45,11 +45,13 @@ pub enum SkipReason {
     CopyFailed = 16,
     /// The device memory is lost; the page cannot come home.
     Lost = 17,
+    /// The process has as much device memory as it may have.
+    OverLimit = 18,
 }
 
 impl SkipReason {
     /// Every reason, in order of its slot.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Unmapped,
         Self::Hole,
         Self::NoAccess,
@@ -68,6 +70,7 @@ impl SkipReason {
         Self::NoSystemMemory,
         Self::CopyFailed,
         Self::Lost,
+        Self::OverLimit,
     ];
 
     /// The name used in JSON, tables, debugfs and trace events.
@@ -91,6 +94,7 @@ impl SkipReason {
             Self::NoSystemMemory => "no_system_memory",
             Self::CopyFailed => "copy_failed",
             Self::Lost => "lost",
+            Self::OverLimit => "over_limit",
         }
     }
 }

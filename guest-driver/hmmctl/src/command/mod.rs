@@ -3,6 +3,8 @@
 
 pub(crate) mod info;
 pub(crate) mod migrate;
+pub(crate) mod policy;
+pub(crate) mod prefetch;
 pub(crate) mod residency;
 pub(crate) mod stats;
 

@@ -2,7 +2,8 @@
 //! The ioctl itself: the one place that is not safe Rust.
 
 use crate::{
-    Info, Migrate, Residency, Stats, INFO_NR, IOCTL_TYPE, MIGRATE_NR, RESIDENCY_NR, STATS_NR,
+    Advise, Evict, Info, Limit, Migrate, Prefetch, Residency, Stats, Wait, ADVISE_NR, EVICT_NR,
+    INFO_NR, IOCTL_TYPE, LIMIT_NR, MIGRATE_NR, PREFETCH_NR, RESIDENCY_NR, STATS_NR, WAIT_NR,
 };
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -55,6 +56,36 @@ fn residency(node: BorrowedFd<'_>, argument: &mut Residency) -> Result<(), Errno
 pub(super) fn stats(node: BorrowedFd<'_>, argument: &mut Stats) -> Result<(), Errno> {
     const OPCODE: Opcode = opcode::read_write::<Stats>(IOCTL_TYPE, STATS_NR);
     update::<OPCODE, Stats>(node, argument)
+}
+
+/// ADVISE on `node`.
+pub(super) fn advise(node: BorrowedFd<'_>, argument: &mut Advise) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Advise>(IOCTL_TYPE, ADVISE_NR);
+    update::<OPCODE, Advise>(node, argument)
+}
+
+/// PREFETCH on `node`.
+pub(super) fn prefetch(node: BorrowedFd<'_>, argument: &mut Prefetch) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Prefetch>(IOCTL_TYPE, PREFETCH_NR);
+    update::<OPCODE, Prefetch>(node, argument)
+}
+
+/// WAIT on `node`.
+pub(super) fn wait(node: BorrowedFd<'_>, argument: &mut Wait) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Wait>(IOCTL_TYPE, WAIT_NR);
+    update::<OPCODE, Wait>(node, argument)
+}
+
+/// EVICT on `node`.
+pub(super) fn evict(node: BorrowedFd<'_>, argument: &mut Evict) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Evict>(IOCTL_TYPE, EVICT_NR);
+    update::<OPCODE, Evict>(node, argument)
+}
+
+/// LIMIT on `node`.
+pub(super) fn limit(node: BorrowedFd<'_>, argument: &mut Limit) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Limit>(IOCTL_TYPE, LIMIT_NR);
+    update::<OPCODE, Limit>(node, argument)
 }
 
 #[allow(unsafe_code)]

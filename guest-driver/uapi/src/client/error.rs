@@ -74,6 +74,14 @@ pub enum Error {
         /// The range that was asked for.
         range: Range<u64>,
     },
+    /// Part of a range has no mapping, or the kernel has no memory.
+    #[error("{call}: part of {:#x}-{:#x} has no mapping (or the kernel has no memory)", .range.start, .range.end)]
+    NotMapped {
+        /// The name of the ioctl.
+        call: &'static str,
+        /// The range that was asked for.
+        range: Range<u64>,
+    },
     /// Any other answer of the kernel.
     #[error("{call}: {errno}")]
     Call {
@@ -101,9 +109,16 @@ impl Error {
         range: Range<u64>,
     ) -> Self {
         match errno {
+            Errno::INVAL => Self::Range { call, range },
+            errno => Self::of_process(call, errno, process),
+        }
+    }
+
+    /// The error of a call about a process.
+    pub(super) fn of_process(call: &'static str, errno: Errno, process: Process) -> Self {
+        match errno {
             Errno::PERM => Self::Permission { call, process },
             Errno::SRCH => Self::NoProcess { call, process },
-            Errno::INVAL => Self::Range { call, range },
             errno => Self::of_device(call, errno),
         }
     }

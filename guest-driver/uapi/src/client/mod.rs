@@ -4,12 +4,14 @@
 mod call;
 mod device;
 mod error;
+mod policy;
 mod process;
 mod residency;
 mod skipped;
 
 pub use device::{Device, MigrateReport, MigrateRequest};
 pub use error::Error;
+pub use policy::{Advice, EvictReport, LimitReport, PrefetchId, PrefetchReport, PrefetchRequest};
 pub use process::Process;
 pub use residency::{ResidencyCounts, ResidencyMap};
 pub use skipped::Skipped;

@@ -22,6 +22,7 @@ mod ktap;
 mod leaks;
 mod migrate;
 mod nomem;
+mod policy;
 mod power;
 mod runner;
 mod selftest;
@@ -50,6 +51,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(background::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
+        .chain(policy::CASES)
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Watches an address space for what must not be forgotten: that ranges are unmapped, and that it
+//! ends.
+//!
+//! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use super::bindings;
+use core::ops::Range;
+use kernel::{
+    container_of,
+    error::to_result,
+    mm::MmWithUser,
+    page::PAGE_SHIFT,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What hears of an address space.
+///
+/// The methods may be called from reclaim, and must not sleep or allocate.
+pub(crate) trait Watcher: Send + Sync {
+    /// `range` is being unmapped. What is mapped there later is something else.
+    fn unmapped(&self, range: Range<usize>);
+
+    /// The address space ends. Nothing will be heard of it any more.
+    fn ended(&self);
+}
+
+/// A watcher of an address space, which may end meanwhile; its `mm_struct` stays.
+///
+/// Dropping it may sleep.
+///
+/// # Invariants
+///
+/// `notifier` is inserted from initialisation to drop.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mm = current!().mm().map(ARef::from).ok_or(ESRCH)?;
+/// let watch = KBox::pin_init(Watch::new(&mm, pin_init!(Regions::new())), GFP_KERNEL)?;
+/// assert!(watch.is_of(&mm));
+/// ```
+#[pin_data(PinnedDrop)]
+pub(crate) struct Watch<W: Watcher> {
+    #[pin]
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    #[pin]
+    watcher: W,
+}
+
+// SAFETY: A notifier may be removed on any thread, and `W` may be sent there.
+unsafe impl<W: Watcher> Send for Watch<W> {}
+// SAFETY: Through a shared reference only `W` and a constant field of the notifier are accessible.
+unsafe impl<W: Watcher> Sync for Watch<W> {}
+
+impl<W: Watcher> Watch<W> {
+    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+        invalidate: Some(Self::invalidate),
+        invalidate_start: None,
+        invalidate_finish: None,
+    };
+
+    /// Begins to watch. Takes the mmap lock for writing, so the caller must not hold it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new<'a>(
+        mm: &'a MmWithUser,
+        watcher: impl PinInit<W, Error> + 'a,
+    ) -> impl PinInit<Self, Error> + 'a
+    where
+        W: 'a,
+    {
+        try_pin_init!(Self {
+            // What is called comes before what calls it.
+            watcher <- watcher,
+            notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
+                // SAFETY: `slot` is pinned until drop removes it, the address space has users, and
+                // the operations are static.
+                to_result(unsafe {
+                    bindings::mmu_interval_notifier_insert(
+                        slot,
+                        mm.as_raw(),
+                        0,
+                        usize::MAX & !((1 << PAGE_SHIFT) - 1),
+                        &Self::OPS,
+                    )
+                })
+            }),
+        })
+    }
+
+    /// Whether this watches `mm`. A new address space is never mistaken for an old one, since the
+    /// old one's `mm_struct` stays as long as it is watched.
+    pub(crate) fn is_of(&self, mm: &MmWithUser) -> bool {
+        // SAFETY: By the type invariant the notifier was inserted, which set `mm` for good.
+        core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
+    }
+
+    /// The watcher.
+    pub(crate) fn watcher(&self) -> &W {
+        &self.watcher
+    }
+
+    /// Called by the kernel when a range of the address space changes.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must be the field of a `Self` and inserted; `range` must be valid.
+    unsafe extern "C" fn invalidate(
+        notifier: *mut bindings::mmu_interval_notifier,
+        range: *const bindings::mmu_notifier_range,
+        _seq: usize,
+    ) -> bool {
+        // SAFETY: The notifier is that of a `Self`, which lives until the notifier is removed,
+        // and that waits for this function.
+        let this = unsafe { &*container_of!(Opaque::cast_from(notifier), Self, notifier) };
+        // SAFETY: The kernel passes a valid range.
+        let (event, start, end) = unsafe { ((*range).event, (*range).start, (*range).end) };
+        match event {
+            bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => this.watcher.unmapped(start..end),
+            bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE => this.watcher.ended(),
+            _ => {}
+        }
+        true
+    }
+}
+
+#[pinned_drop]
+impl<W: Watcher> PinnedDrop for Watch<W> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant. The caller holds no lock that the watcher takes, since
+        // a lock guard cannot outlive what it protects.
+        unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
+    }
+}
