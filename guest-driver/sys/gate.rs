@@ -78,3 +78,33 @@ impl<T> Deref for Entered<'_, T> {
         self.value
     }
 }
+
+#[kunit_tests(virtio_hmm_gate)]
+mod tests {
+    use super::*;
+
+    fn gate() -> Result<Pin<KBox<Gate<u32>>>> {
+        KBox::pin_init(Gate::new(Ok(7)), GFP_KERNEL)
+    }
+
+    #[test]
+    fn an_open_gate_lets_many_in() -> Result {
+        let gate = gate()?;
+        let (first, second) = (gate.enter(), gate.enter());
+        assert!(first.is_some_and(|entered| *entered == 7));
+        assert!(second.is_some_and(|entered| *entered == 7));
+        Ok(())
+    }
+
+    #[test]
+    fn a_closed_gate_lets_nobody_in() -> Result {
+        let gate = gate()?;
+        drop(gate.enter());
+        gate.close();
+        assert!(gate.enter().is_none());
+        // The one who closed it still has the value.
+        assert_eq!(*gate.value(), 7);
+        gate.close();
+        Ok(())
+    }
+}

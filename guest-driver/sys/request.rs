@@ -204,3 +204,50 @@ impl Submitted {
         Idle(self.0)
     }
 }
+
+#[kunit_tests(virtio_hmm_request)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_have_their_sizes_and_are_zero() -> Result {
+        let mut request = Idle::new(3, 5)?;
+        assert_eq!(request.readable().len(), 3);
+        assert_eq!(request.writable().len(), 5);
+        assert!(request.writable().iter().all(|&byte| byte == 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_request_is_the_devices_until_it_is_returned() -> Result {
+        let (ring, submitted) = Idle::new(1, 1)?.submit();
+        assert!(!submitted.is_returned());
+        let Returned::Pending(submitted) = submitted.try_take() else {
+            return Err(EINVAL);
+        };
+        assert!(!submitted.first_byte_written());
+        ring.finish_used(9);
+        drop(ring);
+        assert!(submitted.is_returned());
+        let Returned::Used(mut request, used) = submitted.try_take() else {
+            return Err(EINVAL);
+        };
+        assert_eq!(used, 9);
+        // It is the driver's again, and may be used once more.
+        request.readable().fill(1);
+        let (ring, submitted) = request.submit();
+        assert!(!submitted.is_returned());
+        ring.finish_cancelled();
+        assert!(matches!(submitted.try_take(), Returned::Cancelled(_)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_request_that_no_ring_took_is_idle() -> Result {
+        let (ring, submitted) = Idle::new(2, 2)?.submit();
+        let mut request = submitted.withdraw(ring);
+        request.readable().fill(7);
+        assert!(request.readable().iter().all(|&byte| byte == 7));
+        Ok(())
+    }
+}
