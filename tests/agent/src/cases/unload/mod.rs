@@ -269,9 +269,10 @@ fn unbind_while_moving() -> Result<()> {
         let mut memory = Memory::single(2 * PAGES)?;
         memory.fill(round);
         let unbound = AtomicBool::new(false);
+        // Before the device can be gone.
+        let mover = Mover::open()?;
         std::thread::scope(|scope| -> Result<()> {
-            let mover = scope.spawn(|| -> Result<()> {
-                let mover = Mover::open()?;
+            let moving = scope.spawn(|| -> Result<()> {
                 loop {
                     for direction in [Direction::ToDevice, Direction::ToSystem] {
                         match mover.call(memory.range(), direction, MigrateFlags::default()) {
@@ -291,7 +292,7 @@ fn unbind_while_moving() -> Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(30));
             unbound.store(true, Ordering::Release);
             let result = with_unbound(|| Ok(()));
-            match mover.join() {
+            match moving.join() {
                 Ok(moves) => moves?,
                 Err(_) => bail!("the mover panicked"),
             }
