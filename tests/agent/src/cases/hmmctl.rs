@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("hmmctl/run-churn-processes", run_processes).within(300),
     Case::new("hmmctl/run-streams", run_streams),
     Case::new("hmmctl/run-exit-codes", run_exit_codes),
+    Case::new("hmmctl/policy-verbs-json", policy_verbs),
     Case::new("hmmctl/errors", errors),
 ];
 
@@ -73,6 +74,91 @@ fn info() -> Result<()> {
         "{reply}, and the device has {info:?}"
     );
     Ok(())
+}
+
+/// What is said of a process by one command holds for the next, and as long as the process lives.
+fn policy_verbs() -> Result<()> {
+    const PAGES: usize = 400;
+    let mut memory = Memory::single(PAGES)?;
+    let range = memory.range();
+    let (ready, check) = (Gate::new()?, Gate::new()?);
+    let child = fork(|| {
+        memory.fill(1);
+        ready.open()?;
+        check.wait()?;
+        memory.check(1)
+    })?;
+    ready.wait()?;
+    let pid = child.id()?.to_string();
+    let all = format!("{:x}-{:x}", range.start, range.end);
+    let first = format!("{:x}-{:x}", range.start, range.start + (100 * PAGE) as u64);
+    let of_child = |arguments: &[&str]| {
+        let mut words = arguments.to_vec();
+        words.extend(["--pid", &pid]);
+        json(&words)
+    };
+    let device_pages = || {
+        number(
+            &of_child(&["residency", "--range", &all, "--json"])?,
+            "device_pages",
+        )
+    };
+    let advise = output(hmmctl(&[
+        "advise", "--pid", &pid, "--range", &first, "--side", "device", "--window", "4K-64K",
+    ]))?;
+    succeeded(&advise)?;
+
+    // Parts without a preference stay where they are, and what was busy may stay, too.
+    let report = of_child(&["prefetch", "--range", &all, "--json"])?;
+    ensure!(
+        report["state"] == "done"
+            && number(&report, "pages_moved")? + number(&report, "pages_skipped")? == 100,
+        "100 pages were to move: {report}"
+    );
+    let moved = number(&report, "pages_moved")?;
+    ensure!(moved > 0 && device_pages()? == moved, "{report}");
+    let evicted = of_child(&["evict", "--range", &all, "--json"])?;
+    let left = device_pages()?;
+    ensure!(
+        number(&evicted, "bytes_evicted")? == (moved - left) * PAGE as u64,
+        "{left} of {moved} pages are left: {evicted}"
+    );
+
+    let limit = of_child(&["limit", "--set", "200K", "--json"])?;
+    ensure!(number(&limit, "limit_bytes")? == 200 << 10, "{limit}");
+    let report = of_child(&["prefetch", "--range", &all, "--to", "device", "--json"])?;
+    ensure!(
+        number(&report["skipped"], "over_limit")? > 0 && device_pages()? <= 50,
+        "50 pages are allowed: {report}"
+    );
+    let limit = of_child(&["limit", "--json"])?;
+    ensure!(
+        number(&limit, "resident_bytes")? == device_pages()? * PAGE as u64,
+        "{limit}, and {} pages are on the device",
+        device_pages()?
+    );
+    let none = of_child(&["limit", "--set", "none", "--json"])?;
+    ensure!(none["limit_bytes"].is_null(), "{none}");
+    json(&["evict", "--bytes", "1T", "--json"])?;
+    ensure!(device_pages()? == 0, "{} pages stayed", device_pages()?);
+
+    let refused = output(hmmctl(&[
+        "advise",
+        "--pid",
+        &pid,
+        "--range",
+        "1000-2000",
+        "--keep",
+        "yes",
+    ]))?;
+    let message = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        refused.status.code() == Some(1) && message.contains("has no mapping"),
+        "{}: {message}",
+        refused.status
+    );
+    check.open()?;
+    child.wait()
 }
 
 fn migrate_and_residency() -> Result<()> {

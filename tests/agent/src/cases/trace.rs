@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("trace/skips-by-reason-anon-4k", skips),
     Case::new("trace/evictions-at-unbind-anon-4k", evictions_at_unbind),
     Case::new("trace/loss-of-contents", loss),
+    Case::new("trace/debugfs-agrees", debugfs),
 ];
 
 const PAGES: usize = 700;
@@ -296,6 +297,101 @@ fn evictions_at_unbind() -> Result<()> {
     }
     check.open()?;
     child.wait()
+}
+
+/// The value of `name=` or `name ` in a line.
+fn value(line: &str, name: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(name)?;
+    rest.get(1..)?.split_whitespace().next()?.parse().ok()
+}
+
+/// The counters in debugfs are those of the ioctl, and every step was timed as often as it was taken.
+fn debugfs() -> Result<()> {
+    let folder = std::path::Path::new("/sys/kernel/debug/hmm0");
+    if !folder.is_dir() {
+        return Err(skip("this kernel has no debugfs"));
+    }
+    let counts = |step: &str, trigger: &str| -> Result<u64> {
+        let text = std::fs::read_to_string(folder.join("times").join(step))?;
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("trigger={trigger} ")));
+        let Some(whole) = lines.next() else {
+            return Ok(0);
+        };
+        let all = value(whole, " count").with_context(|| format!("no count in '{whole}'"))?;
+        let buckets: Option<u64> = lines.map(|line| value(line, " count")).sum();
+        ensure!(
+            buckets == Some(all),
+            "the buckets of {step} do not sum up to {all}: {text}"
+        );
+        Ok(all)
+    };
+    let mover = Mover::open()?;
+    let memory = filled(1)?;
+    let steps = [
+        "setup",
+        "destinations",
+        "submit",
+        "wait",
+        "pages",
+        "finalize",
+    ];
+    let before: Vec<u64> = steps
+        .iter()
+        .map(|step| counts(step, "user"))
+        .collect::<Result<_>>()?;
+    let faults_before = counts("fault", "cpu_fault")?;
+    let stats_before = mover.device.stats()?;
+    mover.all_to_device(memory.range())?;
+    let batches = mover.device.stats()?.batches - stats_before.batches;
+    for (step, before) in steps.iter().zip(before) {
+        let times = counts(step, "user")? - before;
+        // A try that finds every page busy is set up and has nothing to copy.
+        let is_of_a_batch = ["submit", "wait"].contains(step);
+        ensure!(
+            times == batches || (!is_of_a_batch && times > batches),
+            "{step} was timed {times} times in {batches} batches"
+        );
+    }
+    memory.check(1)?;
+    let stats = mover.device.stats()?;
+    ensure!(
+        counts("fault", "cpu_fault")? - faults_before == stats.cpu_faults - stats_before.cpu_faults,
+        "faults were counted {} times",
+        stats.cpu_faults - stats_before.cpu_faults
+    );
+    let text = std::fs::read_to_string(folder.join("counters"))?;
+    for (name, expected) in [
+        ("bytes_to_device", stats.bytes_to_device),
+        ("bytes_to_system", stats.bytes_to_system),
+        ("bytes_by_fault", stats.bytes_by_fault),
+        ("cpu_faults", stats.cpu_faults),
+        ("batches", stats.batches),
+        ("doorbells", stats.doorbells),
+        ("resident_bytes", stats.resident_bytes),
+        (
+            "pages_skipped_already",
+            stats.pages_skipped[SkipReason::Already as usize],
+        ),
+    ] {
+        let line = text
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name))
+            .with_context(|| format!("there is no {name} in {text}"))?;
+        ensure!(
+            value(line, name) == Some(expected),
+            "'{line}', and the ioctl says {expected}"
+        );
+    }
+    for reason in SkipReason::ALL {
+        ensure!(
+            text.contains(&format!("pages_skipped_{} ", reason.name())),
+            "{} is not in {text}",
+            reason.name()
+        );
+    }
+    Ok(())
 }
 
 /// The device loses its contents and refuses to go on as if nothing had happened: that is told once.
