@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("power/suspend-anon-4k", || suspend(Memory::single(600)?)),
-    Case::new("power/suspend-anon-thp", || suspend(Memory::huge(2)?)),
+    Case::new("power/suspend-anon-4k", || suspend(Memory::single(600)?)).within(60),
+    Case::new("power/suspend-anon-thp", || suspend(Memory::huge(2)?)).within(60),
     Case::new(
         "power/suspend-while-faulting-anon-4k",
         suspend_while_faulting,
-    ),
+    )
+    .within(60),
 ];
 
 const FOLDER: &str = "/sys/power";
