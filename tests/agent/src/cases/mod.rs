@@ -23,7 +23,6 @@ mod leaks;
 mod migrate;
 mod nomem;
 mod policy;
-mod power;
 mod runner;
 mod selftest;
 mod storm;
@@ -55,7 +54,6 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())
-        .chain(power::CASES)
         .chain(storm::CASES)
         .chain(stress::CASES)
 }
