@@ -64,9 +64,7 @@ fn leaks(artifacts: &Artifacts, spec: BootSpec, rules: &Rules) -> anyhow::Result
         rules,
         |controls| controls.kmemleak_test.as_path(),
         "control/leaks",
-        |splat| {
-            splat.contains("new suspected memory leaks") && splat.contains("kmemleak_test_init")
-        },
+        |splat| splat.contains("new suspected memory leaks") && splat.contains("[kmemleak_test]"),
     )
 }
 
