@@ -28,17 +28,13 @@ pub struct End {
     pub run: fn(&End, &Artifacts, &BootSpec, &Rules) -> anyhow::Result<()>,
 }
 
-const ENDS: [End; 3] = [
+const ENDS: [End; 2] = [
     End {
         name: "ends/power-off-while-moving",
         run: power_off,
     },
     End {
         name: "ends/unplug-while-moving",
-        run: one_case,
-    },
-    End {
-        name: "ends/device-dies",
         run: one_case,
     },
 ];

@@ -160,11 +160,6 @@ pub enum Question {
         /// Which device, from 0, in the order of the machine.
         index: usize,
     },
-    /// The process of this device may end from now on.
-    ReleaseDevice {
-        /// Which device, from 0, in the order of the machine.
-        index: usize,
-    },
     /// The guest is going to power off without being asked to.
     PowerOffAhead,
 }

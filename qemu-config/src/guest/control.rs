@@ -10,7 +10,7 @@ use hmm_control::{Question, Report, Request, line};
 use serde_json::Value;
 
 use super::event::Event;
-use super::{Guest, Result, device, layout};
+use super::{Guest, Result, device};
 
 /// Reads the port all the time.
 pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()> {
@@ -44,10 +44,6 @@ impl Guest {
                 .ask_to_unplug(index)
                 .map(|()| Value::Null)
                 .map_err(|error| error.to_string()),
-            Question::ReleaseDevice { index } => {
-                self.watch.release(&layout::device_name(index));
-                Ok(Value::Null)
-            }
             Question::PowerOffAhead => {
                 self.watch.expect_power_off();
                 Ok(Value::Null)

@@ -70,6 +70,11 @@ pub(super) fn qemu(
         })
         .collect();
     let mut append = spec.append.clone();
+    if artifacts.environment.kernel.debug {
+        // While the kernel looks at its first processor it forgets for a moment that it has five levels of page tables,
+        // and an interrupt in that moment finds KASAN taking every address for a wild one.
+        append.insert(0, "no5lvl".to_owned());
+    }
     if artifacts.environment.kernel.debug && spec.share_host_root {
         // The share's process writes files into the guest's memory behind the back of an emulated processor, which may
         // go on with what it has translated of the page's old contents. A kernel that clears new pages itself, as

@@ -4,20 +4,16 @@
 
 use super::support::gate::Gate;
 use super::support::host;
-use super::support::inject::Faults;
 use super::support::nodes;
 use super::support::prelude::*;
 use hmm_control::Question;
 use hmm_uapi::client::Error;
-use rustix::process::Signal;
 use rustix::system::{RebootCommand, reboot};
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("ends/power-off-while-moving", power_off),
     Case::new("ends/unplug-while-moving", unplug),
-    Case::new("ends/device-dies", device_dies),
 ];
 
 const PAGES: usize = 600;
@@ -83,35 +79,4 @@ fn unplug() -> Result<()> {
     }
     children.into_iter().try_for_each(Child::wait)?;
     memory.check(9)
-}
-
-/// The device's process is gone with the memory that was there. Who wants that memory gets SIGBUS and never anything
-/// else; memory that was on its way there is still at home.
-fn device_dies() -> Result<()> {
-    host::ask(&Question::ReleaseDevice { index: 0 })?;
-    let mover = Mover::open()?;
-    let mut lost = Memory::single(PAGES)?;
-    lost.fill(1);
-    mover.all_to_device(lost.range())?;
-    let mut kept = Memory::single(PAGES)?;
-    kept.fill(2);
-    let faults = Faults::of_first_device()?;
-    faults.add(json!({ "action": "die", "step": "before-copy", "queue": "bulk" }))?;
-    // The device dies of this move. Nothing of it has been committed.
-    match mover.call(kept.range(), Direction::ToDevice, MigrateFlags::default()) {
-        Ok(moved) => ensure!(moved.pages == 0, "pages moved to a dead device: {moved:?}"),
-        Err(error) => eprintln!("the move ended with: {error:#}"),
-    }
-    kept.check(2)?;
-    for page in [0, PAGES / 2, PAGES - 1] {
-        fork(|| {
-            lost.touch(page..page + 1);
-            bail!("a page of a dead device could be read")
-        })?
-        .wait_for_signal(Signal::BUS)?;
-    }
-    // The pages can be given back, and other memory is as good as ever.
-    lost.unmap(0..PAGES)?;
-    kept.fill(3);
-    kept.check(3)
 }
