@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// How often pages that somebody else has locked are asked for again.
 const TRIES: usize = 50;
+/// How often pages are tried again that somebody refers to, who mostly goes on doing so.
+const PIN_TRIES: usize = 3;
 
 /// Moves memory of one process and checks that the reply accounts for every page.
 #[derive(Debug)]
@@ -150,8 +152,10 @@ impl Mover {
     ) -> Result<Moved> {
         let mut sum = self.call(range.clone(), direction, flags)?;
         let mut known = sum;
-        for _ in 1..TRIES {
-            if passing(&known) == 0 {
+        for tried in 1..TRIES {
+            // The kernel itself holds a page now and then, for as long as a batch of its own takes to fill.
+            let pinned = known.skipped(SkipReason::Pinned);
+            if passing(&known) == 0 && (pinned == 0 || tried > PIN_TRIES) {
                 break;
             }
             std::thread::yield_now();
