@@ -105,7 +105,8 @@ impl<S: FaultServer> Pool<S> {
     /// `ENOMEM`.
     pub(crate) fn new(pages: usize, server: S) -> Result<Self> {
         let count = pages / BLOCK_PAGES;
-        let mut blocks = KVVec::with_capacity(count, GFP_KERNEL)?;
+        // A device may claim more memory than there can be records of, which is its mistake and no bug.
+        let mut blocks = KVVec::with_capacity(count, GFP_KERNEL | __GFP_NOWARN)?;
         for _ in 0..count {
             blocks.push(Block::new(), GFP_KERNEL)?;
         }

@@ -157,6 +157,11 @@ bool vhmm_vma_is_mlocked(struct vm_area_struct *vma)
 	return vma->vm_flags & VM_LOCKED;
 }
 
+bool vhmm_vma_is_mergeable(struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_MERGEABLE;
+}
+
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & VM_NOHUGEPAGE);

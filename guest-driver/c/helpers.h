@@ -46,6 +46,7 @@ void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma);
 /* vm_area_struct and mm_struct */
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
+bool vhmm_vma_is_mergeable(struct vm_area_struct *vma);
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
 bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma);
 bool vhmm_vma_may_have_markers(struct vm_area_struct *vma);

@@ -106,7 +106,8 @@ impl Accounts {
                 GFP_KERNEL,
             )?;
         }
-        let mut of_page = KVVec::with_capacity(pages, GFP_KERNEL)?;
+        // A device may claim more memory than there can be records of, which is its mistake and no bug.
+        let mut of_page = KVVec::with_capacity(pages, GFP_KERNEL | __GFP_NOWARN)?;
         for _ in 0..pages {
             of_page.push(Atomic::new(0), GFP_KERNEL)?;
         }

@@ -167,6 +167,12 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_is_mlocked(self.as_raw()) }
     }
 
+    /// Whether KSM may merge pages of the mapping (`MADV_MERGEABLE`).
+    pub(crate) fn is_mergeable(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_mergeable(self.as_raw()) }
+    }
+
     /// Whether huge pages are welcome in the mapping (`MADV_NOHUGEPAGE` says no).
     pub(crate) fn wants_huge_pages(&self) -> bool {
         // SAFETY: By the type invariant.

@@ -273,6 +273,10 @@ impl<'a> Hold<'a, '_> {
             {
                 Some(SkipReason::Mlocked)
             }
+            // Also the pages that are not merged: while KSM merges one, its page table entry is there
+            // before the record by which the kernel finds it again. A page that is collected in
+            // between would not come back.
+            (Direction::ToDevice, None) if vma.is_mergeable() => Some(SkipReason::Ksm),
             _ => None,
         }
     }

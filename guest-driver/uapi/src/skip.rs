@@ -23,7 +23,7 @@ pub enum SkipReason {
     File = 5,
     /// Locked by `mlock()`. Moved only with `MigrateFlags::MLOCKED`.
     Mlocked = 6,
-    /// Merged by KSM.
+    /// Merged by KSM, or in a mapping where it may merge.
     Ksm = 7,
     /// Already on the wanted side.
     Already = 8,
