@@ -47,6 +47,8 @@ kernel::module_device_table!("virtio", virtio::DeviceId, ID_TABLE, @none, [
     virtio::DeviceId::new(hmm_protocol::VIRTIO_ID),
 ]);
 
+/// Most device memory that is served, bytes: what is kept of each page must fit one allocation.
+const MEMORY_MOST: u64 = 1 << 40;
 /// How long a system that goes down waits for pages to come home.
 const SHUTDOWN_PATIENCE: Delta = Delta::from_millis(10_000);
 /// How often an unload looks whether lost pages are gone.
@@ -104,6 +106,15 @@ impl virtio::Driver for HmmDriver {
             let link = KBox::pin_init(Gate::new(link), GFP_KERNEL)?;
             link.value().open()?;
             let bytes = link.value().limits().memory_bytes;
+            if bytes > MEMORY_MOST {
+                dev_err!(
+                    vdev,
+                    "no struct pages for {} MiB of device memory; {} MiB are the most\n",
+                    bytes >> 20,
+                    MEMORY_MOST >> 20
+                );
+                return Err(ERANGE);
+            }
             let pages = usize::try_from(bytes >> PAGE_SHIFT)?;
             let pool = Pool::new(pages, Engine::new(link, stats.clone())?)?;
             let memory = PrivateMemory::new(pages, c"virtio_hmm", pool);
