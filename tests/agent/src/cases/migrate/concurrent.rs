@@ -159,7 +159,8 @@ fn while_unmapping() -> Result<()> {
 fn interrupted() -> Result<()> {
     extern "C" fn ignore(_: libc::c_int) {}
     let mover = Mover::open()?;
-    let mut memory = Memory::single(8 << 10)?;
+    // Pieces that are handed out come to their end, so there must be more of them than workers.
+    let mut memory = Memory::single(32 << 10)?;
     memory.fill(1);
     // SAFETY: The handler does nothing, so it may run at any time.
     unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
