@@ -119,7 +119,7 @@ impl Device {
             let (end, executed) = self.serve_set(index, ring, &guest, worker);
             if executed && !worked {
                 worked = true;
-                worker.poll.woken();
+                worker.poll.busy(Instant::now());
             }
             match end {
                 SetEnd::Due => {}

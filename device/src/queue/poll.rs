@@ -2,8 +2,9 @@
 //! Looking for the next batch for a while before a worker sleeps.
 //!
 //! Waking a thread costs as much as copying fifty pages. But a look that finds nothing takes a processor from a guest,
-//! so the time to look adapts: it doubles when a batch came soon after the worker went to sleep, and halves when the
-//! worker looked for nothing. While others want this processor it is zero.
+//! so the time to look adapts to how long the worker was idle before each batch: if the longest look would have caught
+//! the batch, the next look is long enough for one like it, and otherwise it is half as long. Who takes this processor
+//! away meanwhile is left alone for a time that doubles whenever it happens again.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +15,17 @@ use crate::{device::Device, ring::Ring};
 
 /// The shortest time that is worth a look.
 const SHORTEST: Duration = Duration::from_micros(4);
-/// How long nothing is looked for after somebody else wanted this processor.
-const STEP_BACK: Duration = Duration::from_millis(100);
+/// How long nothing is looked for after somebody else wanted this processor: at first, and at most.
+const STEP_BACK: Duration = Duration::from_millis(1);
+const LONGEST_STEP_BACK: Duration = Duration::from_millis(100);
 
 /// How long one queue's worker looks.
 #[derive(Debug)]
 pub(super) struct PollWindow {
     longest: Duration,
     now: Duration,
-    asleep_since: Option<Instant>,
+    idle_since: Option<Instant>,
+    step_back: Duration,
     not_before: Option<Instant>,
 }
 
@@ -31,34 +34,50 @@ impl PollWindow {
         Self {
             longest,
             now: longest,
-            asleep_since: None,
+            idle_since: None,
+            step_back: STEP_BACK,
             not_before: None,
         }
     }
 
-    /// The worker was woken because there is work.
-    pub(super) fn woken(&mut self) {
-        if let Some(since) = self.asleep_since.take()
-            && since.elapsed() <= self.longest
-        {
-            self.now = (self.now * 2).clamp(SHORTEST, self.longest.max(SHORTEST));
+    /// There is nothing to do any more.
+    fn idle(&mut self, at: Instant) {
+        self.idle_since = Some(at);
+    }
+
+    /// There is something to do again, after a look or a sleep.
+    pub(super) fn busy(&mut self, at: Instant) {
+        let Some(since) = self.idle_since.take() else {
+            return;
+        };
+        let idle = at.saturating_duration_since(since);
+        if idle <= self.longest {
+            self.now = self.now.max(idle * 2).max(SHORTEST).min(self.longest);
+        } else {
+            self.now /= 2;
+            if self.now < SHORTEST {
+                self.now = Duration::ZERO;
+            }
         }
     }
 
-    /// The worker looked for nothing.
-    fn missed(&mut self) {
-        self.now /= 2;
-        if self.now < SHORTEST {
-            self.now = Duration::ZERO;
-        }
+    /// Somebody else wanted this processor during a look.
+    fn disturbed(&mut self, at: Instant) {
+        self.not_before = Some(at + self.step_back);
+        self.step_back = (self.step_back * 2).min(LONGEST_STEP_BACK);
     }
 
-    fn window(&mut self) -> Duration {
+    /// A look found a batch.
+    fn found(&mut self) {
+        self.step_back = STEP_BACK;
+    }
+
+    fn window(&mut self, at: Instant) -> Duration {
         match self.not_before {
-            Some(until) if Instant::now() < until => Duration::ZERO,
+            Some(until) if at < until => Duration::ZERO,
             _ => {
                 self.not_before = None;
-                self.now.min(self.longest)
+                self.now
             }
         }
     }
@@ -67,15 +86,19 @@ impl PollWindow {
 impl Device {
     /// Looks for the next chain of queue `index`. Returns whether there is one.
     pub(super) fn poll(&self, index: u16, ring: &Ring, window: &mut PollWindow) -> bool {
-        let time = window.window();
+        let start = Instant::now();
+        window.idle(start);
+        let time = window.window(start);
         let stats = self.stats().queue(index);
         if !time.is_zero() {
             let others = involuntary_switches();
-            let until = Instant::now() + time;
+            let until = start + time;
             loop {
                 match self.has_chain(ring) {
                     Some(true) => {
                         stats.polls_hit.add(1);
+                        window.found();
+                        window.busy(Instant::now());
                         return true;
                     }
                     Some(false) if Instant::now() < until => {
@@ -87,12 +110,10 @@ impl Device {
                 }
             }
             stats.polls_missed.add(1);
-            window.missed();
             if involuntary_switches() != others {
-                window.not_before = Some(Instant::now() + STEP_BACK);
+                window.disturbed(Instant::now());
             }
         }
-        window.asleep_since = Some(Instant::now());
         false
     }
 
@@ -125,35 +146,51 @@ fn involuntary_switches() -> libc::c_long {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Instant, PollWindow, SHORTEST};
+    use super::{Duration, Instant, LONGEST_STEP_BACK, PollWindow, SHORTEST, STEP_BACK};
+
+    const LONGEST: Duration = Duration::from_micros(64);
+
+    /// The window after the worker was idle for so many microseconds, now and before.
+    fn after(window: &mut PollWindow, idle: u64) -> Duration {
+        let now = Instant::now();
+        window.idle(now);
+        window.busy(now + Duration::from_micros(idle));
+        window.window(now)
+    }
 
     #[test]
-    fn the_window_follows_what_it_finds() {
-        let longest = Duration::from_micros(64);
-        let mut window = PollWindow::new(longest);
+    fn the_window_follows_what_comes() {
+        let mut window = PollWindow::new(LONGEST);
         for expected in [32, 16, 8, 4, 0, 0] {
-            window.missed();
-            assert_eq!(window.window(), Duration::from_micros(expected));
+            assert_eq!(after(&mut window, 65), Duration::from_micros(expected));
         }
-        for expected in [4, 8, 16, 32, 64, 64] {
-            window.asleep_since = Some(Instant::now());
-            window.woken();
-            assert_eq!(window.window(), Duration::from_micros(expected));
+        for (idle, expected) in [(1, 4), (5, 10), (3, 10), (20, 40), (60, 64), (64, 64)] {
+            assert_eq!(after(&mut window, idle), Duration::from_micros(expected));
         }
-        window.asleep_since = Instant::now().checked_sub(Duration::from_secs(1));
-        window.missed();
-        window.woken();
-        assert_eq!(window.window(), longest / 2, "a late batch changes nothing");
-        window.not_before = Some(Instant::now() + Duration::from_secs(60));
-        assert_eq!(window.window(), Duration::ZERO);
+    }
+
+    #[test]
+    fn others_are_left_alone_for_longer_each_time() {
+        let mut window = PollWindow::new(LONGEST);
+        let now = Instant::now();
+        let mut expected = STEP_BACK;
+        for _ in 0..10 {
+            window.disturbed(now);
+            assert_eq!(window.window(now + expected / 2), Duration::ZERO);
+            assert_eq!(window.window(now + expected), LONGEST);
+            expected = (expected * 2).min(LONGEST_STEP_BACK);
+        }
+        assert_eq!(expected, LONGEST_STEP_BACK);
+        window.found();
+        window.disturbed(now);
+        assert_eq!(window.window(now + STEP_BACK), LONGEST);
     }
 
     #[test]
     fn zero_is_never() {
         let mut window = PollWindow::new(Duration::ZERO);
-        window.asleep_since = Some(Instant::now());
-        window.woken();
-        assert_eq!(window.window(), Duration::ZERO);
+        assert_eq!(after(&mut window, 0), Duration::ZERO);
+        assert_eq!(after(&mut window, 1), Duration::ZERO);
         assert!(SHORTEST > Duration::ZERO);
     }
 }

@@ -7,6 +7,7 @@ use super::support::proc_self;
 use super::support::swap::Swap;
 use rustix::mm::Advice;
 use std::fs;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
@@ -53,13 +54,26 @@ impl Drop for Setting {
 
 /// Moves all memory back and forth for a while, and checks it.
 fn churn(memory: &Memory, seed: u64) -> Result<()> {
+    churn_part(memory, 0..memory.pages(), seed)
+}
+
+/// Moves some pages back and forth for a while, and checks all.
+fn churn_part(memory: &Memory, pages: Range<usize>, seed: u64) -> Result<()> {
     let mover = Mover::open()?;
     let end = Instant::now() + TIME;
     while Instant::now() < end {
         for direction in [Direction::ToDevice, Direction::ToSystem] {
-            mover.call(memory.range(), direction, MigrateFlags::default())?;
+            mover.call(
+                memory.part(pages.clone()),
+                direction,
+                MigrateFlags::default(),
+            )?;
         }
-        mover.call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+        mover.call(
+            memory.part(pages.clone()),
+            Direction::ToDevice,
+            MigrateFlags::default(),
+        )?;
         memory.check(seed)?;
     }
     Ok(())
@@ -144,15 +158,19 @@ fn swap_under_limit() -> Result<()> {
     fork(|| {
         cgroup.enter()?;
         let mut memory = Memory::single(WHOLE)?;
-        cgroup.limit(cgroup.current()? + (WHOLE * PAGE / 2) as u64)?;
+        cgroup.limit(cgroup.current()? + (WHOLE * PAGE * 3 / 4) as u64)?;
         memory.fill(1);
         let mover = Mover::open()?;
+        // Pages on the device stay charged and cannot be reclaimed: a group that has nothing else is out of memory as
+        // soon as a page comes back from swap.
         for part in 0..8 {
             let first = part * WHOLE / 8;
-            mover.to_device(memory.part(first..first + WHOLE / 8))?;
+            let part = memory.part(first..first + WHOLE / 8);
+            mover.to_device(part.clone())?;
+            mover.to_system(part)?;
         }
         memory.check(1)?;
-        churn(&memory, 1)
+        churn_part(&memory, 0..WHOLE / 2, 1)
     })?
     .wait()
 }
