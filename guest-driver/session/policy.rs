@@ -171,19 +171,15 @@ impl Call<'_> {
             let most = address.saturating_add(entries.len() << PAGE_SHIFT);
             let part = address..range.end.min(vma.end()).min(most);
             address = part.end;
-            // Whatever cannot be looked at has no page of ours, but for PROT_NONE: its pages are
-            // not spared until they have been away.
-            let looked = snapshot.look(guard, part, memory.owner(), entries, |_, place| {
+            // What it cannot see has no page of ours, but for PROT_NONE: its pages are not spared
+            // until they have been away.
+            snapshot.look(guard, part, memory.owner(), entries, |_, place| {
                 if let Place::Device(pfn) = place {
                     if let Some(index) = memory.index_of_pfn(pfn) {
                         memory.ops().keep(index..index + 1, keep);
                     }
                 }
-            });
-            match looked {
-                Err(error) if error == EBUSY => return Err(EBUSY),
-                _ => {}
-            }
+            })?;
         }
         Ok(())
     }

@@ -99,7 +99,8 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// `EINVAL` range or scratch space; others as `hmm_range_fault()`.
+    /// `EINVAL` range or scratch space. Nothing else: no page is asked for, and what changes
+    /// meanwhile is not noticed ([`Snapshot::invalidate`]).
     pub(crate) fn look(
         &self,
         _guard: &MmapReadGuard<'_>,
