@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What set-up needs of the machine that it runs on.
+//! What set-up and the fuzzer need of the machine that they run on.
 
 mod install;
 mod mirror;
@@ -8,10 +8,10 @@ mod sandbox;
 
 use std::path::PathBuf;
 
-pub(crate) use install::ensure;
+pub use install::ensure;
 pub(crate) use mirror::Mirror;
 pub(crate) use needs::debian_keyring;
-pub use needs::{Finding, Need, examine, install_commands};
+pub use needs::{Finding, Need, Task, examine, install_commands};
 pub(crate) use sandbox::sandbox_problem;
 
 /// The folders of `PATH` and those where administrators' programs live, which not every user's `PATH` names.

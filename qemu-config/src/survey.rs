@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::driver;
 use crate::environment::{KernelChoice, SetupOptions, workshop};
-use crate::host::{self, Finding, Mirror};
+use crate::host::{self, Finding, Mirror, Task};
 use crate::kernel::{self, ModuleTree};
 use crate::sysroot::{self, BuildRoot};
 use crate::{Progress, Result};
@@ -24,8 +24,10 @@ pub struct StepState {
 /// What set-up would start from.
 #[derive(Debug)]
 pub struct Survey {
-    /// The programs and files of the host.
+    /// The programs and files of the host that set-up needs.
     pub host: Vec<Finding>,
+    /// Those that the fuzzer needs, and nobody else.
+    pub fuzzer: Vec<Finding>,
     /// Why the build root cannot be entered, although bubblewrap is there.
     pub sandbox_problem: Option<String>,
     /// The host's own QEMU, when it has the device that is needed.
@@ -101,7 +103,8 @@ pub fn survey(options: &SetupOptions) -> Result<Survey> {
         driver::key(&workshop, &tree)?,
     ));
     Ok(Survey {
-        host: host::examine(),
+        host: host::examine(Task::Setup),
+        fuzzer: host::examine(Task::Fuzz),
         sandbox_problem: host::sandbox_problem(),
         host_qemu: sysroot::host_qemu().map(|launcher| launcher.program),
         mirror: Mirror::choose(options.mirror.as_deref()).map(|mirror| mirror.to_string()),

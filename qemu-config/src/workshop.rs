@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cache::{Cache, Key};
+use crate::host::{self, Task};
 use crate::packages::{Apt, Closure, Download, Request};
 use crate::pins::Pins;
-use crate::{Progress, Result, SetupError, host};
+use crate::{Progress, Result, SetupError};
 
 /// The pins, the cache, the mirror and the display of one set-up.
 pub(crate) struct Workshop {
@@ -65,7 +66,7 @@ impl Workshop {
     fn require_host(&self) -> Result<()> {
         static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _turn = (ONE_AT_A_TIME.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
-        host::ensure(self.offline, &self.progress)
+        host::ensure(Task::Setup, self.offline, &self.progress)
     }
 
     /// How many jobs `make` runs at once.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use hmm_vm::KernelChoice;
-use hmm_vm::host::{Need, install_commands};
+use hmm_vm::host::{Finding, Need, install_commands};
 
 use crate::setup_arguments::SetupArguments;
 
@@ -22,13 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let survey = hmm_vm::survey(&options)?;
 
     println!("This machine");
-    for finding in &survey.host {
-        line(
-            finding.need.name,
-            finding.found.as_deref(),
-            finding.need.purpose,
-        );
-    }
+    host_lines(&survey.host);
     if let Some(problem) = &survey.sandbox_problem {
         println!("  bwrap cannot do its work: {problem}");
     }
@@ -58,12 +52,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .filter(|step| step.folder.is_none())
         .count();
 
-    let missing: Vec<Need> = (survey.host.iter())
-        .filter(|finding| finding.found.is_none())
-        .map(|finding| finding.need)
-        .collect();
-    if !missing.is_empty() {
-        let (apt, dnf) = install_commands(&missing);
+    println!("For `cargo xtask fuzz` only");
+    host_lines(&survey.fuzzer);
+
+    let missing = |findings: &[Finding]| -> Vec<Need> {
+        (findings.iter())
+            .filter(|finding| finding.found.is_none())
+            .map(|finding| finding.need)
+            .collect()
+    };
+    // What only the fuzzer needs is told as well, and keeps nobody else from anything.
+    let (missing, for_fuzzer) = (missing(&survey.host), missing(&survey.fuzzer));
+    let all = [missing.as_slice(), &for_fuzzer].concat();
+    if !all.is_empty() {
+        let (apt, dnf) = install_commands(&all);
         println!("Missing on this machine. On Debian and its relatives:\n  {apt}");
         println!("On Fedora and its relatives:\n  {dnf}");
     }
@@ -75,6 +77,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(crate::ENVIRONMENT))
+}
+
+fn host_lines(findings: &[Finding]) {
+    for finding in findings {
+        let need = finding.need;
+        line(need.name, finding.found.as_deref(), need.purpose);
+    }
 }
 
 fn line(name: &str, found: Option<&Path>, purpose: &str) {

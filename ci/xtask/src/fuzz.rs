@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use hmm_vm::Progress;
+use hmm_vm::host::{self, Task};
 
 use crate::build;
 use summary::Summary;
@@ -48,8 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let progress = Progress::new();
     let root = build::repository()?;
     let target = build::target_folder()?.join("libfuzzer");
-    progress
-        .line("build the fuzz targets with counters for coverage; libFuzzer needs a C++ compiler");
+    // Cargo downloads as well, so there is no point in being offline.
+    host::ensure(Task::Fuzz, false, &progress)?;
+    progress.line("build the fuzz targets with counters for coverage");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
         .args(["build", "--quiet", "--release", "--target", PLATFORM])
         .arg("--manifest-path")

@@ -4,19 +4,30 @@
 use std::process::{Command, Stdio};
 
 use super::find_program;
-use super::needs::{Finding, Need, examine, install_commands};
+use super::needs::{Finding, Need, Task, examine, install_commands};
 use super::sandbox::sandbox_problem;
 use crate::{Progress, Result, SetupError, process};
 
-/// Makes sure that the host has what set-up needs: installs what is missing as root or with passwordless sudo, and says
+/// Makes sure that the host has what `task` needs: installs what is missing as root or with passwordless sudo, and says
 /// so.
 ///
 /// # Errors
 /// Names the packages and the command when they cannot be installed from here.
-pub(crate) fn ensure(offline: bool, progress: &Progress) -> Result<()> {
-    let missing = missing();
+pub fn ensure(task: Task, offline: bool, progress: &Progress) -> Result<()> {
+    install_missing(task, offline, progress)?;
+    match task {
+        // Found out before anything is downloaded.
+        Task::Setup => {
+            sandbox_problem().map_or(Ok(()), |problem| Err(SetupError::Sandbox { problem }))
+        }
+        Task::Fuzz => Ok(()),
+    }
+}
+
+fn install_missing(task: Task, offline: bool, progress: &Progress) -> Result<()> {
+    let missing = missing(task);
     if missing.is_empty() {
-        return sandbox_works();
+        return Ok(());
     }
     let packages: Vec<String> = (missing.iter().map(|need| need.debian.to_owned())).collect();
     let lacks = |missing: &[Need]| {
@@ -50,21 +61,16 @@ pub(crate) fn ensure(offline: bool, progress: &Progress) -> Result<()> {
         run(&["update", "-q"])?;
         run(&install)?;
     }
-    let still_missing = self::missing();
+    let still_missing = self::missing(task);
     if !still_missing.is_empty() {
         return Err(lacks(&still_missing));
     }
     step.finish("installed");
-    sandbox_works()
+    Ok(())
 }
 
-/// Found out before anything is downloaded.
-fn sandbox_works() -> Result<()> {
-    sandbox_problem().map_or(Ok(()), |problem| Err(SetupError::Sandbox { problem }))
-}
-
-fn missing() -> Vec<Need> {
-    (examine().into_iter())
+fn missing(task: Task) -> Vec<Need> {
+    (examine(task).into_iter())
         .filter(|finding: &Finding| finding.found.is_none())
         .map(|finding| finding.need)
         .collect()

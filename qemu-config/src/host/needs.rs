@@ -7,10 +7,33 @@ use std::process::Command;
 use super::find_program;
 use crate::process;
 
+/// What the host is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// The set-up of everything that a guest is made of.
+    Setup,
+    /// The fuzzer of the device.
+    Fuzz,
+}
+
+impl Task {
+    fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Setup => SETUP_NEEDS,
+            Self::Fuzz => FUZZ_NEEDS,
+        }
+    }
+}
+
 /// How a need is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
     Program(&'static str),
+    /// The program that `variable` names, with or without arguments, and `program` where it is not set.
+    Chosen {
+        variable: &'static str,
+        program: &'static str,
+    },
     AnyFile(&'static [&'static str]),
     StaticLibrary(&'static str),
 }
@@ -43,7 +66,7 @@ const KEYRINGS: &[&str] = &[
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-const NEEDS: &[Need] = &[
+const SETUP_NEEDS: &[Need] = &[
     Need {
         name: "apt-get",
         purpose: "downloads packages and checks their signatures",
@@ -102,10 +125,21 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// Looks for everything that set-up needs of this machine.
+const FUZZ_NEEDS: &[Need] = &[Need {
+    name: "c++",
+    purpose: "compiles libFuzzer, which is written in C++ (the variable CXX names another compiler)",
+    debian: "g++",
+    fedora: "gcc-c++",
+    probe: Probe::Chosen {
+        variable: "CXX",
+        program: "c++",
+    },
+}];
+
+/// Looks for everything that `task` needs of this machine.
 #[must_use]
-pub fn examine() -> Vec<Finding> {
-    NEEDS
+pub fn examine(task: Task) -> Vec<Finding> {
+    task.needs()
         .iter()
         .map(|need| Finding {
             need: *need,
@@ -137,6 +171,10 @@ pub(crate) fn debian_keyring() -> Option<PathBuf> {
 fn find(probe: Probe) -> Option<PathBuf> {
     match probe {
         Probe::Program(name) => find_program(name),
+        Probe::Chosen { variable, program } => {
+            let chosen = std::env::var(variable).unwrap_or_default();
+            find_program(chosen.split_whitespace().next().unwrap_or(program))
+        }
         Probe::AnyFile(paths) => (paths.iter().map(PathBuf::from)).find(|path| path.is_file()),
         Probe::StaticLibrary(name) => static_library(name),
     }
@@ -167,15 +205,19 @@ mod tests {
         assert_eq!(find(Probe::Program("no-such-program-here")), None);
         assert_eq!(find(Probe::AnyFile(&["/nonexistent"])), None);
         assert_eq!(static_library("libno-such-library-here.a"), None);
+        // A variable that every environment has and that names no program, and one that none has.
+        let chosen = |variable, program| find(Probe::Chosen { variable, program });
+        assert_eq!(chosen("PATH", "sh"), None);
+        assert_eq!(chosen("HMM_NOT_SET_ANYWHERE", "sh"), find_program("sh"));
     }
 
     #[test]
     fn the_commands_name_the_packages_of_each_family() {
-        let needs: Vec<Need> = (NEEDS.iter().copied())
-            .filter(|need| ["xz", "libc.a"].contains(&need.name))
+        let needs: Vec<Need> = (SETUP_NEEDS.iter().chain(FUZZ_NEEDS).copied())
+            .filter(|need| ["xz", "libc.a", "c++"].contains(&need.name))
             .collect();
         let (apt, dnf) = install_commands(&needs);
-        assert!(apt.ends_with(" xz-utils libc6-dev"), "{apt}");
-        assert!(dnf.ends_with(" xz glibc-static"), "{dnf}");
+        assert!(apt.ends_with(" xz-utils libc6-dev g++"), "{apt}");
+        assert!(dnf.ends_with(" xz glibc-static gcc-c++"), "{dnf}");
     }
 }
