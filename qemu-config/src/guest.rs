@@ -8,6 +8,7 @@
 
 mod boot;
 mod cases;
+mod collected;
 mod command;
 mod control;
 mod device;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use hmm_control::{Hello, Report, Request};
 use serde_json::{Value, json};
 
+pub use collected::Collected;
 pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};
 pub(crate) use error::{environment, infrastructure};

@@ -5,11 +5,9 @@ use crate::splat::Rules;
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
-use hmm_vm::guest::{BootSpec, DeviceSpec, Guest};
+use hmm_vm::guest::{BootSpec, Collected, DeviceSpec, Guest};
 use hmm_vm::machine::Machine;
 use std::fs;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A case that the device which is right must still pass.
@@ -237,31 +235,6 @@ fn count_refusals(log: &str, devices: &[WrongDevice]) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Bytes that several owners can look at.
-#[derive(Clone, Debug, Default)]
-struct Collected(Arc<Mutex<Vec<u8>>>);
-
-impl Collected {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-impl Write for Collected {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use hmm_vm::Progress;
-use hmm_vm::guest::{Command, Guest, Input, Root, Streams};
+use hmm_vm::guest::{Collected, Command, Guest, Input, Root, Streams};
 
 use crate::guest_arguments::GuestArguments;
 use crate::{build, signals, surroundings};
@@ -125,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn answer(guest: &mut Guest, command: &Command) -> anyhow::Result<Run> {
     let started = std::time::Instant::now();
     let output = task::DigestSink::default();
-    let errors = task::TextSink::default();
+    let errors = Collected::default();
     let end = guest.exec(
         command,
         Streams {

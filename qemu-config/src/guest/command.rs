@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hmm_control::plan::PROGRAMS;
@@ -12,6 +11,7 @@ use hmm_control::{
     Exec, ExecError, ExitStatus, OutputStream, Report, Request, Root, Text, WindowSize,
 };
 
+use super::collected::Collected;
 use super::event::Event;
 use super::output::Stream;
 use super::watch::Limit;
@@ -254,30 +254,6 @@ impl Guest {
             Event::Resize(size) => self.send(&Request::Resize(size))?,
             _ => {}
         }
-        Ok(())
-    }
-}
-
-/// A sink that several owners can look into.
-#[derive(Clone, Default)]
-struct Collected(Arc<Mutex<Vec<u8>>>);
-
-impl Collected {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Collected {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -159,20 +159,8 @@ impl OutputPort {
 mod tests {
     use std::sync::mpsc;
 
+    use super::super::collected::Collected;
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Collected(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Collected {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     struct Broken;
 
@@ -201,7 +189,7 @@ mod tests {
                 events.recv().unwrap(),
                 Event::OutputDone(Stream::Stdout, Ok(()))
             ));
-            assert!(*sink.0.lock().unwrap() == part);
+            assert!(sink.take() == part);
         }
     }
 

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Talking to the benchmark's program in the guest while it runs.
 
-use std::io::{self, BufReader, Write};
+use std::io::BufReader;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use hmm_control::bench::{ARGUMENT, Answer, Measure, Request, Sample, Side};
 use hmm_control::line;
-use hmm_vm::guest::{Command, Guest, Input, Streams};
+use hmm_vm::guest::{Collected, Command, Guest, Input, Streams};
 
 /// How long one measurement may take. Only a hang takes that long, also under emulation.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -32,7 +31,7 @@ impl Conversation {
         let (requests, input) = UnixStream::pair().context("no socket for the guest")?;
         let (answers, output) = UnixStream::pair().context("no socket for the guest")?;
         answers.set_read_timeout(Some(LIMIT))?;
-        let complaints = Complaints::default();
+        let complaints = Collected::default();
         let streams = Streams {
             stdin: Input::Reader(Box::new(input)),
             stdout: Box::new(output),
@@ -53,11 +52,12 @@ impl Conversation {
         // A guest that broke is the reason for what went wrong with its program.
         let end =
             ended.map_err(|_| anyhow::anyhow!("the thread that talks to the guest panicked"))??;
-        let result = talked.with_context(|| format!("in the guest: {}", complaints.text()))?;
+        let result =
+            talked.with_context(|| format!("in the guest: {}", complaints.text().trim_end()))?;
         ensure!(
             end.shell_code() == 0,
             "the guest's program ended with {end:?}: {}",
-            complaints.text()
+            complaints.text().trim_end()
         );
         Ok(result)
     }
@@ -88,30 +88,5 @@ impl Conversation {
         line::read(&mut self.answers)
             .context("the program does not answer")?
             .context("the program ended before it answered")
-    }
-}
-
-/// What the program says on its standard error.
-#[derive(Clone, Default)]
-struct Complaints(Arc<Mutex<Vec<u8>>>);
-
-impl Complaints {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).trim_end().to_owned()
-    }
-}
-
-impl Write for Complaints {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
