@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Requests of any bytes, to the engine itself.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use hmm_protocol::{ControlKind, ControlRequest, Status};
 use vhost_user_hmm::{
-    engine::{Engine, Job, KernelChoice, Kernels, Pace, Workspace},
+    engine::{Engine, Job, Pace, Workspace},
     guest_memory::GuestMemory,
-    inject::Faults,
-    memory::DeviceMemory,
 };
-use vm_memory::{GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
+
+use crate::fixture;
 
 struct NoPace;
 
@@ -32,18 +31,10 @@ struct Rig {
 pub fn run(data: &[u8]) {
     static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
     let rig = RIG.get_or_init(|| {
-        let memory = DeviceMemory::anonymous(2 << 20).expect("memory");
-        let regions = [(GuestAddress(0), 0x40000), (GuestAddress(0x80000), 0x40000)];
-        let mappings = GuestMemoryMmap::from_ranges(&regions).expect("memory");
+        let regions = [(0, 0x40000), (0x80000, 0x40000)];
         Mutex::new(Rig {
-            engine: Engine::new(
-                memory,
-                1,
-                Faults::default(),
-                Kernels::new(KernelChoice::Auto),
-                None,
-            ),
-            guest: GuestMemory::new(Arc::new(mappings)),
+            engine: fixture::engine(),
+            guest: GuestMemory::new(fixture::guest_memory(&regions)),
         })
     });
     let rig = rig.lock().expect("no panic before");

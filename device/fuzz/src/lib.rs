@@ -9,6 +9,7 @@
 //! Inputs worth keeping are in `seeds/`; the tests replay them, and `hmm-fuzz TARGET` looks for more.
 
 pub mod decoder;
+mod fixture;
 pub mod messages;
 mod model;
 pub mod queues;

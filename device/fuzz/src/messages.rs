@@ -11,7 +11,6 @@ use std::{
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -20,14 +19,9 @@ use rustix::{
     fs::{MemfdFlags, memfd_create},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
-use vhost_user_hmm::{
-    connection,
-    device::Device,
-    engine::{Engine, KernelChoice, Kernels},
-    inject::Faults,
-    memory::DeviceMemory,
-    trace::Trace,
-};
+use vhost_user_hmm::{connection, device::Device};
+
+use crate::fixture;
 
 const GUEST_BYTES: u64 = 1 << 20;
 /// A connection sends no more than fits into the socket, so that sending never waits.
@@ -149,12 +143,7 @@ impl Attached {
 /// The bytes describe messages, which are sent at once; then the front end hangs up. The device must notice.
 pub fn run(data: &[u8]) {
     static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| {
-        let memory = DeviceMemory::anonymous(2 << 20).expect("memory");
-        let kernels = Kernels::new(KernelChoice::Auto);
-        let engine = Engine::new(memory, 1, Faults::default(), kernels, None);
-        Arc::new(Device::new(engine, 256, Duration::ZERO, Trace::none()).expect("descriptors"))
-    });
+    let device = DEVICE.get_or_init(|| Arc::new(fixture::device(256)));
     let Ok(messages) = Vec::<Message>::arbitrary_take_rest(Unstructured::new(data)) else {
         return;
     };

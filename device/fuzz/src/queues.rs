@@ -10,23 +10,15 @@ use std::{
 use arbitrary::{Arbitrary, Unstructured};
 use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Event, EventKind, URGENT_QUEUE};
 use vhost_user_backend::VringT;
-use vhost_user_hmm::{
-    device::Device,
-    engine::{Engine, KernelChoice, Kernels},
-    guest_memory::GuestMemory,
-    inject::Faults,
-    memory::DeviceMemory,
-    queue::Worker,
-    ring::{Ring, no_memory},
-    trace::Trace,
-};
+use vhost_user_hmm::{device::Device, guest_memory::GuestMemory, queue::Worker, ring::Ring};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
+use crate::fixture::{self, RING_SIZE as SIZE};
+
 const QUEUES: [u16; 3] = [CONTROL_QUEUE, EVENT_QUEUE, URGENT_QUEUE];
-/// Each queue has so much of the guest's memory, and so many descriptors: two a chain.
+/// Each queue has so much of the guest's memory. A chain takes two descriptors of the ring.
 const AREA: u64 = 0x4000;
-const SIZE: u16 = 16;
 const AVAIL: u64 = 0x1000;
 const USED: u64 = 0x2000;
 const DATA: u64 = 0x3000;
@@ -74,14 +66,10 @@ struct Rig<'a> {
 fn parts() -> &'static Mutex<(Device, Arc<GuestMemoryMmap>)> {
     static PARTS: OnceLock<Mutex<(Device, Arc<GuestMemoryMmap>)>> = OnceLock::new();
     PARTS.get_or_init(|| {
-        let memory = DeviceMemory::anonymous(2 << 20).expect("memory");
-        let kernels = Kernels::new(KernelChoice::Auto);
-        let engine = Engine::new(memory, 1, Faults::default(), kernels, None);
-        let device = Device::new(engine, SIZE, Duration::ZERO, Trace::none()).expect("descriptors");
-        let range = (GuestAddress(0), AREA as usize * QUEUES.len());
-        let mappings = Arc::new(GuestMemoryMmap::from_ranges(&[range]).expect("memory"));
-        device.replace_memory(GuestMemory::new(Arc::clone(&mappings)));
-        Mutex::new((device, mappings))
+        let device = fixture::device(SIZE);
+        let memory = fixture::guest_memory(&[(0, AREA * QUEUES.len() as u64)]);
+        device.replace_memory(GuestMemory::new(Arc::clone(&memory)));
+        Mutex::new((device, memory))
     })
 }
 
@@ -167,16 +155,9 @@ impl Rig<'_> {
         self.memory
             .write_slice(&vec![0; AREA as usize], GuestAddress(base))
             .expect("memory");
-        let ring = Ring::new(no_memory(), SIZE).expect("a ring");
-        ring.set_queue_size(SIZE);
-        ring.set_queue_info(base, base + AVAIL, base + USED)
-            .expect("aligned");
-        ring.set_queue_event_idx(true);
-        ring.set_queue_ready(true);
-        ring.set_enabled(true);
         Lane {
             queue,
-            ring,
+            ring: fixture::ring(SIZE, base, base + AVAIL, base + USED),
             made: Vec::new(),
             is_wild: false,
             next_avail: 0,

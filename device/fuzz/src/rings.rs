@@ -10,29 +10,21 @@ use std::{
 use arbitrary::{Arbitrary, Unstructured};
 use hmm_protocol::{ControlKind, ControlRequest, URGENT_QUEUE};
 use vhost_user_backend::VringT;
-use vhost_user_hmm::{
-    device::Device,
-    engine::{Engine, KernelChoice, Kernels},
-    guest_memory::GuestMemory,
-    inject::Faults,
-    memory::DeviceMemory,
-    queue::Worker,
-    ring::{Ring, no_memory},
-    trace::Trace,
-};
+use vhost_user_hmm::{device::Device, guest_memory::GuestMemory, queue::Worker, ring::Ring};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
 
 use crate::{
+    fixture::{self, DEVICE_BYTES, RING_SIZE as SIZE},
     model::Model,
     steps::{Request, Step},
 };
 
-const DEVICE_BYTES: usize = 2 << 20;
 const GUEST_BYTES: usize = 0x60000;
 /// Two regions that touch, a gap, and a third.
 const TABLE: [(u64, u64); 3] = [(0, 0x20000), (0x20000, 0x10000), (0x50000, 0x10000)];
-const SIZE: u16 = 16;
+/// What a ring could be long at most, which is more than the rings of the target are.
+const QUEUE_SIZE_MAX: u16 = 256;
 const DESCRIPTORS: u64 = 0x1000;
 const AVAIL: u64 = 0x2000;
 const USED: u64 = 0x3000;
@@ -67,12 +59,8 @@ struct Parts {
 fn parts() -> &'static Mutex<Parts> {
     static PARTS: OnceLock<Mutex<Parts>> = OnceLock::new();
     PARTS.get_or_init(|| {
-        let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
-        let kernels = Kernels::new(KernelChoice::Auto);
-        let engine = Engine::new(memory, 1, Faults::default(), kernels, None);
-        let device = Device::new(engine, 256, Duration::ZERO, Trace::none()).expect("descriptors");
-        let ranges = TABLE.map(|(start, len)| (GuestAddress(start), len as usize));
-        let mappings = Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("memory"));
+        let device = fixture::device(QUEUE_SIZE_MAX);
+        let mappings = fixture::guest_memory(&TABLE);
         device.replace_memory(GuestMemory::new(Arc::clone(&mappings)));
         let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
         let generation = device.engine().control(open.as_bytes()).generation.get();
@@ -117,13 +105,7 @@ pub fn run(data: &[u8]) {
     model_device.fill(0);
     // SAFETY: `device_memory` is the start of DEVICE_BYTES mapped bytes, and nobody else uses them now.
     unsafe { std::ptr::write_bytes(device_memory(device), 0, DEVICE_BYTES) };
-    let ring = Ring::new(no_memory(), 256).expect("a ring");
-    ring.set_queue_size(SIZE);
-    ring.set_queue_info(DESCRIPTORS, AVAIL, USED)
-        .expect("aligned");
-    ring.set_queue_event_idx(true);
-    ring.set_queue_ready(true);
-    ring.set_enabled(true);
+    let ring = fixture::ring(QUEUE_SIZE_MAX, DESCRIPTORS, AVAIL, USED);
     device.attach(Vec::new());
     let mut rig = Rig {
         worker: Worker::new(Duration::ZERO),
