@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{inputs, module_info};
 use crate::cache::{Key, KeyBuilder};
-use crate::kernel::ModuleTree;
+use crate::kernel::{ModuleTree, Modules};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
 
@@ -28,8 +28,15 @@ pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> 
     let folder = workshop.step(STEP, &key(workshop, tree)?, |work| {
         let output = work.join("output");
         fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
-        let mut make =
-            tree.make_modules(workshop, &workshop.repository, inputs::DRIVER, &output, &[])?;
+        let mut make = tree.make_modules(
+            workshop,
+            Modules {
+                repository: &workshop.repository,
+                folder: inputs::DRIVER,
+                output: &output,
+                variables: &[],
+            },
+        )?;
         let release = tree.release(workshop);
         let what = format!("build the driver for {release}");
         let step = workshop.progress.step(&what, None);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs;
 use crate::cache::KeyBuilder;
-use crate::kernel::ModuleTree;
+use crate::kernel::{ModuleTree, Modules};
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
@@ -30,10 +30,12 @@ pub(crate) fn lint(workshop: &Workshop, tree: &ModuleTree) -> Result<()> {
     workshop.step(STEP, &key, |work| {
         let mut make = tree.make_modules(
             workshop,
-            &workshop.repository,
-            inputs::DRIVER,
-            work,
-            VARIABLES,
+            Modules {
+                repository: &workshop.repository,
+                folder: inputs::DRIVER,
+                output: work,
+                variables: VARIABLES,
+            },
         )?;
         let step = workshop.progress.step("check the driver's form", None);
         let form = check_form(workshop);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A folder that a kernel is configured or built in, by the compilers of the build root from the one source.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::source;
+use super::{Modules, source};
 use crate::environment::cause;
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
@@ -22,6 +23,10 @@ pub(super) const CONFIG: &str = ".config";
 pub(super) const RELEASE: &str = "include/config/kernel.release";
 /// The symbols that modules may use.
 pub(super) const SYMVERS: &str = "Module.symvers";
+/// What modules in Rust are compiled against.
+pub(super) const RUST_METADATA: &str = "rust/libkernel.rmeta";
+/// What a machine boots.
+pub(super) const IMAGE: &str = "arch/x86/boot/bzImage";
 
 /// A tree, its source, and what every `make` in it has in common.
 pub(crate) struct BuildTree {
@@ -77,32 +82,28 @@ impl BuildTree {
         process::watch(&what, &mut command, on_line)
     }
 
-    /// A `make` for the modules of `folder` in `repository`, which writes to `output` only.
-    pub(super) fn make_modules(
-        &self,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
-    ) -> Result<Command> {
+    /// A `make` for modules.
+    pub(super) fn make_modules(&self, modules: Modules<'_>) -> Result<Command> {
         const REPOSITORY_INSIDE: &str = "/build/repository";
         const OUTPUT_INSIDE: &str = "/build/output";
-        let mut arguments = self.arguments.clone();
-        arguments.push(format!("M={REPOSITORY_INSIDE}/{folder}"));
-        arguments.push(format!("MO={OUTPUT_INSIDE}"));
-        arguments.extend(variables.iter().map(|&variable| variable.to_owned()));
-        arguments.push("modules".to_owned());
+        let of_modules = modules.arguments(REPOSITORY_INSIDE.as_ref(), OUTPUT_INSIDE.as_ref());
+        let arguments = (self.arguments.iter().map(OsString::from)).chain(of_modules);
         let sandbox = (self.root.sandbox()?)
             .read(&self.source, SOURCE_INSIDE)
             .read(&self.tree, TREE_INSIDE)
-            .read(repository, REPOSITORY_INSIDE)
-            .write(output, OUTPUT_INSIDE);
+            .read(modules.repository, REPOSITORY_INSIDE)
+            .write(modules.output, OUTPUT_INSIDE);
         Ok(sandbox.program("make", arguments).into_command())
     }
 
     /// The same for modules of the kernel itself, which stand in `folder` of its source.
     pub(super) fn make_own_modules(&self, folder: &str, output: &Path) -> Result<Command> {
-        self.make_modules(&self.source, folder, output, &[])
+        self.make_modules(Modules {
+            repository: &self.source,
+            folder,
+            output,
+            variables: &[],
+        })
     }
 }
 

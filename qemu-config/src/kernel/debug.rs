@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::build_tree::{BuildTree, CONFIG, RELEASE, SYMVERS, check_release, read};
+use super::build_tree::{
+    BuildTree, CONFIG, IMAGE, RELEASE, RUST_METADATA, SYMVERS, check_release, read,
+};
 use super::{fragment, source};
 use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
@@ -19,7 +21,6 @@ const VERSION: u32 = 1;
 const FRAGMENT: &str = "qemu-config/kernel/debug.config";
 /// What tells its modules from those of the stock kernel.
 const LOCAL_VERSION: &str = "-hmm-debug";
-const IMAGE: &str = "arch/x86/boot/bzImage";
 
 /// Folders whose object files belong to programs that building a module runs.
 const PROGRAMS: &[&str] = &["scripts", "tools"];
@@ -88,7 +89,7 @@ fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
         RELEASE,
         IMAGE,
         "include/generated/autoconf.h",
-        "rust/libkernel.rmeta",
+        RUST_METADATA,
         "rust/libmacros.so",
         "scripts/mod/modpost",
     ]

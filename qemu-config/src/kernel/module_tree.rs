@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The kernel that the guest boots, as far as modules for it are concerned.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::users_tree::UsersTree;
-use super::{debug, image, overlay, prepared, source};
+use super::{Modules, debug, image, overlay, prepared, source};
 use crate::Result;
 use crate::cache::Key;
 use crate::environment::{Kernel, KernelChoice};
@@ -46,24 +46,16 @@ impl ModuleTree {
         })
     }
 
-    /// A `make` of the modules of `folder` in `repository` that writes to `output` only. What the build needs is made
-    /// first.
+    /// A `make` of modules. What the build needs is made first.
     pub(crate) fn make_modules(
         &self,
         workshop: &Workshop,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
+        modules: Modules<'_>,
     ) -> Result<Command> {
         match self {
-            Self::Stock => {
-                prepared::tree(workshop)?.make_modules(repository, folder, output, variables)
-            }
-            Self::Debug => {
-                debug::tree(workshop)?.make_modules(repository, folder, output, variables)
-            }
-            Self::Users(tree) => tree.make_modules(workshop, repository, folder, output, variables),
+            Self::Stock => prepared::tree(workshop)?.make_modules(modules),
+            Self::Debug => debug::tree(workshop)?.make_modules(modules),
+            Self::Users(tree) => tree.make_modules(workshop, modules),
         }
     }
 

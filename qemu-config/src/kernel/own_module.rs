@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ModuleTree;
+use super::{ModuleTree, Modules};
 use crate::cache::KeyBuilder;
 use crate::process::strip_module;
 use crate::workshop::Workshop;
@@ -62,7 +62,15 @@ pub(crate) fn own_module(
         let kbuild = inside.join("Kbuild");
         fs::write(&kbuild, format!("obj-m := {}\n", object.display()))
             .map_err(SetupError::io("write", &kbuild))?;
-        let mut make = tree.make_modules(workshop, work, FOLDER, &output, &[])?;
+        let mut make = tree.make_modules(
+            workshop,
+            Modules {
+                repository: work,
+                folder: FOLDER,
+                output: &output,
+                variables: &[],
+            },
+        )?;
         let what = format!("build {step_name} for {}", tree.release(workshop));
         let step = workshop.progress.step(&what, None);
         process::watch(&what, &mut make, |line| step.detail(line))?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::build_tree::{BuildTree, CONFIG, RELEASE, SYMVERS, check_release, read};
+use super::build_tree::{BuildTree, CONFIG, RELEASE, RUST_METADATA, SYMVERS, check_release, read};
 use super::symbols::{SymbolDifference, rebuilt_symbols, stock_symbols};
 use super::{config_value, source};
 use crate::cache::{Key, KeyBuilder};
@@ -70,7 +70,7 @@ fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
         SYMVERS,
         RELEASE,
         "include/generated/autoconf.h",
-        "rust/libkernel.rmeta",
+        RUST_METADATA,
         "rust/libmacros.so",
         "scripts/mod/modpost",
     ]

@@ -6,19 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{config_value, overlay};
+use super::build_tree::{CONFIG, IMAGE, RELEASE, RUST_METADATA, SYMVERS, read};
+use super::{Modules, config_value, overlay};
 use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
 use crate::host::find_program;
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
 use crate::{Result, SetupError, process};
-
-const IMAGE: &str = "arch/x86/boot/bzImage";
-const RELEASE: &str = "include/config/kernel.release";
-const CONFIG: &str = ".config";
-const SYMVERS: &str = "Module.symvers";
-const RUST_METADATA: &str = "rust/libkernel.rmeta";
 
 /// What the driver needs of the kernel.
 const REQUIRED: &[&str] = &[
@@ -54,11 +49,7 @@ impl UsersTree {
                 ));
             }
         }
-        let read = |file: &str| {
-            let path = folder.join(file);
-            fs::read_to_string(&path).map_err(SetupError::io("read", &path))
-        };
-        let config = read(CONFIG)?;
+        let config = read(&folder.join(CONFIG))?;
         let missing = missing_options(&config);
         if !missing.is_empty() {
             return Err(SetupError::invalid(
@@ -69,7 +60,7 @@ impl UsersTree {
                 ),
             ));
         }
-        let release = read(RELEASE)?.trim().to_owned();
+        let release = read(&folder.join(RELEASE))?.trim().to_owned();
         Ok(Self {
             folder,
             config,
@@ -113,26 +104,18 @@ impl UsersTree {
         is_module.then(|| overlay::built_in_tree(&self.folder))?
     }
 
-    /// A `make` for the modules of `folder` in `repository`, with the compilers that built the tree: the host's, or
-    /// those of the build root.
+    /// A `make` for modules, with the compilers that built the tree: the host's, or those of the build root.
     pub(crate) fn make_modules(
         &self,
         workshop: &Workshop,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
+        modules: Modules<'_>,
     ) -> Result<Command> {
         let expected = config_value(&self.config, "CONFIG_RUSTC_VERSION_TEXT").unwrap_or_default();
         let on_host = self.host_rust();
         if on_host.as_deref() == Some(expected) {
             let mut command = Command::new("make");
             own_environment(&mut command);
-            command.args(
-                self.arguments(workshop, repository, folder, output, variables, |name| {
-                    find_program(name).is_some()
-                }),
-            );
+            command.args(self.arguments(workshop, modules, |name| find_program(name).is_some()));
             return Ok(command);
         }
         let root = BuildRoot::get(workshop)?;
@@ -141,7 +124,7 @@ impl UsersTree {
             .into_command();
         let in_root = process::output("ask the build root's Rust compiler", &mut command)?;
         if in_root.trim() == expected {
-            return self.make_in(&root, workshop, repository, folder, output, variables);
+            return self.make_in(&root, workshop, modules);
         }
         Err(SetupError::invalid(
             &self.folder,
@@ -159,45 +142,29 @@ impl UsersTree {
         &self,
         root: &BuildRoot,
         workshop: &Workshop,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
+        modules: Modules<'_>,
     ) -> Result<Command> {
         let mut sandbox = root.sandbox()?.read(&self.folder, &self.folder);
         // A tree that was built with O= names its source by a link.
         if let Ok(source) = fs::canonicalize(self.folder.join("source")) {
             sandbox = sandbox.read(&source, &source);
         }
-        let sandbox = (sandbox.read(repository, repository)).write(output, output);
-        let arguments = self.arguments(workshop, repository, folder, output, variables, |name| {
-            root.has(name)
-        });
+        let sandbox = (sandbox.read(modules.repository, modules.repository))
+            .write(modules.output, modules.output);
+        let arguments = self.arguments(workshop, modules, |name| root.has(name));
         Ok(sandbox.program("make", arguments).into_command())
     }
 
     fn arguments(
         &self,
         workshop: &Workshop,
-        repository: &Path,
-        folder: &str,
-        output: &Path,
-        variables: &[&str],
+        modules: Modules<'_>,
         has_program: impl Fn(&str) -> bool,
     ) -> Vec<OsString> {
-        let assign = |variable: &str, path: &Path| {
-            let mut argument = OsString::from(variable);
-            argument.push("=");
-            argument.push(path);
-            argument
-        };
         let mut arguments = vec![OsString::from("-C"), self.folder.clone().into()];
         arguments.push(format!("-j{}", workshop.jobs()).into());
         arguments.extend(compiler_variable(&self.config, has_program).map(OsString::from));
-        arguments.push(assign("M", &repository.join(folder)));
-        arguments.push(assign("MO", output));
-        arguments.extend(variables.iter().map(OsString::from));
-        arguments.push("modules".into());
+        arguments.extend(modules.arguments(modules.repository, modules.output));
         arguments
     }
 
