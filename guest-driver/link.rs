@@ -37,7 +37,10 @@ pub(crate) use self::{
 use self::{
     control::Control,
     events::Events,
-    request_pool::RequestPool, //
+    request_pool::{
+        request_pool,
+        RequestPool, //
+    }, //
 };
 use crate::{
     stats::Stats,
@@ -186,12 +189,12 @@ impl Link {
             Ok(try_pin_init!(Self {
                 queues <- Virtqueues::new(vdev, names),
                 control <- Control::new(),
-                urgent <- RequestPool::new(
+                urgent <- request_pool(
                     URGENT_REQUESTS,
                     urgent_bytes,
                     COMPLETION_BYTES + status_array_bytes(urgent_entries),
                 ),
-                bulk <- RequestPool::new(
+                bulk <- request_pool(
                     BULK_BATCHES,
                     bulk_bytes,
                     COMPLETION_BYTES + status_array_bytes(entries),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What Rust in the kernel lacks, as safe interfaces: the virtio bus and its queues, device-private
-//! memory, `migrate_vma`, snapshots of an address space, a sleepable gate, workqueues.
+//! memory, `migrate_vma`, snapshots of an address space, a sleepable gate, reserves,
+//! workqueues.
 //!
 //! This is the only place of the driver with `unsafe` code. Nothing here knows this driver.
 
@@ -18,6 +19,7 @@ pub(crate) mod page;
 pub(crate) mod page_stock;
 pub(crate) mod pagemap;
 pub(crate) mod request;
+pub(crate) mod reserve;
 pub(crate) mod snapshot;
 pub(crate) mod trace;
 pub(crate) mod virtio;

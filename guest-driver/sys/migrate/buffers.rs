@@ -4,16 +4,12 @@
 
 use super::super::{
     anon_vma::AnonVma,
+    reserve::Reserve,
     virtqueue::DmaAddress, //
 };
 use kernel::{
-    new_condvar,
-    new_spinlock,
     prelude::*,
-    sync::{
-        CondVar,
-        SpinLock, //
-    }, //
+    sync::static_lock_class, //
 };
 
 /// The arrays of one migration.
@@ -50,9 +46,7 @@ impl Buffers {
 #[pin_data]
 pub(crate) struct BufferPool {
     #[pin]
-    idle: SpinLock<KVec<Buffers>>,
-    #[pin]
-    returned: CondVar,
+    idle: Reserve<Buffers>,
 }
 
 impl BufferPool {
@@ -63,36 +57,28 @@ impl BufferPool {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(count: usize, pages: usize, by_pfn: bool) -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            let mut idle = KVec::with_capacity(count, GFP_KERNEL)?;
-            for _ in 0..count {
-                idle.push(Buffers::new(pages, by_pfn)?, GFP_KERNEL)?;
-            }
-            Ok(try_pin_init!(Self {
-                idle <- new_spinlock!(idle, "BufferPool::idle"),
-                returned <- new_condvar!("BufferPool::returned"),
-            }))
-        })
+        try_pin_init!(Self {
+            idle <- Reserve::new(
+                count,
+                move || Buffers::new(pages, by_pfn),
+                (c"BufferPool::idle", static_lock_class!()),
+                (c"BufferPool::returned", static_lock_class!()),
+            ),
+        }? Error)
     }
 
     /// Takes buffers; sleeps while there are none. Who has some must not wait for more of them
     /// this way, or for anything that is not bounded.
     pub(crate) fn lease(&self) -> Lease<'_> {
-        let mut idle = self.idle.lock();
-        loop {
-            if let Some(buffers) = idle.pop() {
-                return Lease {
-                    pool: self,
-                    buffers,
-                };
-            }
-            self.returned.wait(&mut idle);
+        Lease {
+            pool: self,
+            buffers: self.idle.take(),
         }
     }
 
     /// Takes buffers if there are any.
     pub(crate) fn try_lease(&self) -> Option<Lease<'_>> {
-        let buffers = self.idle.lock().pop()?;
+        let buffers = self.idle.try_take()?;
         Some(Lease {
             pool: self,
             buffers,
@@ -115,10 +101,6 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let buffers = core::mem::take(&mut self.buffers);
-        // There is room for all buffers of the pool.
-        let returned = self.pool.idle.lock().push_within_capacity(buffers);
-        debug_assert!(returned.is_ok());
-        self.pool.returned.notify_one();
+        self.pool.idle.give(core::mem::take(&mut self.buffers));
     }
 }

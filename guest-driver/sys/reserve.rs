@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A fixed number of things that are used again and again.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        CondVar,
+        LockClassKey,
+        SpinLock, //
+    }, //
+};
+
+/// The name and the class by which lockdep knows a lock: a generic type has none of its own.
+pub(crate) type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
+
+/// Things that are made once and taken when they are needed, so that what uses them allocates
+/// nothing, and their number bounds how much is on its way at once.
+///
+/// # Examples
+///
+/// ```ignore
+/// stack_pin_init!(let buffers = Reserve::new(
+///     2,
+///     || Ok(KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?),
+///     (c"buffers::idle", static_lock_class!()),
+///     (c"buffers::returned", static_lock_class!()),
+/// ));
+/// let buffers = buffers?;
+/// let buffer = buffers.take();
+/// // ...
+/// buffers.give(buffer);
+/// ```
+#[pin_data]
+pub(crate) struct Reserve<T> {
+    #[pin]
+    idle: SpinLock<KVec<T>>,
+    #[pin]
+    returned: CondVar,
+}
+
+impl<T> Reserve<T> {
+    /// `count` things, each from `make`. `idle` and `returned` name the lock around those that
+    /// nobody has, and what wakes whoever waits for one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of `make`.
+    pub(crate) fn new(
+        count: usize,
+        mut make: impl FnMut() -> Result<T>,
+        idle: LockClass,
+        returned: LockClass,
+    ) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let mut things = KVec::with_capacity(count, GFP_KERNEL)?;
+            for _ in 0..count {
+                things.push(make()?, GFP_KERNEL)?;
+            }
+            Ok(try_pin_init!(Self {
+                idle <- SpinLock::new(things, idle.0, idle.1),
+                returned <- CondVar::new(returned.0, returned.1),
+            }? Error))
+        })
+    }
+
+    /// Keeps `count` things at most, at least one.
+    pub(crate) fn limit(&self, count: usize) {
+        loop {
+            // Dropped after the lock.
+            let surplus = {
+                let mut idle = self.idle.lock();
+                if idle.len() <= count.max(1) {
+                    return;
+                }
+                idle.pop()
+            };
+            drop(surplus);
+        }
+    }
+
+    /// Takes a thing; sleeps while there is none. Whoever has one must not wait for more of them
+    /// this way, or for anything that is not bounded.
+    pub(crate) fn take(&self) -> T {
+        let mut idle = self.idle.lock();
+        loop {
+            if let Some(thing) = idle.pop() {
+                return thing;
+            }
+            self.returned.wait(&mut idle);
+        }
+    }
+
+    /// Takes a thing if there is one.
+    pub(crate) fn try_take(&self) -> Option<T> {
+        self.idle.lock().pop()
+    }
+
+    /// Gives a thing back that was taken here.
+    pub(crate) fn give(&self, thing: T) {
+        // The vector has room for all that were made; nothing else is ever given.
+        let result = self.idle.lock().push_within_capacity(thing);
+        debug_assert!(result.is_ok());
+        self.returned.notify_one();
+    }
+}
