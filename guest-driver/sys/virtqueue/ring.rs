@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The kernel's side of a ring: what the driver does with it under the lock.
+
+use super::super::{
+    bindings,
+    request::Request, //
+};
+use core::ptr::null_mut;
+use kernel::{
+    sync::Arc,
+    types::ForeignOwnable, //
+};
+
+/// What is known of a ring, under its lock.
+pub(super) struct Ring {
+    /// Null while the queues do not exist.
+    pub(super) vq: *mut bindings::virtqueue,
+    /// Whether requests are accepted.
+    pub(super) open: bool,
+    /// Tasks that need an interrupt to go on.
+    pub(super) sleepers: u32,
+}
+
+// SAFETY: The pointer is only used under the lock, or by whoever `Queue::notifying` counts.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// A ring that does not exist yet.
+    pub(super) fn closed() -> Self {
+        Self {
+            vq: null_mut(),
+            open: false,
+            sleepers: 0,
+        }
+    }
+
+    /// Takes all returned requests out of the ring.
+    pub(super) fn reap(&mut self) {
+        if self.vq.is_null() {
+            return;
+        }
+        loop {
+            let mut used = 0u32;
+            // SAFETY: `vq` is valid while it is not null, and the caller holds the ring's lock.
+            let cookie = unsafe { bindings::virtqueue_get_buf(self.vq, &mut used) };
+            if cookie.is_null() {
+                return;
+            }
+            // SAFETY: Every cookie comes from `into_foreign` in `Queue::submit` and is returned by
+            // the ring once.
+            let request = unsafe { <Arc<Request> as ForeignOwnable>::from_foreign(cookie) };
+            request.finish_used(used);
+        }
+    }
+
+    /// Asks for an interrupt at the next returned request; reaps those that came meanwhile.
+    pub(super) fn arm(&mut self) {
+        loop {
+            self.reap();
+            // SAFETY: As in `reap`.
+            if self.vq.is_null() || unsafe { bindings::virtqueue_enable_cb(self.vq) } {
+                return;
+            }
+        }
+    }
+
+    /// Asks for no interrupt.
+    pub(super) fn disarm(&mut self) {
+        if !self.vq.is_null() {
+            // SAFETY: As in `reap`.
+            unsafe { bindings::virtqueue_disable_cb(self.vq) };
+        }
+    }
+
+    /// Returns all requests that a reset device left in the ring.
+    pub(super) fn cancel(&mut self) {
+        self.reap();
+        if self.vq.is_null() {
+            return;
+        }
+        loop {
+            // SAFETY: As in `reap`; the device is reset, so the ring is quiet.
+            let cookie = unsafe { bindings::virtqueue_detach_unused_buf(self.vq) };
+            if cookie.is_null() {
+                return;
+            }
+            // SAFETY: As in `reap`.
+            let request = unsafe { <Arc<Request> as ForeignOwnable>::from_foreign(cookie) };
+            request.finish_cancelled();
+        }
+    }
+}
