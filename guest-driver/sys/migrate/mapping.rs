@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The system side of a migration's pages as the device sees it.
+
+use super::{
+    super::virtqueue::{
+        DmaDirection,
+        Queue, //
+    },
+    entry::{
+        page_of,
+        pages_of, //
+    },
+    Collected,
+    Cursor,
+    Inner,
+    Migration,
+    Transfer, //
+};
+use kernel::page::PAGE_SIZE;
+
+/// Pages that are mapped for the device, or unmapped, with interrupts off.
+const MAPPED_AT_ONCE: usize = 64;
+
+impl<'a> Migration<'a, Collected> {
+    /// Maps the system side of everything that is to be copied, for `queue`'s device. What cannot
+    /// be mapped loses its destination. Returns whether everything is mapped.
+    pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) -> bool {
+        self.inner.unmap();
+        self.inner.mapped = Some((queue, direction));
+        let mut complete = true;
+        let pages = self.inner.pages;
+        let buffers = &mut self.inner.lease.buffers;
+        let entries = match direction {
+            DmaDirection::ToDevice => &buffers.src,
+            DmaDirection::FromDevice => &buffers.dst,
+        };
+        let mut rest = entries.iter().zip(buffers.dma.iter_mut()).take(pages);
+        let mut left = pages;
+        while left > 0 {
+            let mapper = queue.mapper();
+            for (&entry, slot) in rest.by_ref().take(MAPPED_AT_ONCE) {
+                let Some(page) = page_of(entry) else {
+                    continue;
+                };
+                let bytes = pages_of(entry) * PAGE_SIZE;
+                // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
+                match unsafe { mapper.map(page, bytes, direction) } {
+                    Ok(address) => *slot = Some((address, bytes)),
+                    Err(_) => complete = false,
+                }
+            }
+            left = left.saturating_sub(MAPPED_AT_ONCE);
+        }
+        if !complete {
+            let mut cursor = Cursor::default();
+            while let Some(transfer) = self.next_transfer(&mut cursor) {
+                if transfer.source.is_some() && self.dma_address(&transfer).is_none() {
+                    self.clear_destination(transfer.index());
+                }
+            }
+        }
+        complete
+    }
+
+    /// Where the device finds the system side of a transfer; `None` if there is nothing to read.
+    pub(crate) fn dma_address(&self, transfer: &Transfer) -> Option<u64> {
+        let (_, direction) = self.inner.mapped?;
+        let (slot, offset) = match direction {
+            // A huge page is mapped as a whole, wherever its pages go.
+            DmaDirection::ToDevice => (transfer.head, transfer.tail * PAGE_SIZE),
+            DmaDirection::FromDevice => (transfer.index(), 0),
+        };
+        let (address, _) = self.inner.lease.buffers.dma.get(slot).copied().flatten()?;
+        Some(address.get() + offset as u64)
+    }
+}
+
+impl Inner<'_> {
+    /// Undoes `map`.
+    pub(super) fn unmap(&mut self) {
+        let Some((queue, direction)) = self.mapped.take() else {
+            return;
+        };
+        let addresses = &mut self.lease.buffers.dma[..self.pages];
+        for addresses in addresses.chunks_mut(MAPPED_AT_ONCE) {
+            let mapper = queue.mapper();
+            for address in addresses {
+                if let Some((address, bytes)) = address.take() {
+                    // SAFETY: `map` made the address with this queue, length and direction; the
+                    // device is done (see the documentation of `migrate`).
+                    unsafe { mapper.unmap(address, bytes, direction) };
+                }
+            }
+        }
+    }
+}
