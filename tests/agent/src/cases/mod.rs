@@ -50,7 +50,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(background::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
-        .chain(policy::CASES)
+        .chain(policy::cases())
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())
