@@ -22,6 +22,15 @@ use kernel::{
 /// A value that can be used until the gate is closed.
 ///
 /// Unlike `Revocable`, users may sleep while they are inside.
+///
+/// # Examples
+///
+/// ```ignore
+/// let gate = KBox::pin_init(Gate::new(Ok(7)), GFP_KERNEL)?;
+/// assert!(gate.enter().is_some_and(|entered| *entered == 7));
+/// gate.close();
+/// assert!(gate.enter().is_none());
+/// ```
 #[pin_data]
 pub(crate) struct Gate<T> {
     open: AtomicFlag,

@@ -71,6 +71,28 @@ enum Kind {
 
 /// A migration in progress. Holds locks of pages that CPUs may wait for: keep it short, and on
 /// the stack.
+///
+/// # Examples
+///
+/// ```ignore
+/// let guard = mm.mmap_read_lock();
+/// let vma = Vma::find(&mm, &guard, range.start).ok_or(EFAULT)?;
+/// let mut migration =
+///     Migration::of_range(vma, range, Select::System, &memory, buffers.lease())?;
+/// migration.for_each_source(|visit| {
+///     if let Source::Page(_) = visit.source() {
+///         if let Ok(page) = memory.destination(visit.index()) {
+///             visit.give(page);
+///         }
+///     }
+/// });
+/// migration.map(queue, DmaDirection::ToDevice);
+/// for transfer in migration.transfers() {
+///     copy(migration.dma_address(&transfer), transfer.destination);
+/// }
+/// // The device has answered for every copy.
+/// let moved = migration.install().moved();
+/// ```
 #[must_use = "dropping a migration puts all pages back"]
 pub(crate) struct Migration<'a, S> {
     inner: Inner<'a>,

@@ -24,6 +24,20 @@ const AT_ONCE: usize = 32;
 ///
 /// The first `len` pages are single pages to each of which this object owns the only reference; the
 /// others are null.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut stock = PageStock::new(migration.collected_pages().single);
+/// migration.for_each_source(|visit| {
+///     if let Source::Page(_) = visit.source() {
+///         // A page without a destination stays where it is.
+///         if let Ok(page) = stock.take_any() {
+///             visit.give(page);
+///         }
+///     }
+/// });
+/// ```
 pub(crate) struct PageStock {
     pages: [*mut bindings::page; AT_ONCE],
     len: usize,

@@ -20,15 +20,15 @@ pub(crate) type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
 /// # Examples
 ///
 /// ```ignore
-/// stack_pin_init!(let buffers = Reserve::new(
+/// let buffers = Reserve::new(
 ///     2,
 ///     || Ok(KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?),
 ///     (c"buffers::idle", static_lock_class!()),
 ///     (c"buffers::returned", static_lock_class!()),
-/// ));
-/// let buffers = buffers?;
+/// );
+/// let buffers = KBox::pin_init(buffers, GFP_KERNEL)?;
 /// let buffer = buffers.take();
-/// // ...
+/// // Nobody else has this one meanwhile.
 /// buffers.give(buffer);
 /// ```
 #[pin_data]

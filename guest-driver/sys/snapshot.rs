@@ -48,6 +48,22 @@ pub(crate) enum Place {
 /// # Invariants
 ///
 /// `notifier` is inserted into `mm` from initialisation to drop.
+///
+/// # Examples
+///
+/// ```ignore
+/// // Both before the mmap lock is taken.
+/// let snapshot = KBox::pin_init(Snapshot::new(mm.clone()), GFP_KERNEL)?;
+/// let mut entries = KVVec::from_elem(0, range.len() >> PAGE_SHIFT, GFP_KERNEL)?;
+///
+/// let mut on_device = 0;
+/// let guard = mm.mmap_read_lock();
+/// snapshot.look(&guard, range, memory.owner(), &mut entries, |_, place| {
+///     if let Place::Device(_) = place {
+///         on_device += 1;
+///     }
+/// })?;
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct Snapshot {
     #[pin]

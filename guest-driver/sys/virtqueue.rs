@@ -46,6 +46,16 @@ use kernel::{
 ///
 /// While the queues exist (`live`), the device's `priv` points to `queues`, whose length is the
 /// number of the device's queues.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut names = KVec::new();
+/// names.push(c"control", GFP_KERNEL)?;
+/// names.push(c"event", GFP_KERNEL)?;
+/// let queues = KBox::pin_init(Virtqueues::new(vdev, names), GFP_KERNEL)?;
+/// let event = queues.get(1).ok_or(ENODEV)?;
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct Virtqueues {
     vdev: ARef<virtio::Device>,

@@ -15,6 +15,15 @@ use kernel::{
 ///
 /// Dropping it waits for everything that was spawned, so it must not be dropped by such a thing.
 ///
+/// # Examples
+///
+/// ```ignore
+/// let queue = WorkQueue::new(c"example")?;
+/// queue.spawn(|| pr_info!("may sleep here\n"))?;
+/// // Returns when that has been said.
+/// drop(queue);
+/// ```
+///
 /// # Invariants
 ///
 /// The pointer is a workqueue that this object owns.

@@ -38,6 +38,25 @@ use kernel::{
 };
 
 /// One virtqueue.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut request = Idle::new(8, 4)?;
+/// request.readable().copy_from_slice(&7u64.to_le_bytes());
+/// let (submitted, _) = queue.submit(request, 8, 4).map_err(|(error, _)| error)?;
+/// let answer = match queue.wait(submitted, Delta::ZERO, Delta::from_secs(1)) {
+///     Returned::Used(mut request, 4) => Ok(request.writable().first().copied()),
+///     Returned::Used(..) => Err(EIO),
+///     Returned::Cancelled(_) => Err(ENODEV),
+///     Returned::Pending(submitted) => {
+///         // The device may write until it is reset.
+///         queues.stop();
+///         drop(submitted);
+///         Err(ETIMEDOUT)
+///     }
+/// };
+/// ```
 #[pin_data]
 pub(crate) struct Queue {
     index: u16,
