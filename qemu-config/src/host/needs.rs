@@ -127,7 +127,7 @@ const SETUP_NEEDS: &[Need] = &[
 
 const FUZZ_NEEDS: &[Need] = &[Need {
     name: "c++",
-    purpose: "compiles libFuzzer, which is written in C++ (the variable CXX names another compiler)",
+    purpose: "compiles libFuzzer; the variable CXX names another C++ compiler",
     debian: "g++",
     fedora: "gcc-c++",
     probe: Probe::Chosen {
