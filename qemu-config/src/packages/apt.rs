@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! An apt of its own: own sources, lists and downloads, the machine's programs, proxies and Debian keys.
 
+mod configuration;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use super::available;
 use crate::cache::{Cache, KeyBuilder, Lock, sha256_of_file};
-use crate::host::{self, Mirror};
+use crate::host::Mirror;
 use crate::pins::Suites;
 use crate::{Progress, Result, SetupError, process};
 
@@ -126,7 +128,7 @@ impl Apt {
             progress.line("waiting for another process that is downloading packages");
         })?;
         let mirror = Mirror::choose(self.mirror.as_deref())?;
-        let config = self.configure(&root, &mirror)?;
+        let config = configuration::write_to(&root, &self.suites, &mirror)?;
         if !self.updated.load(Ordering::Relaxed) {
             update(&config, &mirror, progress)?;
             self.updated.store(true, Ordering::Relaxed);
@@ -153,27 +155,6 @@ impl Apt {
             files.push(path);
         }
         Ok(Download { folder, files })
-    }
-
-    /// Writes the configuration and returns its path.
-    fn configure(&self, root: &Path, mirror: &Mirror) -> Result<PathBuf> {
-        let missing_keyring = || SetupError::HostLacks {
-            missing: vec!["the Debian archive keyring".to_owned()],
-            command: "apt-get install debian-archive-keyring".to_owned(),
-        };
-        let keyring = host::debian_keyring().ok_or_else(missing_keyring)?;
-        for folder in ["lists/partial", "state", "cache", "none/partial"] {
-            create(&root.join(folder))?;
-        }
-        write(&root.join("state/status"), "")?;
-        write(
-            &root.join("sources.list"),
-            &sources(&self.suites, mirror, &keyring),
-        )?;
-        write(&root.join("preferences"), &preferences(&self.suites))?;
-        let config = root.join("apt.conf");
-        write(&config, &configuration(root, &host_acquire_options()?))?;
-        Ok(config)
     }
 }
 
@@ -322,98 +303,9 @@ pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
-fn sources(suites: &Suites, mirror: &Mirror, keyring: &Path) -> String {
-    [&suites.base, &suites.backports]
-        .map(|suite| {
-            format!(
-                "deb [arch=amd64 signed-by={}] {mirror} {suite} main\n",
-                keyring.display()
-            )
-        })
-        .concat()
-}
-
-fn preferences(suites: &Suites) -> String {
-    let sources: Vec<String> = (suites.from_backports.iter())
-        .map(|source| format!("src:{source}"))
-        .collect();
-    format!(
-        "Package: {}\nPin: release n={}\nPin-Priority: 990\n",
-        sources.join(" "),
-        suites.backports
-    )
-}
-
-/// The machine's own settings of how to reach a mirror: proxies, time-outs, retries, checks of dates.
-fn host_acquire_options() -> Result<Vec<String>> {
-    let mut command = Command::new("apt-config");
-    command.args(["dump", "Acquire"]).env("LC_ALL", "C");
-    let dump = process::output("read the machine's apt configuration", &mut command)?;
-    Ok(reach_options(&dump))
-}
-
-/// What is not about reaching a mirror stays behind, above all what would weaken the check of signatures.
-fn reach_options(dump: &str) -> Vec<String> {
-    const TAKEN: &[&str] = &[
-        "Acquire::http::",
-        "Acquire::https::",
-        "Acquire::ftp::",
-        "Acquire::socks::",
-        "Acquire::tor::",
-        "Acquire::Check-Date",
-        "Acquire::Check-Valid-Until",
-        "Acquire::ForceIPv4",
-        "Acquire::ForceIPv6",
-        "Acquire::Max-ValidTime",
-        "Acquire::Retries",
-    ];
-    (dump.lines())
-        .filter(|line| TAKEN.iter().any(|name| line.starts_with(name)))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// apt reads the file that `APT_CONFIG` names first, so that the machine's own files are not read at all.
-fn configuration(root: &Path, reach: &[String]) -> String {
-    let root = root.display();
-    let mut text = format!(
-        r#"APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
-APT::Install-Recommends "false";
-APT::Install-Suggests "false";
-APT::Sandbox::User "";
-Acquire::GzipIndexes "true";
-Acquire::Languages "none";
-Acquire::PDiffs "false";
-Debug::NoLocking "true";
-Dir::State "{root}/state";
-Dir::State::lists "{root}/lists";
-Dir::State::status "{root}/state/status";
-Dir::Cache "{root}/cache";
-Dir::Cache::srcpkgcache "";
-Dir::Etc::main "/dev/null";
-Dir::Etc::parts "/dev/null";
-Dir::Etc::sourcelist "{root}/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "{root}/preferences";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::Etc::trusted "/dev/null";
-Dir::Etc::trustedparts "/dev/null";
-"#
-    );
-    for option in reach {
-        text.push_str(option);
-        text.push('\n');
-    }
-    text
-}
-
+/// Makes a folder and those above it.
 fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(SetupError::io("create", folder))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(SetupError::io("write", path))
 }
 
 #[cfg(test)]
@@ -440,39 +332,6 @@ mod tests {
         ] {
             assert_eq!(parse_item(&bad), None, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn of_the_machines_settings_only_how_to_reach_a_mirror_is_taken() {
-        let dump = "Acquire \"\";\nAcquire::http::Proxy \"http://proxy.example:3128\";\n\
-                    Acquire::AllowInsecureRepositories \"1\";\nAcquire::Retries \"9\";\n\
-                    Acquire::IndexTargets::deb::DEP-11 \"\";\n";
-        assert_eq!(
-            reach_options(dump),
-            [
-                "Acquire::http::Proxy \"http://proxy.example:3128\";",
-                "Acquire::Retries \"9\";"
-            ]
-        );
-    }
-
-    #[test]
-    fn both_suites_are_signed_and_only_the_named_sources_come_from_backports() {
-        let suites = Suites {
-            base: "trixie".to_owned(),
-            backports: "trixie-backports".to_owned(),
-            from_backports: vec!["linux".to_owned(), "qemu".to_owned()],
-        };
-        let mirror = Mirror::choose(Some("http://mirror.example/debian/")).unwrap();
-        assert_eq!(
-            sources(&suites, &mirror, Path::new("/keys.gpg")),
-            "deb [arch=amd64 signed-by=/keys.gpg] http://mirror.example/debian trixie main\n\
-             deb [arch=amd64 signed-by=/keys.gpg] http://mirror.example/debian trixie-backports main\n"
-        );
-        assert_eq!(
-            preferences(&suites),
-            "Package: src:linux src:qemu\nPin: release n=trixie-backports\nPin-Priority: 990\n"
-        );
     }
 
     #[test]
