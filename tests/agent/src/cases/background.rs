@@ -4,9 +4,9 @@
 use super::support::cgroup::MemoryCgroup;
 use super::support::prelude::*;
 use super::support::proc_self;
+use super::support::setting;
 use super::support::swap::Swap;
 use rustix::mm::Advice;
-use std::fs;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -22,35 +22,6 @@ pub(super) const CASES: &[Case] = &[
 const PAGES: usize = 600;
 /// How long a thread of the kernel is let work on memory that is moved.
 const TIME: Duration = Duration::from_secs(5);
-
-/// A setting of the kernel that is undone with the value.
-struct Setting {
-    file: String,
-    before: String,
-}
-
-impl Setting {
-    fn new(file: &str, value: &str) -> Result<Self> {
-        let before = fs::read_to_string(file).map_err(|_| skip(format!("there is no {file}")))?;
-        // A choice is shown among all others.
-        let chosen = (before.split_once('['))
-            .and_then(|(_, rest)| rest.split_once(']'))
-            .map(|(chosen, _)| chosen.to_owned());
-        let before = chosen.unwrap_or(before);
-        fs::write(file, value).with_context(|| format!("cannot write {value} to {file}"))?;
-        Ok(Self {
-            file: file.to_owned(),
-            before,
-        })
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        // The guest does not live long.
-        let _ = fs::write(&self.file, self.before.trim());
-    }
-}
 
 /// Moves all memory back and forth for a while, and checks it.
 fn churn(memory: &Memory, seed: u64) -> Result<()> {
@@ -197,12 +168,7 @@ fn collapse() -> Result<()> {
 }
 
 fn khugepaged() -> Result<()> {
-    const FOLDER: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
-    let _settings = [
-        Setting::new(&format!("{FOLDER}/scan_sleep_millisecs"), "1")?,
-        Setting::new(&format!("{FOLDER}/alloc_sleep_millisecs"), "1")?,
-        Setting::new(&format!("{FOLDER}/pages_to_scan"), "65536")?,
-    ];
+    let _settings = setting::khugepaged()?;
     let mut memory = Memory::huge(2)?;
     memory.advise(0..memory.pages(), Advice::LinuxNoHugepage)?;
     memory.fill(1);
@@ -211,13 +177,7 @@ fn khugepaged() -> Result<()> {
 }
 
 fn ksm() -> Result<()> {
-    const FOLDER: &str = "/sys/kernel/mm/ksm";
-    let _settings = [
-        Setting::new(&format!("{FOLDER}/sleep_millisecs"), "1")?,
-        Setting::new(&format!("{FOLDER}/pages_to_scan"), "10000")?,
-        // Undoing everything at the end takes another value than stopping.
-        Setting::new(&format!("{FOLDER}/run"), "1")?,
-    ];
+    let _settings = setting::ksm(10_000, 1)?;
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
     // Every page has a twin.

@@ -1,86 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `stress/*`: everything at random, and every byte compared with what it should be.
 
+use super::support::modelled::Modelled;
 use super::support::prelude::*;
 use super::support::random::Random;
 use hmm_uapi::client::Error;
-use rustix::mm::{Advice, MremapFlags};
-use std::ptr::NonNull;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("stress/one-process-anon", one_process).within(300),
     Case::new("stress/two-processes-anon", two_processes).within(300),
 ];
 
-/// A mapping, and what each of its pages should hold: the pattern of a seed, or zeroes.
-struct Modelled {
-    memory: Memory,
-    pages: Vec<Option<u64>>,
-}
-
-impl Modelled {
-    fn new(random: &mut Random) -> Result<Self> {
-        let memory = if random.below(3) == 0 {
-            Memory::huge(1 + random.below(2))?
-        } else {
-            Memory::single(1 + random.below(900))?
-        };
-        let pages = vec![None; memory.pages()];
-        Ok(Self { memory, pages })
-    }
-
-    fn some_pages(&self, random: &mut Random) -> std::ops::Range<usize> {
-        let first = random.below(self.pages.len());
-        let length = 1 + random.below(self.pages.len() - first);
-        first..first + length
-    }
-
-    fn write(&mut self, random: &mut Random) {
-        let pages = self.some_pages(random);
-        let seed = 1 + random.next() % (1 << 20);
-        self.memory.fill_pages(pages.clone(), seed);
-        self.pages[pages].fill(Some(seed));
-    }
-
-    fn check(&self, pages: std::ops::Range<usize>) -> Result<()> {
-        for page in pages {
-            match self.pages[page] {
-                Some(seed) => self.memory.check_pages(page..page + 1, seed)?,
-                None => self.memory.check_zero(page..page + 1)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn check_all(&self) -> Result<()> {
-        self.check(0..self.pages.len())
-    }
-
-    fn discard(&mut self, random: &mut Random) -> Result<()> {
-        let pages = self.some_pages(random);
-        self.memory.advise(pages.clone(), Advice::LinuxDontNeed)?;
-        self.pages[pages].fill(None);
-        Ok(())
-    }
-
-    /// Gives the mapping another size, and perhaps another place.
-    fn remap(self, random: &mut Random) -> Result<Self> {
-        let pages = 1 + random.below(self.pages.len() + 200);
-        let (start, length) = self.memory.into_raw();
-        let flags = MremapFlags::MAYMOVE;
-        // SAFETY: The mapping's owner was just given up, so nothing else refers to it.
-        let moved =
-            unsafe { rustix::mm::mremap(start.as_ptr().cast(), length, pages * PAGE, flags) };
-        let moved =
-            NonNull::new(moved.context("mremap")?.cast()).context("a mapping at address 0")?;
-        let mut contents = self.pages;
-        contents.resize(pages, None);
-        Ok(Self {
-            // SAFETY: `mremap` has just made this mapping.
-            memory: unsafe { Memory::adopt(moved, pages) },
-            pages: contents,
-        })
-    }
+/// A mapping of any kind, of some MiB at most.
+fn mapping(random: &mut Random) -> Result<Modelled> {
+    let memory = if random.below(3) == 0 {
+        Memory::huge(1 + random.below(2))?
+    } else {
+        Memory::single(1 + random.below(900))?
+    };
+    Ok(Modelled::new(memory))
 }
 
 /// Does so many things at random with memory of its own, and with that of another process if there is one.
@@ -89,7 +27,7 @@ fn storm(seed: u64, steps: usize, other: Option<(Process, std::ops::Range<u64>)>
     let mover = Mover::open()?;
     let mut mappings = Vec::new();
     for _ in 0..4 {
-        mappings.push(Modelled::new(&mut random)?);
+        mappings.push(mapping(&mut random)?);
     }
     for step in 0..steps {
         let index = random.below(mappings.len());
@@ -114,23 +52,27 @@ fn one_step(
     let mapping = &mut mappings[index];
     match random.below(20) {
         0..6 => {
-            let range = mapping.memory.part(mapping.some_pages(random));
+            let range = mapping.some_range(random);
             mover.call(range, Direction::ToDevice, MigrateFlags::default())?;
         }
         6 => {
-            let range = mapping.memory.part(mapping.some_pages(random));
+            let range = mapping.some_range(random);
             mover.call(range, Direction::ToDevice, MigrateFlags::POPULATE)?;
         }
         7..10 => {
-            let range = mapping.memory.part(mapping.some_pages(random));
+            let range = mapping.some_range(random);
             mover.call(range, Direction::ToSystem, MigrateFlags::default())?;
         }
-        10..14 => mapping.write(random),
+        10..14 => {
+            mapping.write(random);
+        }
         14..16 => {
             let pages = mapping.some_pages(random);
             mapping.check(pages)?;
         }
-        16 => mapping.discard(random)?,
+        16 => {
+            mapping.discard(random)?;
+        }
         17 => {
             let mapping = mappings.swap_remove(index).remap(random)?;
             mappings.push(mapping);
@@ -140,7 +82,7 @@ fn one_step(
             let child = fork(|| {
                 let mut random = Random::new(seed);
                 mapping.write(&mut random);
-                let range = mapping.memory.part(mapping.some_pages(&mut random));
+                let range = mapping.some_range(&mut random);
                 mover.call(range, Direction::ToDevice, MigrateFlags::default())?;
                 mapping.check_all()
             })?;
@@ -165,7 +107,7 @@ fn one_step(
                     Err(error) => return Err(error),
                 }
             }
-            None => mappings[index] = Modelled::new(random)?,
+            None => mappings[index] = self::mapping(random)?,
         },
     }
     Ok(())

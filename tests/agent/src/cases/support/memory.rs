@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Mappings of the case's own, whose every byte is known.
 
+use super::pattern;
 use anyhow::{Context, Result, bail};
 use rustix::fd::BorrowedFd;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -206,14 +207,10 @@ impl Memory {
         self.fill_pages(0..self.pages(), seed);
     }
 
-    /// Fills some pages with a pattern. The pattern of a page depends on its place and on the seed, and on nothing
-    /// else, so a page that is lost, exchanged or old is noticed.
+    /// Fills some pages with the pattern of a seed.
     pub(in crate::cases) fn fill_pages(&mut self, pages: Range<usize>, seed: u64) {
-        let first = pages.start * PAGE / 8;
         let bytes = &mut self.bytes_mut()[pages.start * PAGE..pages.end * PAGE];
-        for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
-            word.copy_from_slice(&pattern(seed, first + index).to_le_bytes());
-        }
+        pattern::fill(bytes, pages.start, seed);
     }
 
     /// Checks every byte of the whole mapping.
@@ -223,18 +220,14 @@ impl Memory {
 
     /// Checks every byte of some pages.
     pub(in crate::cases) fn check_pages(&self, pages: Range<usize>, seed: u64) -> Result<()> {
-        let first = pages.start * PAGE / 8;
-        for (index, word) in self.page_bytes(pages).chunks_exact(8).enumerate() {
-            let expected = pattern(seed, first + index);
-            let found = u64::from_le_bytes(word.try_into()?);
-            if found != expected {
-                let offset = (first + index) * 8;
-                bail!(
-                    "page {}, byte {}: expected {expected:#018x}, found {found:#018x}",
-                    offset / PAGE,
-                    offset % PAGE
-                );
-            }
+        let first = pages.start;
+        if let Some(difference) = pattern::difference(self.page_bytes(pages), first, seed) {
+            let offset = first * PAGE + difference.offset;
+            bail!(
+                "page {}, byte {}: {difference}",
+                offset / PAGE,
+                offset % PAGE
+            );
         }
         Ok(())
     }
@@ -352,15 +345,6 @@ impl Drop for Memory {
         // no error.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
     }
-}
-
-/// A word that looks like noise.
-fn pattern(seed: u64, index: usize) -> u64 {
-    let mixed = (seed << 40)
-        .wrapping_add(index as u64)
-        .wrapping_add(1)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use hmm_uapi::client::Process;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, waitid, waitpid,
+};
 use std::io::Write;
 
 /// A child of the case. It is killed and buried if the case forgets it.
@@ -79,6 +81,14 @@ impl Child {
     /// Sends a signal.
     pub(in crate::cases) fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(self.pid()?, signal).context("cannot send a signal to the child")
+    }
+
+    /// Whether the child has ended. It has yet to be waited for.
+    pub(in crate::cases) fn has_ended(&self) -> Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status =
+            waitid(WaitId::Pid(self.pid()?), options).context("cannot look at the child")?;
+        Ok(status.is_some())
     }
 
     fn bury(&mut self) -> Result<WaitStatus> {

@@ -4,7 +4,7 @@
 use super::memory::PAGE;
 use crate::cases::case::skip;
 use anyhow::{Context, Result, ensure};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{FallocateFlags, MemfdFlags};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -31,7 +31,15 @@ impl Swap {
         };
         let file = rustix::fs::memfd_create("swap", MemfdFlags::CLOEXEC)?;
         let file = File::from(file);
-        file.set_len(u64::from(pages) * PAGE as u64)?;
+        // The loop device charges pages that it has to allocate to the cgroup whose memory it writes out, which would
+        // gain nothing.
+        rustix::fs::fallocate(
+            &file,
+            FallocateFlags::empty(),
+            0,
+            u64::from(pages) * PAGE as u64,
+        )
+        .context("no memory for the swap space")?;
         write_header(&file, pages)?;
         // SAFETY: The call takes no argument.
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
