@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::users_tree::UsersTree;
-use super::{Modules, debug, image, overlay, prepared, source};
+use super::{Modules, OwnModule, debug, image, overlay, own_module, prepared, source};
 use crate::Result;
 use crate::cache::Key;
 use crate::environment::{Kernel, KernelChoice};
@@ -40,9 +40,12 @@ impl ModuleTree {
     /// Modules of the kernel itself that the guest loads before the driver.
     pub(crate) fn helper_modules(&self, workshop: &Workshop) -> Result<Vec<PathBuf>> {
         Ok(match self {
-            Self::Stock => vec![overlay::overlay(workshop)?],
+            Self::Stock => vec![
+                overlay::overlay(workshop)?,
+                own_module(OwnModule::Loop, workshop, self)?,
+            ],
             Self::Debug => Vec::new(),
-            Self::Users(tree) => tree.overlay().into_iter().collect(),
+            Self::Users(tree) => tree.helper_modules(),
         })
     }
 

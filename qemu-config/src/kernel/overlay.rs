@@ -6,7 +6,7 @@
 //! anyway.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::prepared;
 use crate::cache::{Key, KeyBuilder};
@@ -17,10 +17,9 @@ use crate::{Result, SetupError, process};
 /// The name of the step.
 const STEP: &str = "overlay";
 const VERSION: u32 = 1;
-/// The option, and where the module is built.
-pub(super) const OPTION: &str = "CONFIG_OVERLAY_FS";
-pub(super) const FOLDER: &str = "fs/overlayfs";
-pub(super) const MODULE: &str = "overlay.ko";
+/// Where the module is built.
+const FOLDER: &str = "fs/overlayfs";
+const MODULE: &str = "overlay.ko";
 
 /// What the module is made of.
 fn key(workshop: &Workshop) -> Key {
@@ -44,9 +43,4 @@ pub(crate) fn overlay(workshop: &Workshop) -> Result<PathBuf> {
         Ok(vec![PathBuf::from(MODULE)])
     })?;
     Ok(folder.join(MODULE))
-}
-
-/// The module of a tree that the user has built, if it is there.
-pub(super) fn built_in_tree(tree: &Path) -> Option<PathBuf> {
-    Some(tree.join(FOLDER).join(MODULE)).filter(|module| module.is_file())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Modules of the kernel's own that no distribution ships: what the driver is compared with, and what proves that the
-//! checks see what they are there for.
+//! Modules of the kernel's own, of which no distribution ships most: what the driver is compared with, what proves that the
+//! checks see what they are there for, and what cases need.
 //!
 //! They are built outside of the kernel's source, so that every kernel gets them the same way, whatever its configuration
 //! says.
@@ -23,6 +23,8 @@ pub enum OwnModule {
     TestHmm,
     /// `samples/kmemleak/kmemleak-test.c`: it leaks memory as soon as it is loaded.
     KmemleakTest,
+    /// `drivers/block/loop.c`: what swap space in a guest without disks is made of.
+    Loop,
 }
 
 impl OwnModule {
@@ -31,6 +33,7 @@ impl OwnModule {
         match self {
             Self::TestHmm => ("test-hmm", &["lib/test_hmm.c", "lib/test_hmm_uapi.h"]),
             Self::KmemleakTest => ("kmemleak-test", &["samples/kmemleak/kmemleak-test.c"]),
+            Self::Loop => ("loop", &["drivers/block/loop.c"]),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::build_tree::{CONFIG, IMAGE, RELEASE, RUST_METADATA, SYMVERS, read};
-use super::{Modules, config_value, overlay};
+use super::{Modules, config_value};
 use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
 use crate::host::find_program;
@@ -98,10 +98,17 @@ impl UsersTree {
         }
     }
 
-    /// The kernel's overlayfs, when the tree has it as a module that is built.
-    pub(crate) fn overlay(&self) -> Option<PathBuf> {
-        let is_module = config_value(&self.config, overlay::OPTION) == Some("m");
-        is_module.then(|| overlay::built_in_tree(&self.folder))?
+    /// What the guest uses of the kernel's, as far as the tree has it as modules that are built.
+    pub(crate) fn helper_modules(&self) -> Vec<PathBuf> {
+        [
+            ("CONFIG_OVERLAY_FS", "fs/overlayfs/overlay.ko"),
+            ("CONFIG_BLK_DEV_LOOP", "drivers/block/loop.ko"),
+        ]
+        .into_iter()
+        .filter(|(option, _)| config_value(&self.config, option) == Some("m"))
+        .map(|(_, module)| self.folder.join(module))
+        .filter(|module| module.is_file())
+        .collect()
     }
 
     /// A `make` for modules, with the compilers that built the tree: the host's, or those of the build root.
