@@ -9,10 +9,10 @@ use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
 use hmm_tests::suite::{Suite, all_cases};
 use hmm_tests::wrong_devices::{self, WrongDevice};
-use hmm_tests::{controls, ends, selftest};
+use hmm_tests::{controls, ends, load, selftest};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
-use hmm_vm::guest::{BootSpec, DeviceSpec};
+use hmm_vm::guest::{BootSpec, DeviceSpec, Load};
 use hmm_vm::machine::Machine;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -118,7 +118,14 @@ impl Boots<'_> {
             ..DeviceSpec::new(&spec.machine)
         });
         let artifacts = self.artifacts.clone();
-        Ok(suite_trials(self.prefix, &cases, artifacts, spec, rules))
+        Ok(suite_trials(
+            self.prefix,
+            &cases,
+            artifacts,
+            spec,
+            rules,
+            load::from_environment()?,
+        ))
     }
 
     fn selftest(&self, rules: Rules) -> anyhow::Result<Option<Trial>> {
@@ -186,6 +193,7 @@ fn suite_trials(
     artifacts: Artifacts,
     spec: BootSpec,
     rules: Rules,
+    load: Load,
 ) -> Vec<Trial> {
     let suite: Arc<OnceLock<Result<Suite, String>>> = Arc::default();
     let names = cases.to_vec();
@@ -197,7 +205,7 @@ fn suite_trials(
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take()
             .ok_or("the suite was started twice")?;
-        Suite::start(artifacts.clone(), spec.clone(), rules, &names)
+        Suite::start(artifacts.clone(), spec.clone(), rules, &names, load)
             .map_err(|error| error.to_string())
     });
     let mut trials = Vec::new();

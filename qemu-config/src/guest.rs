@@ -40,7 +40,7 @@ pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};
 pub(crate) use error::{environment, infrastructure};
 pub use hmm_control::plan::PROGRAMS;
-pub use hmm_control::{ExecError, ExitStatus, HostRoot, ModuleReport, Root, WindowSize};
+pub use hmm_control::{ExecError, ExitStatus, HostRoot, Load, ModuleReport, Root, WindowSize};
 pub use input::Input;
 pub use interrupts::Interrupts;
 pub use layout::DryRun;
@@ -167,6 +167,7 @@ impl Guest {
         let limit = Limit::new(case, limit);
         self.send(&Request::Cases {
             filter: vec![format!("={case}")],
+            load: Load::default(),
         })?;
         while !self.watch.powered_off() {
             if let Event::Report(Report::CasesEnded { .. }) = self.next(Some(&limit))? {

@@ -4,7 +4,7 @@
 use crate::splat::Rules;
 use crate::suite::Suite;
 use anyhow::{Context, ensure};
-use hmm_vm::guest::BootSpec;
+use hmm_vm::guest::{BootSpec, Load};
 use hmm_vm::{Artifacts, Controls};
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,13 @@ fn run(
     spec.image
         .host_file(MODULE, module(controls))
         .context("cannot put the module into the guest's image")?;
-    let suite = Suite::start(artifacts.clone(), spec, rules.clone(), &[case.to_owned()])?;
+    let suite = Suite::start(
+        artifacts.clone(),
+        spec,
+        rules.clone(),
+        &[case.to_owned()],
+        Load::default(),
+    )?;
     // The guest may die of what happens there; then there is no result, and what counts is its log all the same.
     let result = suite.result(case);
     let end = suite.end();

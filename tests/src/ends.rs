@@ -6,7 +6,7 @@ use crate::splat::Rules;
 use crate::suite::Suite;
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Guest};
+use hmm_vm::guest::{BootSpec, Guest, Load};
 use std::fs;
 use std::time::Duration;
 
@@ -98,7 +98,13 @@ fn one_case(
     rules: &Rules,
 ) -> anyhow::Result<()> {
     let names = [end.name.to_owned()];
-    let suite = Suite::start(artifacts.clone(), spec.clone(), rules.clone(), &names)?;
+    let suite = Suite::start(
+        artifacts.clone(),
+        spec.clone(),
+        rules.clone(),
+        &names,
+        Load::default(),
+    )?;
     let result = suite.result(end.name).map_err(anyhow::Error::msg);
     let ended = suite.end().map_err(anyhow::Error::msg);
     let logs = || format!("logs: {:?}", suite.folder().unwrap_or_default());

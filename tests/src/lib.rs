@@ -7,6 +7,7 @@
 pub mod controls;
 pub mod ends;
 pub mod ktap;
+pub mod load;
 pub mod selection;
 pub mod selftest;
 pub mod splat;

@@ -4,7 +4,7 @@
 use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
 use crate::splat::Rules;
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Finished, Guest};
+use hmm_vm::guest::{BootSpec, Finished, Guest, Load};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long all cases together may take.
+/// How long all cases together may take, without what some are asked to take.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 /// The names of all cases, as the program that runs them in the guest knows them.
@@ -88,7 +88,7 @@ impl Shared {
 }
 
 impl Suite {
-    /// Boots a guest that runs these cases.
+    /// Boots a guest that runs these cases; `load` is for those that would go on for any time.
     ///
     /// # Errors
     /// When there is no thread for it.
@@ -97,6 +97,7 @@ impl Suite {
         spec: BootSpec,
         rules: Rules,
         cases: &[String],
+        load: Load,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let filter: Vec<String> = cases.iter().map(|name| format!("={name}")).collect();
@@ -104,7 +105,7 @@ impl Suite {
         let thread = thread::Builder::new()
             .name("suite".to_owned())
             .spawn(move || {
-                let end = boot(&artifacts, &spec, &rules, &filter, &background);
+                let end = boot(&artifacts, &spec, &rules, (&filter, load), &background);
                 background.change(|state| state.end = Some(end));
             })?;
         Ok(Self {
@@ -179,7 +180,7 @@ fn boot(
     artifacts: &Artifacts,
     spec: &BootSpec,
     rules: &Rules,
-    filter: &[String],
+    (filter, load): (&[String], Load),
     shared: &Arc<Shared>,
 ) -> Result<(), String> {
     let mut guest = Guest::boot(artifacts, spec).map_err(|error| error.to_string())?;
@@ -188,7 +189,7 @@ fn boot(
     let folder = guest.folder().to_owned();
     shared.change(|state| state.folder = Some(folder.clone()));
     let sink = Sink::new(shared, &folder).map_err(|error| error.to_string())?;
-    let cases = guest.cases(filter, Box::new(sink), Some(LIMIT));
+    let cases = guest.cases(filter, load, Box::new(sink), Some(LIMIT + load.duration()));
     let finished = cases.and_then(|()| guest.power_off());
     let plan = {
         let state = shared.lock();

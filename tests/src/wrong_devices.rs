@@ -5,7 +5,7 @@ use crate::splat::Rules;
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
-use hmm_vm::guest::{BootSpec, Collected, DeviceSpec, Guest};
+use hmm_vm::guest::{BootSpec, Collected, DeviceSpec, Guest, Load};
 use hmm_vm::machine::Machine;
 use std::fs;
 use std::time::Duration;
@@ -191,6 +191,7 @@ fn examine(mut guest: Guest, rules: &Rules) -> anyhow::Result<String> {
     let filter = [HEALTH_CASE.to_owned()];
     guest.cases(
         &filter,
+        Load::default(),
         Box::new(ktap.clone()),
         Some(Duration::from_secs(300)),
     )?;

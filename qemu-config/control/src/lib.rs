@@ -20,9 +20,9 @@ mod request;
 mod text;
 
 pub use report::{ExecError, ExitStatus, Hello, HostRoot, ModuleReport, Question, Report};
-pub use request::{Exec, OutputStream, Request, Root, WindowSize};
+pub use request::{Exec, Load, OutputStream, Request, Root, WindowSize};
 pub use text::Text;
 
 /// The version of everything in this crate. Host and guest image are made together; another version means that one
 /// of them is stale.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

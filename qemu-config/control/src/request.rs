@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Host to guest.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +35,8 @@ pub enum Request {
     Cases {
         /// Which cases: substrings of their names, all when empty.
         filter: Vec<String>,
+        /// For those that would go on for any time.
+        load: Load,
     },
     /// The answer to [`crate::Report::Ask`].
     Answer {
@@ -43,6 +47,26 @@ pub enum Request {
     },
     /// Ends the guest.
     Poweroff,
+}
+
+/// What is said about cases that do things at random and would go on for any time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// For how many minutes they go on, if not for the short time that every run can afford.
+    pub minutes: Option<u32>,
+    /// What their random numbers begin with, if not with another number in each run.
+    pub seed: Option<u64>,
+}
+
+impl Load {
+    /// The environment variable by which such a case gets this as JSON.
+    pub const VARIABLE: &str = "HMM_LOAD";
+
+    /// How long the cases were asked to go on; zero if they were not.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.minutes.unwrap_or(0)))
+    }
 }
 
 /// A command.

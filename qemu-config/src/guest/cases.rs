@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use hmm_control::{Report, Request};
+use hmm_control::{Load, Report, Request};
 
 use super::event::Event;
 use super::output::Stream;
@@ -13,13 +13,14 @@ use super::{Guest, GuestErrorKind, Result, infrastructure};
 
 impl Guest {
     /// Runs the cases whose names contain one of `filter`, or all of them when it is empty, and hands their KTAP to
-    /// `ktap` as it comes. Whether the cases passed is for the reader of the KTAP to say.
+    /// `ktap` as it comes. `load` is for cases that would go on for any time. Whether the cases passed is for the reader of the KTAP to say.
     ///
     /// # Errors
     /// When the guest fails or `limit` is over; `ktap` has got what came before.
     pub fn cases(
         &mut self,
         filter: &[String],
+        load: Load,
         ktap: Box<dyn Write + Send>,
         limit: Option<Duration>,
     ) -> Result<()> {
@@ -27,16 +28,17 @@ impl Guest {
         self.ktap
             .hand_to(ktap, self.sender.clone())
             .map_err(|error| self.failed(infrastructure(error.to_string())))?;
-        let result = self.run_cases(filter, limit.as_ref());
+        let result = self.run_cases(filter, load, limit.as_ref());
         if result.is_err() {
             self.settle(1);
         }
         result
     }
 
-    fn run_cases(&mut self, filter: &[String], limit: Option<&Limit>) -> Result<()> {
+    fn run_cases(&mut self, filter: &[String], load: Load, limit: Option<&Limit>) -> Result<()> {
         self.send(&Request::Cases {
             filter: filter.to_owned(),
+            load,
         })?;
         let mut failure = None;
         loop {

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use hmm_control::plan::{self, Plan};
-use hmm_control::{Hello, Report, Request, line, port};
+use hmm_control::{Hello, Load, Report, Request, line, port};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::command::Runner;
@@ -88,9 +88,9 @@ fn obey(control: File, runner: &Arc<Runner>, ktap: &OutputPort) -> Result<()> {
                 let runner = Arc::clone(runner);
                 in_background("command", move || runner.run(exec))?;
             }
-            Request::Cases { filter } => {
+            Request::Cases { filter, load } => {
                 let ktap = ktap.clone();
-                in_background("cases", move || run_cases(&filter, ktap))?;
+                in_background("cases", move || run_cases(&filter, &load, ktap))?;
             }
             Request::InputEnd { total } => runner.stdin.end_at(total),
             Request::CloseOutput { stream } => runner.close_output(stream),
@@ -120,8 +120,8 @@ fn in_background(name: &str, work: impl FnOnce() -> Result<()> + Send + 'static)
     Ok(())
 }
 
-fn run_cases(filter: &[String], mut ktap: OutputPort) -> Result<()> {
-    let result = catch_unwind(AssertUnwindSafe(|| cases::run(filter, &mut ktap)));
+fn run_cases(filter: &[String], load: &Load, mut ktap: OutputPort) -> Result<()> {
+    let result = catch_unwind(AssertUnwindSafe(|| cases::run(filter, load, &mut ktap)));
     let error = match result {
         Ok(Ok(summary)) => {
             tracing::info!("cases: {summary:?}");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a case is.
 
+use super::support::kernel;
+use hmm_control::Load;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ pub(super) struct Case {
     /// Does it, in a process of its own.
     pub(super) run: fn() -> anyhow::Result<()>,
     /// When it counts as hanging.
-    pub(super) limit: Duration,
+    limit: Duration,
+    /// Whether it goes on for as long as it is asked to.
+    is_load: bool,
 }
 
 impl Case {
@@ -25,6 +29,7 @@ impl Case {
             name,
             run,
             limit: LIMIT,
+            is_load: false,
         }
     }
 
@@ -32,6 +37,21 @@ impl Case {
     pub(super) const fn within(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
         self
+    }
+
+    /// The same case, which goes on for as long as it is asked to; its limit is for what comes before and after.
+    pub(super) const fn load(mut self) -> Self {
+        self.is_load = true;
+        self
+    }
+
+    /// How long the case may take on this kernel.
+    pub(super) fn limit_with(&self, load: &Load) -> Duration {
+        let asked = match self.is_load {
+            true => load.duration(),
+            false => Duration::ZERO,
+        };
+        self.limit * kernel::patience() + asked
     }
 
     /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.

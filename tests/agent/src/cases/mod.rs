@@ -20,6 +20,7 @@ mod hmmctl;
 mod hygiene;
 mod ktap;
 mod leaks;
+mod load;
 mod migrate;
 mod nomem;
 mod policy;
@@ -56,4 +57,5 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(unload::cases())
         .chain(storm::CASES)
         .chain(stress::CASES)
+        .chain(load::CASES)
 }

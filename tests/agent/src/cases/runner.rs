@@ -4,10 +4,11 @@
 use super::case::Case;
 use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
-use super::support::{kernel, nodes};
+use super::support::nodes;
 use super::{all, child, control, ends, leaks, selftest};
 use crate::host;
 use anyhow::Context;
+use hmm_control::Load;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -34,11 +35,12 @@ pub(crate) struct Summary {
     pub(crate) bailed_out: bool,
 }
 
-/// Runs the cases whose names contain one of the patterns (all, without patterns) and writes KTAP.
+/// Runs the cases whose names contain one of the patterns (all, without patterns) and writes KTAP. Cases that would go
+/// on for any time go on as `load` says.
 ///
 /// # Errors
 /// When the results cannot be written.
-pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summary> {
+pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io::Result<Summary> {
     let cases: Vec<&Case> = all()
         .filter(|case| case.matches(patterns))
         .chain(
@@ -54,7 +56,7 @@ pub(crate) fn run(patterns: &[String], ktap: &mut dyn Write) -> io::Result<Summa
     for case in cases {
         writer.begin(case.name)?;
         let started = Instant::now();
-        let report = execute(case).unwrap_or_else(|error| Report {
+        let report = execute(case, load).unwrap_or_else(|error| Report {
             outcome: Outcome::Failed,
             remarks: format!("cannot run the case: {error:#}"),
             stuck: false,
@@ -116,12 +118,13 @@ struct Report {
     stuck: bool,
 }
 
-fn execute(case: &Case) -> anyhow::Result<Report> {
+fn execute(case: &Case, load: &Load) -> anyhow::Result<Report> {
     let output = memory_file("stdout")?;
     let errors = memory_file("stderr")?;
     let (requests, childs_end) = UnixStream::pair().context("cannot make a socket pair")?;
     let mut process = Command::new("/proc/self/exe")
         .args([child::ARGUMENT, case.name])
+        .env(Load::VARIABLE, serde_json::to_string(load)?)
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(childs_end)))
         .stdout(Stdio::from(output.try_clone()?))
         .stderr(Stdio::from(errors.try_clone()?))
@@ -129,7 +132,7 @@ fn execute(case: &Case) -> anyhow::Result<Report> {
         .spawn()
         .context("cannot start the process")?;
     let group = Pid::from_child(&process);
-    let limit = case.limit * kernel::patience();
+    let limit = case.limit_with(load);
     let status = wait(&mut process, requests, limit)?;
     let mut remarks = String::new();
     if status.is_none() {

@@ -2,7 +2,9 @@
 //! `selftest/*`: cases that go wrong, each in its own way, so that the host can check that it notices. They run only
 //! when they are asked for by their whole name.
 
+use super::support::inject::Faults;
 use super::support::prelude::*;
+use serde_json::json;
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
@@ -14,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("selftest/hangs", hangs).within(2),
     Case::new("selftest/child-hangs", child_hangs),
     Case::new("selftest/loses-a-byte", loses_a_byte),
+    Case::new("selftest/load-loses-bits", load_loses_bits),
     Case::new("selftest/removes-the-driver", removes_the_driver),
     Case::new("selftest/splat", splat),
 ];
@@ -45,6 +48,13 @@ fn loses_a_byte() -> Result<()> {
     mover.all_to_device(memory.range())?;
     memory.bytes_mut()[5 * PAGE + 7] ^= 1;
     memory.check(1)
+}
+
+/// The load on a device that inverts a bit now and then.
+fn load_loses_bits() -> Result<()> {
+    let faults = Faults::of_first_device()?;
+    faults.add(json!({ "action": "corrupt", "op": "to_device", "every": 997 }))?;
+    super::load::run(1, Duration::from_secs(60)).map(drop)
 }
 
 fn removes_the_driver() -> Result<()> {

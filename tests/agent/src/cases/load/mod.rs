@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `load/*`: everything at once, for as long as one likes, and every byte compared with what it should be.
+//!
+//! Several processes do anything at random with memory of their own ([`worker`], [`action`]): more than the small device
+//! holds, some within a memory cgroup that makes the kernel swap, some to be killed in the middle. One more moves their
+//! memory from outside ([`outsider`]). Meanwhile the kernel looks for equal pages and for huge ones. What all of them
+//! know of each other is on a [`board`]; [`site`] starts them and looks after them.
+
+mod action;
+mod area;
+mod board;
+mod history;
+mod operation;
+mod outcome;
+mod outsider;
+mod site;
+mod worker;
+
+use super::support::nodes;
+use super::support::prelude::*;
+use hmm_control::Load;
+use site::Site;
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+pub(super) const CASES: &[Case] = &[Case::new("load/mixed", mixed).load()];
+
+/// How long it goes on unless it is asked to.
+const SHORT: Duration = Duration::from_secs(15);
+
+fn mixed() -> Result<()> {
+    let load = match std::env::var(Load::VARIABLE) {
+        Ok(text) => serde_json::from_str(&text)
+            .with_context(|| format!("{} makes no sense: {text}", Load::VARIABLE))?,
+        Err(_) => Load::default(),
+    };
+    let time = match load.minutes {
+        Some(_) => load.duration(),
+        None => SHORT,
+    };
+    let seed = match load.seed {
+        Some(seed) => seed,
+        None => some_seed()?,
+    };
+    // Without a small device nothing is crowded.
+    nodes::second()?;
+    run(seed, time)?.expect_load(load.minutes.is_some())
+}
+
+/// The load on all devices there are, for so long.
+pub(super) fn run(seed: u64, time: Duration) -> Result<outcome::Outcome> {
+    Site::new(seed)?.run(time)
+}
+
+/// A seed that is easy to type.
+fn some_seed() -> Result<u64> {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("no random numbers")?;
+    Ok(u32::from_ne_bytes(bytes).into())
+}

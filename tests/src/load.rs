@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! How long, and how, the cases of `load/` go on.
+
+use anyhow::{Context, ensure};
+use hmm_vm::guest::Load;
+use std::str::FromStr;
+
+/// For how many minutes; a short time without it.
+const MINUTES_VARIABLE: &str = "HMM_LOAD_MINUTES";
+/// What the random numbers begin with; each run has its own without it.
+const SEED_VARIABLE: &str = "HMM_LOAD_SEED";
+/// A day: whoever wants more has made a mistake.
+const MOST_MINUTES: u32 = 24 * 60;
+
+/// What the environment asks for.
+///
+/// # Errors
+/// When it is no number, or one that makes no sense.
+pub fn from_environment() -> anyhow::Result<Load> {
+    from(|name| std::env::var(name).ok())
+}
+
+fn from(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Load> {
+    let minutes = number(MINUTES_VARIABLE, &variable)?;
+    ensure!(
+        minutes.is_none_or(|minutes| (1..=MOST_MINUTES).contains(&minutes)),
+        "{MINUTES_VARIABLE}: expected 1 to {MOST_MINUTES} minutes, found {}",
+        minutes.unwrap_or_default()
+    );
+    Ok(Load {
+        minutes,
+        seed: number(SEED_VARIABLE, &variable)?,
+    })
+}
+
+fn number<T: FromStr>(
+    name: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Option<T>>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    variable(name)
+        .map(|text| {
+            text.parse()
+                .with_context(|| format!("{name}: expected a number, found {text:?}"))
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from;
+    use hmm_vm::guest::Load;
+
+    fn load(minutes: Option<&str>, seed: Option<&str>) -> anyhow::Result<Load> {
+        from(|name| match name {
+            "HMM_LOAD_MINUTES" => minutes.map(str::to_owned),
+            "HMM_LOAD_SEED" => seed.map(str::to_owned),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn the_variables_are_numbers() {
+        assert_eq!(load(None, None).unwrap(), Load::default());
+        let asked = load(Some("60"), Some("7")).unwrap();
+        assert_eq!((asked.minutes, asked.seed), (Some(60), Some(7)));
+        assert_eq!(asked.duration().as_secs(), 3600);
+        for wrong in ["0", "-1", "an hour", "1441", ""] {
+            assert!(load(Some(wrong), None).is_err(), "{wrong}");
+        }
+        assert!(load(None, Some("x")).is_err());
+    }
+}
