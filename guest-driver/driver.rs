@@ -27,7 +27,8 @@ use crate::{
         module_hold::ModuleHold,
         node::Node,
         pagemap::PrivateMemory,
-        virtio, //
+        virtio,
+        workqueue::WorkQueue, //
     }, //
 };
 use kernel::{
@@ -134,12 +135,16 @@ impl virtio::Driver for HmmDriver {
                 bytes >> 20,
                 name
             );
-            let session = Session::new(door.clone())?;
+            let workers = Arc::new(WorkQueue::new(c"virtio_hmm")?, GFP_KERNEL)?;
+            let session = Session::new(door.clone(), workers.clone())?;
+            let behind = door.clone();
             Ok(try_pin_init!(Bound {
                 _debugfs <- debugfs::folder(name, stats, door.clone()),
                 _node <- Node::new(name, session),
                 _number: number,
                 door,
+                // Last, since `unbind` undoes it.
+                _: { behind.value().ops().server().ahead().open(workers, behind.clone()) },
             }? Error))
         })
     }
@@ -210,6 +215,7 @@ impl Bound {
         let memory = self.memory();
         let link = memory.ops().server().link();
         link.value().ask_to_stop();
+        memory.ops().server().ahead().close();
         self.door.close();
         evict::all(memory, link.value(), patience);
         // Faults that are being served still need the device; later ones get SIGBUS.

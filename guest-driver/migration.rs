@@ -12,6 +12,7 @@
 //! mmap lock > folio locks (held by a `Migration`) > `Pool::blocks`, a queue's ring. Nobody waits
 //! for the mmap lock, or touches user memory, while a `Migration` exists.
 
+mod ahead;
 mod copy;
 pub(crate) mod cpu_fault;
 pub(crate) mod evict;
@@ -23,6 +24,7 @@ mod to_system;
 
 pub(crate) use self::tally::Tally;
 use self::{
+    ahead::Ahead,
     evict::Background,
     learned::Learned, //
 };
@@ -76,6 +78,7 @@ pub(crate) struct Engine {
     /// For bringing pages home when memory may be short.
     evict_buffers: Pin<KBox<BufferPool>>,
     learned: Pin<KBox<Learned>>,
+    ahead: Pin<KBox<Ahead>>,
     background: Arc<Background>,
     spaces: Pin<KBox<Spaces>>,
     stats: Arc<Stats>,
@@ -101,6 +104,7 @@ impl Engine {
                 GFP_KERNEL,
             )?,
             learned: KBox::pin_init(Learned::new(most), GFP_KERNEL)?,
+            ahead: KBox::pin_init(Ahead::new(), GFP_KERNEL)?,
             background: Background::new()?,
             spaces: KBox::pin_init(Spaces::new(), GFP_KERNEL)?,
             stats,
@@ -110,6 +114,11 @@ impl Engine {
     /// The device that copies.
     pub(crate) fn link(&self) -> &Gate<Link> {
         &self.link
+    }
+
+    /// What is brought home before a CPU touches it.
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// The processes whose memory is moved.

@@ -162,6 +162,16 @@ impl<S: FaultServer> Pool<S> {
         Ticket(self.next_ticket.fetch_add(1, Relaxed))
     }
 
+    /// The time of the request that began last.
+    pub(crate) fn last_ticket(&self) -> Ticket {
+        Ticket(self.next_ticket.load(Relaxed) - 1)
+    }
+
+    /// Whether a request has begun after the one of `ticket`.
+    pub(crate) fn has_later(&self, ticket: Ticket) -> bool {
+        self.next_ticket.load(Relaxed) > ticket.0 + 1
+    }
+
     /// How many blocks there are.
     pub(crate) fn blocks(&self) -> usize {
         self.pages / BLOCK_PAGES

@@ -79,13 +79,12 @@ pub(crate) struct OpenSession {
 }
 
 impl Session {
-    /// Sessions of the device behind `door`.
+    /// Sessions of the device behind `door`, whose moves `workers` help with.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(door: Arc<Door>) -> Result<Self> {
-        let workers = Arc::new(WorkQueue::new(c"virtio_hmm")?, GFP_KERNEL)?;
+    pub(crate) fn new(door: Arc<Door>, workers: Arc<WorkQueue>) -> Result<Self> {
         let prefetchers = Arc::new(WorkQueue::new(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
         Ok(Self {
             door,

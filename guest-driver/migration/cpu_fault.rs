@@ -3,8 +3,8 @@
 //! A CPU touched a device page: bring it home, with its neighbours.
 //!
 //! This runs in whatever context the kernel faults in: the owner, another process that reads its
-//! memory, or khugepaged. It takes no driver mutex, allocates nothing but the destinations, and
-//! uses the urgent queue.
+//! memory, or khugepaged. It takes no driver mutex, needs no memory but the destinations, and uses
+//! the urgent queue.
 
 use super::{
     copy::{
@@ -35,8 +35,9 @@ use crate::{
         trace, //
     }, //
 };
-use core::ops::Range;
 use hmm_logic::{
+    Side,
+    Window,
     WindowBounds,
     WINDOW_MOST, //
 };
@@ -101,9 +102,11 @@ enum Attempt {
     OutOfMemory,
 }
 
-/// The addresses that the fault takes along.
-fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Range<usize> {
+/// What the fault brings home.
+fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Window {
     let most = PAGE_SIZE << link.max_entries(Lane::Urgent).max(1).ilog2();
+    let spaces = memory.ops().server().spaces();
+    let advice = spaces.advice(fault.vma().mm(), fault.address());
     let bounds = if fault.is_huge() {
         // A huge page comes as a whole or not at all.
         WindowBounds::exactly(WINDOW_MOST)
@@ -112,8 +115,6 @@ fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Range<usize>
         // another page. It copes with that for the page of the fault alone.
         WindowBounds::exactly(PAGE_SIZE)
     } else {
-        let spaces = memory.ops().server().spaces();
-        let advice = spaces.advice(fault.vma().mm(), fault.address());
         let bounds = advice.window.unwrap_or(WindowBounds::DEFAULT);
         WindowBounds {
             least: bounds.least.min(most),
@@ -121,7 +122,12 @@ fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Range<usize>
         }
     };
     let learned = &memory.ops().server().learned;
-    learned.fault_window(fault.vma(), fault.address(), bounds)
+    let mut window = learned.fault_window(fault.vma(), fault.address(), bounds);
+    if advice.side == Some(Side::Device) || advice.window.is_some() {
+        // Who said what is to be where, or how much a fault is to take, gets no more than that.
+        window.ahead.end = window.ahead.start;
+    }
+    window
 }
 
 fn attempt<'a>(
@@ -131,7 +137,11 @@ fn attempt<'a>(
     lease: Lease<'a>,
 ) -> Attempt {
     let vma = fault.vma();
-    let range = window(memory, link, fault);
+    let Window { now: range, ahead } = window(memory, link, fault);
+    if !ahead.is_empty() {
+        let (pool, mm) = (memory.ops(), vma.mm());
+        pool.server().ahead().fetch(mm, ahead, pool.last_ticket());
+    }
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 

@@ -4,9 +4,9 @@
 //! order.
 
 use crate::sys::mm::Vma;
-use core::ops::Range;
 use hmm_logic::{
     Pace,
+    Window,
     WindowBounds,
     Windows, //
 };
@@ -52,13 +52,13 @@ impl Learned {
         self.pace.lock().batch_bytes()
     }
 
-    /// The addresses that a fault at `address` takes along.
+    /// What a fault at `address` brings home.
     pub(super) fn fault_window(
         &self,
         vma: &Vma<'_>,
         address: usize,
         bounds: WindowBounds,
-    ) -> Range<usize> {
+    ) -> Window {
         let mapping = vma.start()..vma.end();
         let space = vma.mm().as_raw() as usize;
         self.windows

@@ -4,6 +4,7 @@
 
 mod account;
 mod explain;
+mod stragglers;
 mod walk;
 
 pub(super) use self::account::Account;
@@ -32,7 +33,10 @@ use crate::{
         workqueue::WorkQueue, //
     }, //
 };
-use core::ops::Range;
+use core::{
+    num::NonZero,
+    ops::Range, //
+};
 use hmm_uapi::{
     Direction,
     MigrateFlags,
@@ -57,8 +61,10 @@ use kernel::{
     }, //
 };
 
-/// Bytes that a worker takes at once; a signal is noticed after so many.
-const PIECE: usize = BATCH_PAGES * PAGE_SIZE;
+/// Most bytes that a worker takes at once; a signal is noticed after so many.
+const PIECE_MOST: usize = BATCH_PAGES * PAGE_SIZE;
+/// Fewest bytes that are worth waking a worker: what one page table maps.
+const PIECE_LEAST: usize = 2 << 20;
 /// Workers that help with one request, beside the caller.
 const HELPERS: usize = 3;
 
@@ -103,11 +109,15 @@ pub(crate) fn migrate(
 ) -> Result<usize> {
     kernel::task::might_sleep();
     let end = range.end;
-    let pieces = range.len().div_ceil(PIECE);
-    let work = Work::new(mm.clone(), known, range, order)?;
+    let workers = (HELPERS + 1).min(online_cpus());
+    // Also what is no larger than a piece is shared.
+    let piece = range.len().div_ceil(workers).next_multiple_of(PIECE_LEAST);
+    let piece = NonZero::new(piece.min(PIECE_MOST)).ok_or(EINVAL)?;
+    let pieces = range.len().div_ceil(piece.get());
+    let helpers = (workers - 1).min(pieces - 1);
+    let work = Work::new(mm.clone(), known, range, piece, order)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
-    let helpers = HELPERS.min(pieces - 1).min(online_cpus() - 1);
     for _ in 0..helpers {
         let (work, door, member) = (work.clone(), movers.door.clone(), Team::join(&team));
         // Without help it takes longer, that is all.
@@ -148,6 +158,8 @@ struct Work {
     /// The first address that nobody has taken.
     next: Atomic<usize>,
     end: usize,
+    /// Bytes of a piece.
+    piece: NonZero<usize>,
     stop: AtomicFlag,
     /// Whether device memory was short.
     was_short: AtomicFlag,
@@ -167,6 +179,7 @@ impl Work {
         mm: ARef<MmWithUser>,
         known: Option<Known>,
         range: Range<usize>,
+        piece: NonZero<usize>,
         order: Order,
     ) -> Result<Arc<Self>> {
         let seen = mm.clone();
@@ -179,6 +192,7 @@ impl Work {
                 snapshot <- Snapshot::new(seen),
                 next: Atomic::new(range.start),
                 end: range.end,
+                piece,
                 stop: AtomicFlag::new(false),
                 was_short: AtomicFlag::new(false),
                 result <- new_mutex!(Outcome::default(), "migration::range::Work::result"),
@@ -230,7 +244,8 @@ impl Work {
             if start >= self.end {
                 return None;
             }
-            let end = (start / PIECE + 1).saturating_mul(PIECE).min(self.end);
+            let end = (start / self.piece + 1).saturating_mul(self.piece.get());
+            let end = end.min(self.end);
             match self.next.cmpxchg(start, end, Relaxed) {
                 Ok(_) => return Some(start..end),
                 Err(other) => start = other,

@@ -37,7 +37,8 @@ use crate::{
 use core::ops::Range;
 use hmm_uapi::{
     MigrateFlags,
-    SkipReason, //
+    SkipReason,
+    SKIP_REASONS, //
 };
 use kernel::prelude::*;
 
@@ -174,25 +175,50 @@ pub(super) fn collect<'a>(
         allocation: None,
         wanted,
     };
+    let mut skipped = [0; SKIP_REASONS];
+    let mut skip = |reason: SkipReason, pages: usize| {
+        if let Some(slot) = skipped.get_mut(reason as usize) {
+            *slot += pages;
+        }
+    };
+    let mut is_full = false;
     migration.for_each_source(|visit| {
+        if is_full {
+            return;
+        }
         let refused = refused(visit.source(), populate);
         let span = visit.pages();
         match (visit.source(), refused) {
             (Source::Skipped, _) => account.not_collected(visit.index()),
-            (_, Some(reason)) => account.skip(reason, span),
+            (_, Some(reason)) => skip(reason, span),
             (Source::Hole | Source::Page(_), None) => match pages.next() {
                 Some(destination) => visit.give(destination),
-                None => account.skip(pages.short, 1),
+                None => {
+                    is_full = may_evict && pages.short == SkipReason::NoDeviceMemory;
+                    skip(pages.short, 1);
+                }
             },
             (Source::HugeHole | Source::HugePage(_), None) => {
                 if let Some(destination) = pages.huge() {
                     visit.give(destination);
                 } else {
+                    let is_page = matches!(visit.source(), Source::HugePage(_));
                     let given = pages.split(visit);
-                    account.skip(pages.short, span - given);
+                    is_full = may_evict
+                        && is_page
+                        && given < span
+                        && pages.short == SkipReason::NoDeviceMemory;
+                    skip(pages.short, span - given);
                 }
             }
         }
     });
+    if is_full {
+        // Others took what was available. Those pages that have a destination lose it again.
+        return Ok(Collection::NeedsRoom(all));
+    }
+    for (reason, pages) in SkipReason::ALL.into_iter().zip(skipped) {
+        account.skip(reason, pages);
+    }
     Ok(Collection::Ready(migration))
 }

@@ -20,4 +20,4 @@ pub use block::{Block, BLOCK_PAGES};
 pub use blocks::{BlockAllocator, DoubleFree, Run};
 pub use histogram::{bucket_end, bucket_of, bucket_start, Histogram, BUCKETS};
 pub use pace::Pace;
-pub use window::{WindowBounds, Windows, WINDOW_LEAST, WINDOW_MOST};
+pub use window::{Window, WindowBounds, Windows, WINDOW_LEAST, WINDOW_MOST};

@@ -3,7 +3,8 @@
 //!
 //! Who touches memory here and there gets the page that it waits for and nothing else, which is
 //! what costs it least. Who goes on near where it left off gets 64 KiB, and twice as much with
-//! every further fault.
+//! every further fault. Once that is the most that a fault can take, the memory beyond is worth
+//! fetching, too, before it is touched.
 
 use core::ops::Range;
 
@@ -15,6 +16,8 @@ const WINDOW_SECOND: usize = 64 << 10;
 const NEAR: usize = 64 << 10;
 /// Most bytes that a fault takes along. Windows do not cross a multiple of it.
 pub const WINDOW_MOST: usize = 2 << 20;
+/// Most bytes beyond the window that are worth fetching.
+const AHEAD_MOST: usize = 8 << 20;
 
 /// The bounds of a window's size, bytes, powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +44,26 @@ impl WindowBounds {
     }
 }
 
+/// What a fault brings home. All are bytes, and page aligned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// What the fault takes along; it contains the address of the fault.
+    pub now: Range<usize>,
+    /// What is to come home after that, without being waited for; mostly empty. It continues `now`,
+    /// upwards or downwards.
+    pub ahead: Range<usize>,
+}
+
 /// Somebody who reads a range of addresses in order, up or down.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     /// The address space, as a number; 0 for a stream that does not exist.
     space: usize,
-    /// What the last fault took.
+    /// What the last fault took, with what was fetched ahead.
     last: Span,
     size: usize,
+    /// Bytes that were fetched ahead.
+    ahead: usize,
     used: u64,
 }
 
@@ -74,72 +89,119 @@ impl<const N: usize> Windows<N> {
                 space: 0,
                 last: Span { start: 0, end: 0 },
                 size: 0,
+                ahead: 0,
                 used: 0,
             }; N],
             clock: 0,
         }
     }
 
-    /// The addresses that a fault at `address` of address space `space` (a number, not 0) takes
-    /// along. They contain `address` and lie within `mapping`, which must contain it, too. All are
-    /// bytes; `address` and `mapping` are page aligned.
+    /// What a fault at `address` of address space `space` (a number, not 0) brings home. All of it
+    /// lies within `mapping`, which must contain `address`. All are bytes; `address` and `mapping`
+    /// are page aligned.
     pub fn of_fault(
         &mut self,
         space: usize,
         address: usize,
         mapping: Range<usize>,
         bounds: WindowBounds,
-    ) -> Range<usize> {
+    ) -> Window {
         self.clock += 1;
-        let clock = self.clock;
         let least = bounds.least.clamp(1, WINDOW_MOST);
         let most = bounds.most.clamp(least, WINDOW_MOST);
+        let (index, place) = self.find(space, address);
+        let known = self.streams.get(index).copied();
+        let known = known.filter(|_| !matches!(place, Place::New));
+        let size = match (known, place) {
+            (Some(stream), Place::Next(_)) => stream.size.saturating_mul(2).max(WINDOW_SECOND),
+            // Faster than what is fetched for it.
+            (Some(stream), _) => stream.size,
+            (None, _) => least,
+        };
+        let size = size.clamp(least, most);
+        let direction = match place {
+            Place::Next(direction) => direction,
+            Place::Within | Place::New => Direction::Up,
+        };
+        let now = now(address, &mapping, size, least, direction);
 
+        let mut stream = Stream {
+            space,
+            last: Span {
+                start: now.start,
+                end: now.end,
+            },
+            size,
+            ahead: 0,
+            used: self.clock,
+        };
+        let mut ahead = now.end..now.end;
+        match (known, place) {
+            (Some(known), Place::Within) => {
+                (stream.last, stream.ahead) = (known.last, known.ahead);
+            }
+            (Some(known), _) if known.size.min(size) == WINDOW_MOST => {
+                stream.ahead = known.ahead.saturating_mul(2).clamp(WINDOW_MOST, AHEAD_MOST);
+                match direction {
+                    Direction::Up => {
+                        let end = now.end.saturating_add(stream.ahead).min(mapping.end);
+                        ahead = now.end..end;
+                        stream.last.end = end;
+                    }
+                    Direction::Down => {
+                        let start = now.start.saturating_sub(stream.ahead).max(mapping.start);
+                        ahead = start..now.start;
+                        stream.last.start = start;
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some(slot) = self.streams.get_mut(index) {
+            *slot = stream;
+        }
+        Window { now, ahead }
+    }
+
+    /// The stream that a fault belongs to and how, or the one that has been idle for longest.
+    fn find(&self, space: usize, address: usize) -> (usize, Place) {
         let mut oldest = 0;
         let mut oldest_use = u64::MAX;
-        let mut found = None;
         for (index, stream) in self.streams.iter().enumerate() {
-            if let Some(direction) = stream.goes_on_at(space, address) {
-                found = Some((index, direction));
-                break;
+            if let Some(place) = stream.place_of(space, address) {
+                return (index, place);
             }
             if stream.used < oldest_use {
                 (oldest, oldest_use) = (index, stream.used);
             }
         }
-        let (index, size, direction) = match found {
-            Some((index, direction)) => {
-                let size = self.streams.get(index).map_or(least, |stream| stream.size);
-                let size = size.saturating_mul(2).max(WINDOW_SECOND);
-                (index, size.clamp(least, most), direction)
-            }
-            None => (oldest, least, Direction::Up),
-        };
-
-        // Windows begin, or end if they go down, at a multiple of a small one.
-        let unit = size.min(WINDOW_SECOND).max(least);
-        let first = address & !(unit - 1);
-        let table = address & !(WINDOW_MOST - 1);
-        let table = table..table.saturating_add(WINDOW_MOST);
-        let window = match direction {
-            Direction::Up => first..first.saturating_add(size),
-            Direction::Down => {
-                let end = first.saturating_add(unit);
-                end.saturating_sub(size)..end
-            }
-        };
-        let start = window.start.max(table.start).max(mapping.start);
-        let end = window.end.min(table.end).min(mapping.end);
-        if let Some(stream) = self.streams.get_mut(index) {
-            *stream = Stream {
-                space,
-                last: Span { start, end },
-                size,
-                used: clock,
-            };
-        }
-        start..end
+        (oldest, Place::New)
     }
+}
+
+/// The window of `size` bytes for a fault at `address`.
+fn now(
+    address: usize,
+    mapping: &Range<usize>,
+    size: usize,
+    least: usize,
+    direction: Direction,
+) -> Range<usize> {
+    // Windows begin, or end if they go down, at a multiple of a small one.
+    let unit = size.min(WINDOW_SECOND).max(least);
+    let first = address & !(unit - 1);
+    let table = address & !(WINDOW_MOST - 1);
+    let table = table..table.saturating_add(WINDOW_MOST);
+    let window = match direction {
+        Direction::Up => first..first.saturating_add(size),
+        Direction::Down => {
+            let end = first.saturating_add(unit);
+            end.saturating_sub(size)..end
+        }
+    };
+    let start = window.start.max(table.start).max(mapping.start);
+    let end = window.end.min(table.end).min(mapping.end);
+    start..end
 }
 
 impl<const N: usize> Default for Windows<N> {
@@ -154,16 +216,30 @@ enum Direction {
     Down,
 }
 
+/// Where a fault is, seen from the streams that are known.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Where one of them would be next.
+    Next(Direction),
+    /// In what is being fetched for one of them.
+    Within,
+    /// Elsewhere.
+    New,
+}
+
 impl Stream {
-    /// Whether a fault at `address` is about where the stream would be next.
-    fn goes_on_at(&self, space: usize, address: usize) -> Option<Direction> {
+    /// Where a fault at `address` is, if it belongs to the stream.
+    fn place_of(&self, space: usize, address: usize) -> Option<Place> {
         if self.space != space || self.space == 0 {
             return None;
         }
-        if (self.last.end..self.last.end.saturating_add(NEAR)).contains(&address) {
-            Some(Direction::Up)
-        } else if (self.last.start.saturating_sub(NEAR)..self.last.start).contains(&address) {
-            Some(Direction::Down)
+        let Span { start, end } = self.last;
+        if (end..end.saturating_add(NEAR)).contains(&address) {
+            Some(Place::Next(Direction::Up))
+        } else if (start.saturating_sub(NEAR)..start).contains(&address) {
+            Some(Place::Next(Direction::Down))
+        } else if self.ahead > 0 && (start..end).contains(&address) {
+            Some(Place::Within)
         } else {
             None
         }

@@ -4,6 +4,7 @@
 
 use super::{
     super::tally::reason_of_place,
+    stragglers::Stragglers,
     walk::Request,
     Account, //
 };
@@ -17,16 +18,20 @@ use hmm_uapi::{
     Direction,
     SkipReason, //
 };
-use kernel::mm::MmapReadGuard;
+use kernel::{
+    mm::MmapReadGuard,
+    page::PAGE_SIZE, //
+};
 
-/// Counts the pages of `range` that `account` has marks for, by reason. `entries` is scratch space
-/// of as many elements as pages.
+/// Counts the pages of `range` that `account` has marks for, by reason, unless `stragglers` has them
+/// tried again. `entries` is scratch space of as many elements as pages.
 pub(super) fn explain(
     request: &Request<'_>,
     guard: &MmapReadGuard<'_>,
     vma: &Vma<'_>,
     range: &Range<usize>,
     account: Account<'_>,
+    stragglers: &mut Stragglers,
     entries: &mut [usize],
 ) {
     let Account {
@@ -36,6 +41,7 @@ pub(super) fn explain(
     } = account;
     let direction = request.order.direction;
     let own = request.memory.owner();
+    let address = |page| range.start + page * PAGE_SIZE;
     let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
         request
             .snapshot
@@ -43,7 +49,9 @@ pub(super) fn explain(
                 let mark = missing.get_mut(page).filter(|mark| **mark);
                 if let (Some(mark), Some(reason)) = (mark, reason(place)) {
                     *mark = false;
-                    tally.skip(stats, reason, 1);
+                    if !stragglers.remember(reason, address(page)..address(page + 1)) {
+                        tally.skip(stats, reason, 1);
+                    }
                 }
             })
     };

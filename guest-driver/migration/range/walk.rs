@@ -21,6 +21,7 @@ use super::{
         BATCH_PAGES, //
     },
     explain::explain,
+    stragglers::Stragglers,
     Account,
     Order, //
 };
@@ -65,6 +66,10 @@ use kernel::{
     sync::atomic::{
         ordering::Relaxed,
         AtomicFlag, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -74,6 +79,10 @@ const TABLE_BYTES: usize = 2 << 20;
 const TRIES: usize = 4;
 /// Batches of a walk that exist at once.
 const DEPTH: usize = 2;
+/// How often pages are tried again that somebody held.
+const ROUNDS: usize = 2;
+/// What those who hold pages are given to let go of them.
+const PAUSE: Delta = Delta::from_micros(100);
 
 /// What is to be done, and with what.
 pub(super) struct Request<'a> {
@@ -93,6 +102,7 @@ pub(super) struct Scratch {
     /// A mark for each page of a batch, for each batch.
     marks: KVec<KVVec<bool>>,
     snapshot: KVVec<usize>,
+    stragglers: Stragglers,
 }
 
 impl Scratch {
@@ -110,16 +120,40 @@ impl Scratch {
         Ok(Self {
             marks,
             snapshot: KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?,
+            stragglers: Stragglers::new()?,
         })
     }
 }
 
-/// Moves `range` (page aligned), to its end.
+/// Moves `range` (page aligned), to its end, and then once more what somebody held.
 ///
 /// # Errors
 ///
 /// `ENODEV`: the device is dead, or going.
 pub(super) fn walk(
+    request: &Request<'_>,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result {
+    scratch.stragglers.set_open(true);
+    once(request, range, scratch, tally)?;
+    for rounds_left in (0..ROUNDS).rev() {
+        scratch.stragglers.set_open(rounds_left > 0);
+        let runs = scratch.stragglers.take();
+        if !runs.is_empty() {
+            fsleep(PAUSE);
+        }
+        for run in runs.iter() {
+            once(request, run.clone(), scratch, tally)?;
+        }
+        scratch.stragglers.give_back(runs);
+    }
+    Ok(())
+}
+
+/// Moves what there is in `range` (page aligned).
+fn once(
     request: &Request<'_>,
     range: Range<usize>,
     scratch: &mut Scratch,
@@ -401,8 +435,14 @@ impl<'a> Hold<'a, '_> {
             Direction::ToSystem => stats.bytes_to_system.add(bytes),
         }
         if account.missing.iter().any(|&missing| missing) {
-            let entries = &mut self.scratch.snapshot;
-            explain(self.request, self.guard, &vma, &range, account, entries);
+            let Scratch {
+                snapshot,
+                stragglers,
+                ..
+            } = &mut *self.scratch;
+            let entries = snapshot.as_mut_slice();
+            let (request, guard) = (self.request, self.guard);
+            explain(request, guard, &vma, &range, account, stragglers, entries);
         }
         self.trace_skips(&before, &range);
         self.take_back(missing);

@@ -7,7 +7,8 @@
 pub enum Trigger {
     /// A MIGRATE call: somebody asked for it and waits.
     User = 0,
-    /// A PREFETCH call: somebody asked for it and goes on meanwhile.
+    /// A PREFETCH call: somebody asked for it and goes on meanwhile. Or a CPU reads in order, and
+    /// the driver fetches what comes next.
     Prefetch = 1,
     /// A CPU touched a page that was on the device.
     CpuFault = 2,
