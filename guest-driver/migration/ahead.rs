@@ -22,7 +22,10 @@ use crate::{
             Select,
             Source, //
         },
-        mm::Vma,
+        mm::{
+            mmap_lock_is_contended,
+            Vma, //
+        },
         page::{
             Destination,
             HUGE_PAGES, //
@@ -37,7 +40,8 @@ use hmm_uapi::Trigger;
 use kernel::{
     mm::{
         Mm,
-        MmWithUser, //
+        MmWithUser,
+        MmapReadGuard, //
     },
     new_spinlock,
     page::PAGE_SIZE,
@@ -57,6 +61,15 @@ use kernel::{
 const MOST: usize = 4;
 /// Bytes that are moved together: a reader that has caught up waits for so many.
 const STEP: usize = HUGE_PAGES * PAGE_SIZE;
+
+/// In which order a reader comes to addresses.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// Upwards.
+    Up,
+    /// Downwards.
+    Down,
+}
 
 /// Where the work is done.
 #[derive(Clone)]
@@ -105,7 +118,7 @@ impl Ahead {
 
     /// Has `range` of `mm` brought home by somebody else, if somebody has time for it. What a request
     /// after `ticket` wants on the device stays there.
-    pub(super) fn fetch(&self, mm: &MmWithUser, range: Range<usize>, ticket: Ticket) {
+    pub(super) fn fetch(&self, mm: &MmWithUser, range: Range<usize>, order: Order, ticket: Ticket) {
         let Some(way) = self.way.lock().clone() else {
             return;
         };
@@ -119,7 +132,13 @@ impl Ahead {
         let _ = way.queue.spawn(move || {
             if let (Some(memory), Some(mm)) = (door.enter(), mm.mmget_not_zero()) {
                 if let Some(link) = memory.ops().server().link().enter() {
-                    bring(&memory, &link, &mm, range, ticket);
+                    let fetch = Fetch {
+                        memory: &memory,
+                        link: &link,
+                        mm: &mm,
+                        ticket,
+                    };
+                    fetch.run(Rest { range, order });
                 }
             }
             drop(turn);
@@ -144,59 +163,123 @@ impl Drop for Turn {
     }
 }
 
-/// Brings `range` home step by step, as far as it is mapped.
-fn bring(memory: &DeviceMemory, link: &Link, mm: &MmWithUser, range: Range<usize>, ticket: Ticket) {
-    let mut address = range.start;
-    while address < range.end && !link.is_stopping() {
-        let guard = mm.mmap_read_lock();
-        let Some(vma) = Vma::find(mm, &guard, address).filter(|vma| vma.start() <= address) else {
-            return;
-        };
-        let table = (address & !(STEP - 1)).saturating_add(STEP);
-        let end = range.end.min(vma.end()).min(table);
-        let Some(moved) = step(memory, link, vma, address..end, ticket) else {
-            return;
-        };
-        let bytes = (moved * PAGE_SIZE) as u64;
-        link.stats().bytes_to_system.add(bytes);
-        address = end;
+/// Addresses that are still to be fetched.
+struct Rest {
+    range: Range<usize>,
+    order: Order,
+}
+
+impl Rest {
+    /// The addresses that the reader comes to next, at most those of one page table.
+    fn front(&self) -> Option<Range<usize>> {
+        let Range { start, end } = self.range;
+        if start >= end {
+            return None;
+        }
+        Some(match self.order {
+            Order::Up => start..(start & !(STEP - 1)).saturating_add(STEP).min(end),
+            Order::Down => ((end - 1) & !(STEP - 1)).max(start)..end,
+        })
+    }
+
+    /// Goes on after [`Self::front`].
+    fn pass(&mut self, front: &Range<usize>) {
+        match self.order {
+            Order::Up => self.range.start = front.end,
+            Order::Down => self.range.end = front.start,
+        }
     }
 }
 
-/// Moves what lies on the device of a range of at most [`STEP`] bytes. Returns how many pages moved;
-/// `None`: it is not worth going on.
-fn step(
-    memory: &DeviceMemory,
-    link: &Link,
-    vma: Vma<'_>,
-    range: Range<usize>,
+/// Who fetches, and what for.
+struct Fetch<'a> {
+    memory: &'a DeviceMemory,
+    link: &'a Link,
+    mm: &'a MmWithUser,
     ticket: Ticket,
-) -> Option<usize> {
-    let start = range.start;
-    // Whoever has the buffers was asked for what it does; this was not.
-    let lease = memory.ops().server().bulk_buffers.try_lease()?;
-    let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease).ok()?;
-    // What has gone to the device since then is not to come back. What is collected now, before a
-    // request begins, was there before.
-    if memory.ops().has_later(ticket) {
-        return None;
-    }
-    let mut stock = PageStock::new(migration.collected_pages().single);
-    let mut out_of_memory = false;
-    migration.for_each_source(|visit| {
-        let address = start + visit.index() * PAGE_SIZE;
-        let destination = match visit.source() {
-            Source::Skipped | Source::Hole | Source::HugeHole => return,
-            Source::Page(_) => stock.take_for(&vma, address),
-            Source::HugePage(_) => Destination::huge_system_for(&vma, address),
-        };
-        match destination {
-            Ok(destination) => visit.give(destination),
-            Err(_) => out_of_memory = true,
+}
+
+impl Fetch<'_> {
+    /// Brings it home, as far as it is mapped.
+    fn run(&self, mut rest: Rest) {
+        while rest.front().is_some() && !self.link.is_stopping() {
+            let guard = self.mm.mmap_read_lock();
+            if !self.hold(&guard, &mut rest) {
+                return;
+            }
         }
-    });
-    let copying = Copying::start(memory, link, Trigger::Prefetch, Op::ToSystem, migration);
-    let (migration, failed) = copying.finish();
-    let moved = install(link.stats(), Trigger::Prefetch, migration);
-    (!out_of_memory && failed == 0).then_some(moved)
+    }
+
+    /// Goes on until somebody else needs the mmap lock. Two steps are on their way at a time. Returns
+    /// whether it is worth going on.
+    fn hold(&self, guard: &MmapReadGuard<'_>, rest: &mut Rest) -> bool {
+        let mut pending = None;
+        while let Some(front) = rest.front() {
+            let next = self.start(guard, front.clone());
+            let is_good = self.finish(pending.take()) && next.is_some();
+            pending = next;
+            if !is_good {
+                self.finish(pending);
+                return false;
+            }
+            rest.pass(&front);
+            if mmap_lock_is_contended(self.mm) || self.link.is_stopping() {
+                break;
+            }
+        }
+        self.finish(pending)
+    }
+
+    /// Has the device copy what lies there of `range`; `None` if it is not worth going on.
+    fn start<'b>(
+        &'b self,
+        guard: &'b MmapReadGuard<'_>,
+        range: Range<usize>,
+    ) -> Option<Copying<'b>> {
+        let vma = Vma::find(self.mm, guard, range.start)?;
+        if vma.start() > range.start || vma.end() < range.end {
+            return None;
+        }
+        let start = range.start;
+        let (memory, link) = (self.memory, self.link);
+        // Whoever has the buffers was asked for what it does; this was not.
+        let lease = memory.ops().server().bulk_buffers.try_lease()?;
+        let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease).ok()?;
+        // What has gone to the device since the fault is not to come back. What is collected now,
+        // before a request begins, was there before.
+        if memory.ops().has_later(self.ticket) {
+            return None;
+        }
+        let mut stock = PageStock::new(migration.collected_pages().single);
+        let mut out_of_memory = false;
+        migration.for_each_source(|visit| {
+            let address = start + visit.index() * PAGE_SIZE;
+            let destination = match visit.source() {
+                Source::Skipped | Source::Hole | Source::HugeHole => return,
+                Source::Page(_) => stock.take_for(&vma, address),
+                Source::HugePage(_) => Destination::huge_system_for(&vma, address),
+            };
+            match destination {
+                Ok(destination) => visit.give(destination),
+                Err(_) => out_of_memory = true,
+            }
+        });
+        if out_of_memory {
+            return None;
+        }
+        let (trigger, op) = (Trigger::Prefetch, Op::ToSystem);
+        Some(Copying::start(memory, link, trigger, op, migration))
+    }
+
+    /// Waits for a step and installs what was copied. Returns whether all of it was.
+    fn finish(&self, step: Option<Copying<'_>>) -> bool {
+        let Some(copying) = step else {
+            return true;
+        };
+        let stats = self.link.stats();
+        let (migration, failed) = copying.finish();
+        let moved = install(stats, Trigger::Prefetch, migration);
+        stats.bytes_to_system.add((moved * PAGE_SIZE) as u64);
+        failed == 0
+    }
 }

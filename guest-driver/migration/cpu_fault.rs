@@ -7,6 +7,7 @@
 //! the urgent queue.
 
 use super::{
+    ahead::Order,
     copy::{
         install,
         Copying, //
@@ -140,7 +141,13 @@ fn attempt<'a>(
     let Window { now: range, ahead } = window(memory, link, fault);
     if !ahead.is_empty() {
         let (pool, mm) = (memory.ops(), vma.mm());
-        pool.server().ahead().fetch(mm, ahead, pool.last_ticket());
+        let order = if ahead.start >= range.end {
+            Order::Up
+        } else {
+            Order::Down
+        };
+        let ticket = pool.last_ticket();
+        pool.server().ahead().fetch(mm, ahead, order, ticket);
     }
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;

@@ -54,7 +54,7 @@ impl Outcome {
         let expected = [
             ("memory went to the device", true, stats.bytes_to_device),
             ("memory came home by faults", true, stats.bytes_by_fault),
-            ("a worker was killed", true, self.killed.into()),
+            ("a worker was killed", is_long, self.killed.into()),
             ("the device was full", is_long, full),
             ("memory was evicted", is_long, stats.bytes_by_eviction),
             ("memory stayed because it may be merged", is_long, ksm),
