@@ -20,6 +20,7 @@ pub(crate) mod page_stock;
 pub(crate) mod pagemap;
 pub(crate) mod request;
 pub(crate) mod reserve;
+pub(crate) mod signal;
 pub(crate) mod snapshot;
 pub(crate) mod trace;
 pub(crate) mod virtio;

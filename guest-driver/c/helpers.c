@@ -11,6 +11,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
+#include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
@@ -199,6 +200,11 @@ bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
 {
 	return mmap_lock_is_contended(mm);
+}
+
+bool vhmm_signal_waits(void)
+{
+	return task_sigpending(current);
 }
 
 struct workqueue_struct *vhmm_workqueue_alloc(const char *name)

@@ -55,7 +55,8 @@ bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
 
-/* workqueue and CPUs */
+/* tasks, workqueue and CPUs */
+bool vhmm_signal_waits(void);
 struct workqueue_struct *vhmm_workqueue_alloc(const char *name);
 unsigned int vhmm_online_cpus(void);
 

@@ -24,6 +24,7 @@ use crate::{
         },
         page::Destination,
         page_stock::PageStock,
+        signal::signal_waits,
         trace,
         workqueue::WorkQueue, //
     }, //
@@ -106,7 +107,7 @@ pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before
     // Pages that somebody holds make a block fail, and then the next one is tried.
     let mut failures = pool.blocks();
     while pool.available_pages() < pages {
-        if failures == 0 || link.is_stopping() || current!().signal_pending() {
+        if failures == 0 || link.is_stopping() || signal_waits() {
             return false;
         }
         let Some(victim) = pool.take_victim(before) else {
@@ -125,7 +126,7 @@ pub(crate) fn some(memory: &DeviceMemory, link: &Link, pages: usize, before: Tic
     kernel::task::might_sleep();
     let pool = memory.ops();
     let (mut moved, mut failures) = (0, pool.blocks());
-    while moved < pages && failures > 0 && !link.is_stopping() && !current!().signal_pending() {
+    while moved < pages && failures > 0 && !link.is_stopping() && !signal_waits() {
         let Some(victim) = pool.take_victim(before) else {
             break;
         };

@@ -29,6 +29,7 @@ use crate::{
     },
     sys::{
         cpu::online_cpus,
+        signal::signal_waits,
         snapshot::Snapshot,
         workqueue::WorkQueue, //
     }, //
@@ -217,7 +218,7 @@ impl Work {
         let result = Scratch::new().and_then(|mut scratch| {
             while let Some(piece) = self.take() {
                 walk(&request, piece, &mut scratch, &mut tally)?;
-                if is_caller && current!().signal_pending() {
+                if is_caller && signal_waits() {
                     self.stop.store(true, Relaxed);
                 }
             }

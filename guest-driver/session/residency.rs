@@ -16,6 +16,7 @@ use crate::{
             address_space_of,
             Vma, //
         },
+        signal::signal_waits,
         snapshot::{
             Place,
             Snapshot, //
@@ -59,7 +60,7 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
 
     let mut address = range.start;
     while address < range.end {
-        if current!().signal_pending() {
+        if signal_waits() {
             return Err(EINTR);
         }
         address = look(

@@ -119,7 +119,7 @@ impl Queue {
             (&mut both[1..], 0)
         };
 
-        let ring = self.ring.lock();
+        let mut ring = self.ring.lock();
         if !ring.open {
             return Err((ENODEV, request));
         }
@@ -145,6 +145,7 @@ impl Queue {
             drop(ring);
             return Err((error, submitted.withdraw(reference)));
         }
+        ring.count_queued();
         // SAFETY: As above.
         let kick = unsafe { bindings::virtqueue_kick_prepare(vq) };
         if kick {
@@ -188,11 +189,7 @@ impl Queue {
             unsafe { bindings::cpu_relax() };
         }
 
-        {
-            let mut ring = self.ring.lock();
-            ring.sleepers += 1;
-            ring.arm();
-        }
+        self.ring.lock().begin_sleep();
         loop {
             let elapsed = start.elapsed();
             if submitted.is_returned() || elapsed >= timeout {
@@ -202,12 +199,7 @@ impl Queue {
             // CAST: The time is positive. SAFETY: Has no requirements.
             submitted.sleep(unsafe { bindings::__msecs_to_jiffies(left as u32) });
         }
-        {
-            let mut ring = self.ring.lock();
-            ring.sleepers -= 1;
-            // An interrupt may have been lost to a busy line; the ring itself is the truth.
-            ring.reap();
-        }
+        self.ring.lock().end_sleep();
         submitted.try_take()
     }
 
@@ -227,11 +219,6 @@ impl Queue {
 
     /// Called by the ring in hard interrupt context.
     pub(super) fn interrupt(&self) {
-        let mut ring = self.ring.lock();
-        ring.disarm();
-        ring.reap();
-        if ring.sleepers > 0 {
-            ring.arm();
-        }
+        self.ring.lock().interrupt();
     }
 }

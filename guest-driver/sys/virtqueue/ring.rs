@@ -18,8 +18,10 @@ pub(super) struct Ring {
     pub(super) vq: *mut bindings::virtqueue,
     /// Whether requests are accepted.
     pub(super) open: bool,
+    /// Requests that are in the ring.
+    queued: u32,
     /// Tasks that need an interrupt to go on.
-    pub(super) sleepers: u32,
+    sleepers: u32,
 }
 
 // SAFETY: The pointer is only used under the lock, or by whoever `Queue::notifying` counts.
@@ -31,7 +33,38 @@ impl Ring {
         Self {
             vq: null_mut(),
             open: false,
+            queued: 0,
             sleepers: 0,
+        }
+    }
+
+    /// The ring took a request.
+    pub(super) fn count_queued(&mut self) {
+        self.queued += 1;
+    }
+
+    /// A task is about to sleep.
+    pub(super) fn begin_sleep(&mut self) {
+        self.sleepers += 1;
+        self.arm();
+    }
+
+    /// It does not sleep any more.
+    pub(super) fn end_sleep(&mut self) {
+        self.sleepers -= 1;
+        // An interrupt may have been lost to a busy line; the ring itself is the truth.
+        self.reap();
+        if self.sleepers == 0 {
+            self.disarm();
+        }
+    }
+
+    /// The device interrupted.
+    pub(super) fn interrupt(&mut self) {
+        self.disarm();
+        self.reap();
+        if self.sleepers > 0 {
+            self.arm();
         }
     }
 
@@ -50,16 +83,25 @@ impl Ring {
             // SAFETY: Every cookie comes from `into_foreign` in `Queue::submit` and is returned by
             // the ring once.
             let request = unsafe { <Arc<Request> as ForeignOwnable>::from_foreign(cookie) };
+            self.queued = self.queued.saturating_sub(1);
             request.finish_used(used);
         }
     }
 
-    /// Asks for an interrupt at the next returned request; reaps those that came meanwhile.
-    pub(super) fn arm(&mut self) {
+    /// Asks for an interrupt at the next returned request; reaps those that came meanwhile. With
+    /// nothing in the ring there is none to ask for: it would come at a request that somebody polls.
+    fn arm(&mut self) {
         loop {
             self.reap();
+            if self.vq.is_null() {
+                return;
+            }
+            if self.queued == 0 {
+                self.disarm();
+                return;
+            }
             // SAFETY: As in `reap`.
-            if self.vq.is_null() || unsafe { bindings::virtqueue_enable_cb(self.vq) } {
+            if unsafe { bindings::virtqueue_enable_cb(self.vq) } {
                 return;
             }
         }
@@ -87,6 +129,7 @@ impl Ring {
             }
             // SAFETY: As in `reap`.
             let request = unsafe { <Arc<Request> as ForeignOwnable>::from_foreign(cookie) };
+            self.queued = self.queued.saturating_sub(1);
             request.finish_cancelled();
         }
     }
