@@ -4,6 +4,7 @@
 #include <linux/gfp.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb_inline.h>
+#include <linux/memcontrol.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
@@ -122,6 +123,11 @@ unsigned long vhmm_page_mapping_bits(struct page *page)
 bool vhmm_page_is_mapped(struct page *page)
 {
 	return folio_mapped(page_folio(page));
+}
+
+bool vhmm_page_is_charged(struct page *page)
+{
+	return mem_cgroup_disabled() || folio_memcg_charged(page_folio(page));
 }
 
 bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma)

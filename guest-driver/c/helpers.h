@@ -21,6 +21,7 @@ struct dev_pagemap *vhmm_page_pgmap(const struct page *page);
 bool vhmm_page_is_device_private(const struct page *page);
 bool vhmm_page_is_anon(struct page *page);
 bool vhmm_page_is_ksm(struct page *page);
+bool vhmm_page_is_charged(struct page *page);
 int vhmm_page_references(struct page *page);
 int vhmm_page_mappings(struct page *page);
 void vhmm_page_put(struct page *page);

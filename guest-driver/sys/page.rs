@@ -172,6 +172,13 @@ impl PageRef<'_> {
         // SAFETY: As above.
         unsafe { bindings::vhmm_page_is_ksm(self.0.as_ptr()) }
     }
+
+    /// Whether a memory cgroup is charged for the page, or none is for any. An anonymous page has
+    /// its charge until it is freed, or until a migration hands the charge on to its copy.
+    pub(crate) fn is_charged(self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::vhmm_page_is_charged(self.0.as_ptr()) }
+    }
 }
 
 #[kunit_tests(virtio_hmm_page)]

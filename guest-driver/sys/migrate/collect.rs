@@ -25,7 +25,8 @@ use super::{
     Kind,
     Lease,
     Migration,
-    Select, //
+    Select,
+    Source, //
 };
 use core::{
     marker::PhantomData,
@@ -137,8 +138,9 @@ impl<'a> Migration<'a, Collected> {
         Ok(Self::collected(Kind::Vma(args), lease, pages))
     }
 
-    /// Collects device pages by their index, wherever they are mapped. Pages that are free, busy
-    /// or not mapped anywhere are reported as skipped. Sleeps, and takes no mmap lock.
+    /// Collects device pages by their index, wherever they are mapped. Pages that are free, busy,
+    /// not mapped anywhere or copied already are reported as skipped. Sleeps, and takes no mmap
+    /// lock.
     ///
     /// # Errors
     ///
@@ -180,7 +182,27 @@ impl<'a> Migration<'a, Collected> {
                 .inspect_err(|_| buffers.anon_vmas.iter_mut().for_each(|slot| *slot = None))?;
         }
         buffers.dst[..wanted].fill(0);
-        Ok(Self::collected(Kind::Pfns, lease, wanted))
+        let mut migration = Self::collected(Kind::Pfns, lease, wanted);
+        migration.leave_copied();
+        Ok(migration)
+    }
+
+    /// Skips pages that have been copied already.
+    ///
+    /// Another migration that has brought a page home unlocks it just before it gives up its
+    /// reference. Whoever knows the page by its number can come between; nothing maps the page any
+    /// more, it will be free soon, and the kernel warns about moving a charge that it has lost.
+    fn leave_copied(&mut self) {
+        for index in 0..self.inner.pages {
+            let is_left = match self.source(index) {
+                Source::Page(page) | Source::HugePage(page) => !page.is_charged(),
+                Source::Skipped | Source::Hole | Source::HugeHole => false,
+            };
+            let src = &mut self.inner.lease.buffers.src;
+            if let Some(entry) = src.get_mut(index).filter(|_| is_left) {
+                *entry &= !MIGRATE;
+            }
+        }
     }
 
     fn collected(kind: Kind, lease: Lease<'a>, pages: usize) -> Self {

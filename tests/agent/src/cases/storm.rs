@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `storm/*`: processes are killed while the device evicts their pages. `control/exit-against-evict` is the same storm
-//! against a driver that does not stand it.
+//! `storm/*`: processes are killed, or want their pages back, while the device evicts them. `control/exit-against-evict` is the
+//! storm of killing against a driver that does not stand it.
 
 use super::support::prelude::*;
 use super::support::storm::Storm;
 use super::support::{driver, kernel, nodes};
 use hmm_uapi::client::{Device, Error, MigrateRequest};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("storm/exit-against-unbind-anon-4k", exit_against_unbind).within(300),
     Case::new("storm/exit-against-pressure-anon-4k", exit_against_pressure).within(300),
+    Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
 ];
 
 const TIME: Duration = Duration::from_secs(20);
@@ -74,4 +76,84 @@ fn exit_against_pressure() -> Result<()> {
     let evicted = Device::open(&node)?.stats()?.bytes_by_eviction - before;
     ensure!(evicted > 0, "nothing was evicted");
     filler.check(1)
+}
+
+/// Threads want pages home that another evicts at the same time. Each page comes home once.
+fn return_against_evict() -> Result<()> {
+    const THREADS: u64 = 4;
+    const PAGES: usize = 256;
+    let node = nodes::second()?;
+    let mover = Mover::on(&node)?;
+    ensure!(
+        mover.resident()? == 0,
+        "somebody else uses the second device"
+    );
+    let mut memories = Vec::new();
+    for seed in 0..THREADS {
+        let mut memory = Memory::single(PAGES)?;
+        memory.fill(seed);
+        memories.push(memory);
+    }
+    let before = mover.device.stats()?;
+    let stop = AtomicBool::new(false);
+    let until_stopped = |act: &dyn Fn() -> Result<()>| -> Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            act()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let mut threads = vec![scope.spawn(|| {
+            let device = Device::open(&node)?;
+            until_stopped(&|| Ok(device.evict_bytes(1 << 40).map(drop)?))
+        })];
+        for (memory, seed) in memories.iter().zip(0..) {
+            let (node, until_stopped) = (&node, &until_stopped);
+            threads.push(scope.spawn(move || {
+                let mover = Mover::on(node)?;
+                until_stopped(&|| {
+                    mover.to_device(memory.range())?;
+                    mover.call(memory.range(), Direction::ToSystem, MigrateFlags::default())?;
+                    mover.to_device(memory.range())?;
+                    memory.check_pages(0..PAGES, seed)
+                })
+            }));
+        }
+        let end = Instant::now() + TIME;
+        while Instant::now() < end && !threads.iter().any(|thread| thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(_) => bail!("a thread panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    for (memory, seed) in memories.iter().zip(0..) {
+        mover.to_system(memory.range())?;
+        memory.check(seed)?;
+    }
+    let after = mover.device.stats()?;
+    let by = |count: fn(&hmm_uapi::Stats) -> u64| (count(&after) - count(&before)) / PAGE as u64;
+    let (there, home, evicted, faulted) = (
+        by(|stats| stats.bytes_to_device),
+        by(|stats| stats.bytes_to_system),
+        by(|stats| stats.bytes_by_eviction),
+        by(|stats| stats.bytes_by_fault),
+    );
+    eprintln!(
+        "{there} pages went to the device; {evicted} were evicted, {faulted} came for faults"
+    );
+    ensure!(
+        evicted > 0 && faulted > 0 && home > evicted + faulted,
+        "pages came home in one way only"
+    );
+    ensure!(
+        there == home,
+        "{there} pages went to the device, {home} came home"
+    );
+    Ok(())
 }
