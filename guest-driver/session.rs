@@ -85,7 +85,7 @@ impl Session {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(door: Arc<Door>, workers: Arc<WorkQueue>) -> Result<Self> {
-        let prefetchers = Arc::new(WorkQueue::new(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
+        let prefetchers = Arc::new(WorkQueue::freezable(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
         Ok(Self {
             door,
             workers,

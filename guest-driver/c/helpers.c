@@ -200,7 +200,22 @@ bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma)
 
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
 {
-	return get_mm_counter(mm, MM_SWAPENTS) > 0;
+	return get_mm_counter_sum(mm, MM_SWAPENTS) > 0;
+}
+
+void vhmm_mmap_write_lock(struct mm_struct *mm)
+{
+	mmap_write_lock(mm);
+}
+
+void vhmm_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
+void vhmm_vma_start_write(struct vm_area_struct *vma)
+{
+	vma_start_write(vma);
 }
 
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
@@ -213,9 +228,9 @@ bool vhmm_signal_waits(void)
 	return task_sigpending(current);
 }
 
-struct workqueue_struct *vhmm_workqueue_alloc(const char *name)
+struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int flags)
 {
-	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
+	return alloc_workqueue("%s", WQ_UNBOUND | flags, 0, name);
 }
 
 unsigned int vhmm_online_cpus(void)

@@ -55,10 +55,13 @@ bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
+void vhmm_mmap_write_lock(struct mm_struct *mm);
+void vhmm_mmap_write_unlock(struct mm_struct *mm);
+void vhmm_vma_start_write(struct vm_area_struct *vma);
 
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);
-struct workqueue_struct *vhmm_workqueue_alloc(const char *name);
+struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int flags);
 unsigned int vhmm_online_cpus(void);
 
 /* virtio */

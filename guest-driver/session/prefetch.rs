@@ -10,6 +10,7 @@ use crate::{
             Movers,
             Order, //
         },
+        Door,
         Tally, //
     },
     policy::Known,
@@ -45,7 +46,7 @@ use kernel::{
     time::msecs_to_jiffies, //
 };
 
-/// A request to stop is noticed after so many bytes.
+/// A request to stop is noticed, and the system may go to sleep, after so many bytes.
 const STEP: usize = 32 << 20;
 
 /// What is to be moved.
@@ -75,6 +76,24 @@ pub(super) struct Prefetch {
     #[pin]
     ended: CondVar,
     stop: AtomicFlag,
+    /// What is left to do, until the end.
+    #[pin]
+    task: Mutex<Option<Task>>,
+}
+
+/// What the steps of a move need.
+struct Task {
+    /// Between its steps the move does not keep the memory of a process that has ended.
+    mm: ARef<Mm>,
+    known: Option<Known>,
+    rest: Range<usize>,
+    direction: Option<Direction>,
+    order: Order,
+    door: Arc<Door>,
+    helpers: Arc<WorkQueue>,
+    /// Runs the steps. Those of a queue that the system stops when it sleeps, so that nothing goes
+    /// to a device that is being put to sleep.
+    queue: Arc<WorkQueue>,
 }
 
 impl Prefetch {
@@ -90,89 +109,95 @@ impl Prefetch {
             next: job.range.start,
             tally: Tally::default(),
         };
+        let task = Task {
+            mm: ARef::from(&**job.mm),
+            known: job.known,
+            rest: job.range,
+            direction: job.direction,
+            order: job.order,
+            door: session.door.clone(),
+            helpers: session.workers.clone(),
+            queue: session.prefetchers.clone(),
+        };
         let this = Arc::pin_init(
             try_pin_init!(Self {
                 report <- new_mutex!(report, "session::Prefetch::report"),
                 ended <- new_condvar!("session::Prefetch::ended"),
                 stop: AtomicFlag::new(false),
+                task <- new_mutex!(Some(task), "session::Prefetch::task"),
             }? Error),
             GFP_KERNEL,
         )?;
-        let Job {
-            mm,
-            known,
-            range,
-            direction,
-            order,
-        } = job;
-        // Until it is its turn, the move does not keep the memory of a process that has ended.
-        let mm: ARef<Mm> = ARef::from(&**mm);
-        let (begun, door) = (this.clone(), session.door.clone());
-        let helpers = session.workers.clone();
-        session.prefetchers.spawn(move || {
-            let result = match mm.mmget_not_zero() {
-                Some(mm) => begun.run(
-                    &helpers,
-                    &door,
-                    Job {
-                        mm,
-                        known,
-                        range,
-                        direction,
-                        order,
-                    },
-                ),
-                None => Err(ESRCH),
-            };
-            begun.end(result);
-        })?;
+        let begun = this.clone();
+        session.prefetchers.spawn(move || Self::go_on(&begun))?;
         Ok(this)
     }
 
-    /// Moves step by step. Returns whether it went to the end.
-    fn run(
-        &self,
-        queue: &Arc<WorkQueue>,
-        door: &Arc<crate::migration::Door>,
-        job: Job,
-    ) -> Result<bool> {
-        let mut rest = job.range;
-        while rest.start < rest.end {
-            if self.stop.load(Relaxed) {
-                return Ok(false);
-            }
-            let (direction, part) = match job.direction {
-                Some(direction) => (Some(direction), rest.clone()),
-                None => preferred(job.known.as_ref(), rest.clone()),
+    /// Takes a step, and leaves the next to another turn of the queue, so that others come in
+    /// between.
+    fn go_on(this: &Arc<Self>) {
+        let mut task = this.task.lock();
+        let result = loop {
+            let Some(left) = (*task).as_mut() else {
+                return;
             };
-            let end = part.end.min((rest.start / STEP + 1).saturating_mul(STEP));
-            if let Some(direction) = direction {
-                let memory = door.enter().ok_or(ENODEV)?;
-                let link = memory.ops().server().link().enter().ok_or(ENODEV)?;
-                let movers = Movers {
-                    queue,
-                    door,
-                    memory: &memory,
-                    link: &link,
-                };
-                let flags = match direction {
-                    Direction::ToDevice => job.order.flags,
-                    Direction::ToSystem => MigrateFlags::default(),
-                };
-                let order = Order {
-                    direction,
-                    flags,
-                    ..job.order
-                };
-                let mut tally = Tally::default();
-                let known = job.known.clone();
-                let result = migrate(&movers, &job.mm, known, rest.start..end, order, &mut tally);
-                self.report.lock().tally.add(&tally);
-                result?;
+            match this.step(left) {
+                Ok(true) if !left.rest.is_empty() => {
+                    let next = this.clone();
+                    if left.queue.spawn(move || Self::go_on(&next)).is_ok() {
+                        return;
+                    }
+                    // Without memory for that, the next step is taken at once.
+                }
+                result => break result,
             }
-            rest.start = end;
-            self.report.lock().next = end;
+        };
+        let done = task.take();
+        drop(task);
+        // The session has the queue until it is told of the end, so that a queue never goes from
+        // within.
+        drop(done);
+        this.end(result);
+    }
+
+    /// Moves the next part. Returns whether nobody asked for the end.
+    fn step(&self, task: &mut Task) -> Result<bool> {
+        if self.stop.load(Relaxed) {
+            return Ok(false);
         }
+        let (direction, part) = match task.direction {
+            Some(direction) => (Some(direction), task.rest.clone()),
+            None => preferred(task.known.as_ref(), task.rest.clone()),
+        };
+        let start = task.rest.start;
+        let end = part.end.min((start / STEP + 1).saturating_mul(STEP));
+        if let Some(direction) = direction {
+            let mm = task.mm.mmget_not_zero().ok_or(ESRCH)?;
+            let memory = task.door.enter().ok_or(ENODEV)?;
+            let link = memory.ops().server().link().enter().ok_or(ENODEV)?;
+            let movers = Movers {
+                queue: &task.helpers,
+                door: &task.door,
+                memory: &memory,
+                link: &link,
+            };
+            let flags = match direction {
+                Direction::ToDevice => task.order.flags,
+                Direction::ToSystem => MigrateFlags::default(),
+            };
+            let order = Order {
+                direction,
+                flags,
+                ..task.order
+            };
+            let mut tally = Tally::default();
+            let known = task.known.clone();
+            let result = migrate(&movers, &mm, known, start..end, order, &mut tally);
+            self.report.lock().tally.add(&tally);
+            result?;
+        }
+        task.rest.start = end;
+        self.report.lock().next = end;
         Ok(true)
     }
 

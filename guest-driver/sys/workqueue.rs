@@ -41,8 +41,22 @@ impl WorkQueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        Self::with_flags(name, 0)
+    }
+
+    /// Makes a workqueue that rests while the system sleeps: before devices are put to sleep, what
+    /// runs comes to its end, and nothing else begins until they are awake again.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn freezable(name: &'static CStr) -> Result<Self> {
+        Self::with_flags(name, bindings::wq_flags_WQ_FREEZABLE)
+    }
+
+    fn with_flags(name: &'static CStr, flags: u32) -> Result<Self> {
         // SAFETY: The name is a valid string, which the kernel copies.
-        let queue = unsafe { bindings::vhmm_workqueue_alloc(name.as_char_ptr()) };
+        let queue = unsafe { bindings::vhmm_workqueue_alloc(name.as_char_ptr(), flags) };
         // INVARIANT: The kernel just made it for us.
         NonNull::new(queue).map(Self).ok_or(ENOMEM)
     }
