@@ -13,6 +13,7 @@ pub(crate) mod gate;
 pub(crate) mod memory_region;
 pub(crate) mod migrate;
 pub(crate) mod mm;
+pub(crate) mod mmap_lock;
 pub(crate) mod module_hold;
 pub(crate) mod node;
 pub(crate) mod page;

@@ -5,7 +5,10 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    mmap_lock::MmapLocked, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -16,8 +19,7 @@ use kernel::{
             flags,
             VmaRef, //
         },
-        MmWithUser,
-        MmapReadGuard, //
+        MmWithUser, //
     },
     prelude::*,
     sync::aref::ARef,
@@ -77,7 +79,8 @@ pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
     unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }
 }
 
-/// Whether pages of `mm` are swapped out, as far as the counters of its threads tell.
+/// Whether pages of `mm` are swapped out. Under the mmap lock none is if it says so, but for those
+/// that the kernel is just swapping out.
 pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
     // SAFETY: The address space is valid.
     unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
@@ -105,7 +108,7 @@ pub(crate) enum VmaObstacle {
 #[derive(Clone, Copy)]
 pub(crate) struct Vma<'a> {
     vma: &'a VmaRef,
-    _lock: PhantomData<&'a MmapReadGuard<'a>>,
+    _lock: PhantomData<&'a dyn MmapLocked>,
 }
 
 impl<'a> Vma<'a> {
@@ -125,7 +128,7 @@ impl<'a> Vma<'a> {
     /// The first mapping that ends after `address`.
     pub(crate) fn find(
         mm: &'a MmWithUser,
-        guard: &'a MmapReadGuard<'_>,
+        guard: &'a dyn MmapLocked,
         address: usize,
     ) -> Option<Self> {
         // The guard does not tell its address space, so ask it for a mapping and compare.

@@ -7,15 +7,16 @@
 
 use super::{
     bindings,
+    mmap_lock::MmapLocked,
     pagemap::Owner, //
 };
-use core::ops::Range;
+use core::{
+    ops::Range,
+    ptr::null_mut, //
+};
 use kernel::{
     error::to_result,
-    mm::{
-        MmWithUser,
-        MmapReadGuard, //
-    },
+    mm::MmWithUser,
     page::PAGE_SHIFT,
     prelude::*,
     sync::aref::ARef,
@@ -24,6 +25,7 @@ use kernel::{
 
 const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
 const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
+const ORDER_SHIFT: u32 = bindings::hmm_pfn_flags_HMM_PFN_ORDER_SHIFT as u32;
 const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
 
 /// What a snapshot says of a page.
@@ -119,12 +121,46 @@ impl Snapshot {
     /// meanwhile is not noticed ([`Snapshot::invalidate`]).
     pub(crate) fn look(
         &self,
-        _guard: &MmapReadGuard<'_>,
+        guard: &dyn MmapLocked,
         range: Range<usize>,
         owner: Owner,
         entries: &mut [usize],
         mut each: impl FnMut(usize, Place),
     ) -> Result {
+        let entries = self.entries(guard, range, owner.as_raw(), entries)?;
+        for (index, &entry) in entries.iter().enumerate() {
+            each(index, place(entry));
+        }
+        Ok(())
+    }
+
+    /// As [`Snapshot::look`], but tells only whether a page is one that KSM merged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::look`].
+    pub(crate) fn look_for_merged(
+        &self,
+        guard: &dyn MmapLocked,
+        range: Range<usize>,
+        entries: &mut [usize],
+        mut each: impl FnMut(usize, bool),
+    ) -> Result {
+        let entries = self.entries(guard, range, null_mut(), entries)?;
+        for (index, &entry) in entries.iter().enumerate() {
+            each(index, is_merged(entry));
+        }
+        Ok(())
+    }
+
+    /// Has the kernel fill the entries of `range`.
+    fn entries<'e>(
+        &self,
+        _guard: &dyn MmapLocked,
+        range: Range<usize>,
+        owner: *mut c_void,
+        entries: &'e mut [usize],
+    ) -> Result<&'e [usize]> {
         let pages = range.end.checked_sub(range.start).ok_or(EINVAL)? >> PAGE_SHIFT;
         let entries = entries.get_mut(..pages).ok_or(EINVAL)?;
         entries.fill(0);
@@ -137,15 +173,12 @@ impl Snapshot {
             hmm_pfns: entries.as_mut_ptr(),
             default_flags: 0,
             pfn_flags_mask: 0,
-            dev_private_owner: owner.as_raw(),
+            dev_private_owner: owner,
         };
         // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no page is
         // faulted in.
         to_result(unsafe { bindings::hmm_range_fault(&mut query) })?;
-        for (index, &entry) in entries.iter().enumerate() {
-            each(index, place(entry));
-        }
-        Ok(())
+        Ok(entries)
     }
 
     /// Called by the kernel when a range of the address space changes.
@@ -187,6 +220,16 @@ fn place(entry: usize) -> Place {
             Place::System
         }
     }
+}
+
+/// Whether an entry of `hmm_range_fault()` is a page that KSM merged. Those are single ones.
+fn is_merged(entry: usize) -> bool {
+    let is_single = (entry >> ORDER_SHIFT) & 0x1f == 0;
+    entry & ERROR == 0
+        && entry & VALID != 0
+        && is_single
+        // SAFETY: As in `place`.
+        && unsafe { bindings::vhmm_page_is_ksm(bindings::vhmm_pfn_to_page(entry & PFN_MASK)) }
 }
 
 #[pinned_drop]

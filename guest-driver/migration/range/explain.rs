@@ -10,6 +10,7 @@ use super::{
 };
 use crate::sys::{
     mm::Vma,
+    mmap_lock::MmapLocked,
     pagemap::Owner,
     snapshot::Place, //
 };
@@ -18,16 +19,13 @@ use hmm_uapi::{
     Direction,
     SkipReason, //
 };
-use kernel::{
-    mm::MmapReadGuard,
-    page::PAGE_SIZE, //
-};
+use kernel::page::PAGE_SIZE;
 
 /// Counts the pages of `range` that `account` has marks for, by reason, unless `stragglers` has them
 /// tried again. `entries` is scratch space of as many elements as pages.
 pub(super) fn explain(
     request: &Request<'_>,
-    guard: &MmapReadGuard<'_>,
+    guard: &dyn MmapLocked,
     vma: &Vma<'_>,
     range: &Range<usize>,
     account: Account<'_>,

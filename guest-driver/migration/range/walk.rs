@@ -21,6 +21,10 @@ use super::{
         BATCH_PAGES, //
     },
     explain::explain,
+    merged::{
+        front,
+        Front, //
+    },
     stragglers::Stragglers,
     Account,
     Order, //
@@ -38,9 +42,14 @@ use crate::{
             Migration, //
         },
         mm::{
+            has_swapped_pages,
             mmap_lock_is_contended,
             Vma,
             VmaObstacle, //
+        },
+        mmap_lock::{
+            MmapLocked,
+            MmapWriteGuard, //
         },
         snapshot::Snapshot, //
     }, //
@@ -54,10 +63,7 @@ use hmm_uapi::{
     SKIP_REASONS, //
 };
 use kernel::{
-    mm::{
-        MmWithUser,
-        MmapReadGuard, //
-    },
+    mm::MmWithUser,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -200,10 +206,39 @@ fn hold(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) -> Stop {
-    let guard = request.mm.mmap_read_lock();
+    if request.order.direction == Direction::ToDevice && has_swapped_pages(request.mm) {
+        // What a fault brings back from swap may be a merged page. None may come after the look for
+        // them.
+        let guard = MmapWriteGuard::lock(request.mm);
+        hold_with(
+            request,
+            range,
+            &guard,
+            Some(&guard),
+            may_evict,
+            scratch,
+            tally,
+        )
+    } else {
+        let guard = request.mm.mmap_read_lock();
+        hold_with(request, range, &guard, None, may_evict, scratch, tally)
+    }
+}
+
+/// As [`hold`], with the lock held.
+fn hold_with(
+    request: &Request<'_>,
+    range: Range<usize>,
+    guard: &dyn MmapLocked,
+    exclusive: Option<&MmapWriteGuard<'_>>,
+    may_evict: bool,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Stop {
     let mut hold = Hold {
         request,
-        guard: &guard,
+        guard,
+        exclusive,
         may_evict,
         pending: None,
         scratch,
@@ -221,8 +256,8 @@ fn hold(
                 break;
             }
         }
-        // A writer that waits keeps every fault of the process waiting behind it.
-        if mmap_lock_is_contended(request.mm) || request.link.is_stopping() {
+        // A writer that waits, as one that has the lock, keeps every fault of the process waiting.
+        if exclusive.is_some() || mmap_lock_is_contended(request.mm) || request.link.is_stopping() {
             break;
         }
     }
@@ -236,7 +271,9 @@ struct NeedsRoom(usize);
 /// One hold of the mmap lock.
 struct Hold<'a, 's> {
     request: &'a Request<'a>,
-    guard: &'a MmapReadGuard<'a>,
+    guard: &'a dyn MmapLocked,
+    /// The same, if nobody else has the lock.
+    exclusive: Option<&'a MmapWriteGuard<'a>>,
     may_evict: bool,
     /// The batch that the device is copying.
     pending: Option<Moving<'a>>,
@@ -276,10 +313,37 @@ impl<'a> Hold<'a, '_> {
         let lease = self.lease();
         let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
         let table = rest.start & !(TABLE_BYTES - 1);
-        let batch = rest.start..end.min(table.saturating_add(bytes));
+        let batch = match self.front(&vma, rest.start..end.min(table.saturating_add(bytes))) {
+            Ok(batch) => batch,
+            Err((reason, left_out)) => {
+                self.skip(reason, &left_out);
+                return Ok(left_out.end);
+            }
+        };
         let batch_end = batch.end;
         self.start(vma, batch, lease)?;
         Ok(batch_end)
+    }
+
+    /// The front of a batch that may be collected; or one that must not, and why.
+    fn front(
+        &mut self,
+        vma: &Vma<'_>,
+        batch: Range<usize>,
+    ) -> core::result::Result<Range<usize>, (SkipReason, Range<usize>)> {
+        if self.request.order.direction == Direction::ToSystem {
+            return Ok(batch);
+        }
+        if let Some(lock) = self.exclusive {
+            lock.keep_faults_out(vma);
+        }
+        let entries = self.scratch.snapshot.as_mut_slice();
+        match front(self.request, self.guard, batch.clone(), entries) {
+            Ok(Front::Plain(plain)) => Ok(plain),
+            Ok(Front::Merged(merged)) => Err((SkipReason::Ksm, merged)),
+            // A mapping that cannot be looked at.
+            Err(_) => Err((SkipReason::Special, batch)),
+        }
     }
 
     fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
@@ -308,8 +372,7 @@ impl<'a> Hold<'a, '_> {
                 Some(SkipReason::Mlocked)
             }
             // Also the pages that are not merged: while KSM merges one, its page table entry is there
-            // before the record by which the kernel finds it again. A page that is collected in
-            // between would not come back.
+            // before the record by which the kernel finds it again, and it can happen at any time.
             (Direction::ToDevice, None) if vma.is_mergeable() => Some(SkipReason::Ksm),
             _ => None,
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `background/*`: what the kernel does with memory of its own accord, on memory that is moved at the same time.
 
+mod ksm;
+
 use super::support::cgroup::MemoryCgroup;
 use super::support::prelude::*;
 use super::support::proc_self;
@@ -16,7 +18,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("background/swap-cgroup-limit-anon-4k", swap_under_limit).within(300),
     Case::new("background/collapse-anon-thp", collapse),
     Case::new("background/khugepaged-anon-thp", khugepaged),
-    Case::new("background/ksm-anon-4k", ksm),
+    Case::new("background/ksm-anon-4k", ksm::merging),
+    Case::new("background/ksm-from-swap-anon-4k", ksm::from_swap),
 ];
 
 const PAGES: usize = 600;
@@ -174,35 +177,4 @@ fn khugepaged() -> Result<()> {
     memory.fill(1);
     memory.advise(0..memory.pages(), Advice::LinuxHugepage)?;
     churn(&memory, 1)
-}
-
-fn ksm() -> Result<()> {
-    let _settings = setting::ksm(10_000, 1)?;
-    let mut memory = Memory::single(PAGES)?;
-    memory.fill(1);
-    // Every page has a twin.
-    let half = memory.length() / 2;
-    let (first, second) = memory.bytes_mut().split_at_mut(half);
-    second.copy_from_slice(first);
-    memory.advise(0..PAGES, Advice::LinuxMergeable)?;
-    let before = memory.bytes().to_vec();
-    let mover = Mover::open()?;
-    let end = Instant::now() + TIME;
-    while Instant::now() < end {
-        // While pages of the mapping are being merged, none of it may be taken.
-        mover
-            .call(memory.range(), Direction::ToDevice, MigrateFlags::default())?
-            .expect(0, &[(SkipReason::Ksm, PAGES)])?;
-        ensure!(
-            memory.bytes() == before,
-            "the memory has other bytes than before"
-        );
-    }
-    memory.advise(0..PAGES, Advice::LinuxUnmergeable)?;
-    mover.all_to_device(memory.range())?;
-    ensure!(
-        memory.bytes() == before,
-        "the memory has other bytes than before"
-    );
-    Ok(())
 }
