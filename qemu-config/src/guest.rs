@@ -40,7 +40,9 @@ pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};
 pub(crate) use error::{environment, infrastructure};
 pub use hmm_control::plan::PROGRAMS;
-pub use hmm_control::{ExecError, ExitStatus, HostRoot, Load, ModuleReport, Root, WindowSize};
+pub use hmm_control::{
+    ExecError, ExitStatus, HostRoot, Load, ModuleReport, Root, WOKE_WELL, WindowSize,
+};
 pub use input::Input;
 pub use interrupts::Interrupts;
 pub use layout::DryRun;

@@ -5,8 +5,9 @@ use crate::ktap::Outcome;
 use crate::splat::Rules;
 use crate::suite::Suite;
 use anyhow::{Context, ensure};
+
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Guest, Load};
+use hmm_vm::guest::{BootSpec, Guest, Load, WOKE_WELL};
 use std::fs;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct End {
     pub run: fn(&End, &Artifacts, &BootSpec, &Rules) -> anyhow::Result<()>,
 }
 
-const ENDS: [End; 2] = [
+const ENDS: [End; 3] = [
     End {
         name: "ends/power-off-while-moving",
         on_debug: true,
@@ -42,6 +43,11 @@ const ENDS: [End; 2] = [
         name: "ends/unplug-while-moving",
         on_debug: false,
         run: one_case,
+    },
+    End {
+        name: "ends/sleep-while-moving",
+        on_debug: true,
+        run: sleep,
     },
 ];
 
@@ -71,24 +77,47 @@ fn power_off(
         "{CYCLES_VARIABLE} is 0: nothing would be tested"
     );
     for cycle in 1..=cycles {
-        let guest = Guest::boot(artifacts, spec)?;
-        guest.keep_folder();
-        let folder = guest.folder().to_owned();
-        let ended = guest.case_that_powers_off(end.name, POWER_OFF_LIMIT);
-        let log = ended
-            .map_err(anyhow::Error::from)
-            .and_then(|finished| Ok(finished.serial_log()?))
+        until_powered_off(end, artifacts, spec, rules, "Linux version")
             .with_context(|| format!("cycle {cycle} of {cycles}"))?;
-        let splats = rules.scan(&log);
-        ensure!(
-            splats.is_empty() && log.contains("Linux version"),
-            "cycle {cycle} of {cycles}: {splats:#?}; logs: {}",
-            folder.display()
-        );
-        // Logs of a boot that went well are of no use.
-        let _ = fs::remove_dir_all(&folder);
     }
     Ok(())
+}
+
+/// The guest has said what it found in the kernel's log.
+fn sleep(end: &End, artifacts: &Artifacts, spec: &BootSpec, rules: &Rules) -> anyhow::Result<()> {
+    until_powered_off(end, artifacts, spec, rules, WOKE_WELL)
+}
+
+/// Boots a guest for one case that powers it off. The kernel must not complain, and its log must have `text`.
+fn until_powered_off(
+    end: &End,
+    artifacts: &Artifacts,
+    spec: &BootSpec,
+    rules: &Rules,
+    text: &str,
+) -> anyhow::Result<()> {
+    let guest = Guest::boot(artifacts, spec)?;
+    guest.keep_folder();
+    let folder = guest.folder().to_owned();
+    let log = guest
+        .case_that_powers_off(end.name, POWER_OFF_LIMIT)?
+        .serial_log()?;
+    let splats = rules.scan(&log);
+    ensure!(splats.is_empty(), "{splats:#?}; logs: {}", folder.display());
+    ensure!(
+        log.contains(text),
+        "the kernel's log has no {text:?}, but:\n{}\nlogs: {}",
+        lines_of_agent(&log),
+        folder.display()
+    );
+    // Logs of a boot that went well are of no use.
+    let _ = fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+fn lines_of_agent(log: &str) -> String {
+    let lines = log.lines().filter(|line| line.contains("hmm-agent: "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn one_case(
