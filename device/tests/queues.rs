@@ -126,6 +126,10 @@ fn a_fence_that_waits_does_not_hold_up_who_stops_its_queue() {
     frontend.set_vring_call(index, &ring.call).expect("call");
     frontend.set_vring_kick(index, &ring.kick).expect("kick");
     assert_eq!(front_end.answer(BULK1, fence, 0).status(), Status::Ok);
+    // It was begun twice, but it is one batch.
+    let stats = process.command_ok(r#"{"command":"stats"}"#);
+    let delays = &stats["stats"]["queues"]["bulk1"]["delay"]["count"];
+    assert_eq!(delays.as_u64(), Some(1));
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Worker {
     pub(super) used: UsedSet,
     /// When chains were seen, by queue: each counts its own positions.
     pub(super) seen: BTreeMap<u16, Seen>,
+    /// How long the chain that was popped last had waited then.
+    pub(super) delay: Option<Duration>,
     /// A completion that a fault holds back, for one queue.
     held: Option<(u16, Held)>,
     poll: PollWindow,
@@ -56,6 +58,7 @@ impl Worker {
             workspace: Workspace::default(),
             used: UsedSet::default(),
             seen: BTreeMap::new(),
+            delay: None,
             held: None,
             poll: PollWindow::new(longest_poll),
         }
@@ -159,6 +162,10 @@ impl Device {
                 break SetEnd::Due;
             }
             self.queue(index).set_executing(false);
+            // Not before: a chain that is put back is popped again.
+            if let Some(delay) = worker.delay.take() {
+                self.stats().queue(index).record_delay(delay);
+            }
             executed = true;
             let due = index == URGENT_QUEUE
                 || die.is_some()

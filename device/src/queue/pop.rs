@@ -75,9 +75,7 @@ impl Device {
         worker.chain.take(descriptors);
         if let Ok(available) = available {
             let seen = worker.seen.entry(index).or_default();
-            self.stats()
-                .queue(index)
-                .record_delay(seen.started(position, available.0));
+            worker.delay = Some(seen.started(position, available.0));
         }
         Popped::Chain
     }
