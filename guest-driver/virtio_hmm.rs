@@ -30,7 +30,7 @@ kernel::prelude::module! {
         // entry for the device-private one), so this is for kernels that do not.
         huge_pages: u8 {
             default: 0,
-            description: "1: huge pages stay huge on the device; unsafe on Linux 7.3, see docs",
+            description: "1: huge pages stay huge; unsafe on Linux 7.3 (docs/kernel-faults.md)",
         },
     },
 }
