@@ -99,8 +99,8 @@ impl MigrateFlags {
 
 /// MIGRATE: moves what can move of a range of a process, and counts the rest by reason.
 ///
-/// The call succeeds even if no page moved. A signal ends it early with `EINTR`; the structure is
-/// written in that case too, and `next` tells where to go on.
+/// The call succeeds even if no page moved. A signal, or a system that goes to sleep, ends it early
+/// with `EINTR`; the structure is written in that case too, and `next` tells where to go on.
 ///
 /// Errors: `EINVAL` (flags, direction, size, range unaligned, empty or wrapping), `ESRCH` (no such
 /// process, or it has no memory), `EPERM` (another process without `CAP_SYS_PTRACE`), `EINTR`,

@@ -8,7 +8,7 @@ use super::support::nodes;
 use super::support::prelude::*;
 use hmm_control::{Question, WOKE_WELL};
 use hmm_uapi::PrefetchState;
-use hmm_uapi::client::{Error, PrefetchRequest};
+use hmm_uapi::client::{Error, MigrateRequest, PrefetchRequest};
 use rustix::process::Signal;
 use rustix::system::{RebootCommand, reboot};
 use std::fs;
@@ -36,14 +36,17 @@ fn mover(seed: u64, ready: &Gate) -> Result<Child> {
         ready.open()?;
         loop {
             for direction in [Direction::ToDevice, Direction::ToSystem] {
-                match mover.call(memory.range(), direction, MigrateFlags::default()) {
+                // A system that goes to sleep ends calls early, as a signal does.
+                let moved = mover.device.migrate_all(&MigrateRequest {
+                    process: Process::Caller,
+                    range: memory.range(),
+                    direction,
+                    flags: MigrateFlags::default(),
+                });
+                match moved {
                     Ok(_) => {}
-                    Err(error) => {
-                        return match error.downcast_ref() {
-                            Some(Error::Gone { .. }) => memory.check(seed),
-                            _ => Err(error),
-                        };
-                    }
+                    Err(Error::Gone { .. }) => return memory.check(seed),
+                    Err(error) => return Err(error.into()),
                 }
             }
             memory.check(seed)?;
