@@ -5,6 +5,7 @@ mod tally;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::str::FromStr;
@@ -15,6 +16,7 @@ use hmm_vm::accel::AcceleratorChoice;
 
 use crate::build;
 use crate::setup_arguments::SetupArguments;
+use crate::signals::Followers;
 use tally::Tally;
 
 /// Arguments of `test`.
@@ -57,6 +59,7 @@ const ALL_SKIPPED: u8 = 4;
 /// Runs the tests of the host, then those of the guest, and counts them together.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let progress = Progress::new();
+    let followers = Followers::watch()?;
     let kernels = match arguments.host_only {
         true => Vec::new(),
         false => arguments.setup.kernels(),
@@ -64,13 +67,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut sum = Tally::default();
     if !arguments.guest_only {
         progress.line("tests of the host");
-        sum += host_tests(arguments)?;
+        sum += host_tests(arguments, &followers)?;
     }
     for kernel in kernels {
         let options = arguments.setup.options_for(kernel);
         let artifacts = build::test_artifacts(&options, &progress)?;
         progress.line(&format!("tests of the guest, {}", options.kernel));
-        sum += guest_tests(arguments, &artifacts)?;
+        sum += guest_tests(arguments, &artifacts, &followers)?;
     }
     if sum.total() == 0
         && let Some(filter) = &arguments.filter
@@ -88,20 +91,24 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }))
 }
 
-fn host_tests(arguments: &Arguments) -> anyhow::Result<Tally> {
+fn host_tests(arguments: &Arguments, followers: &Followers) -> anyhow::Result<Tally> {
     let mut command = cargo_test(&["--workspace", "--no-fail-fast"])?;
     harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command)?;
+    let (tally, code) = counted(command, followers)?;
     Ok(checked(tally, code))
 }
 
-fn guest_tests(arguments: &Arguments, artifacts: &Path) -> anyhow::Result<Tally> {
+fn guest_tests(
+    arguments: &Arguments,
+    artifacts: &Path,
+    followers: &Followers,
+) -> anyhow::Result<Tally> {
     let mut command = cargo_test(&["--package", "hmm-tests", "--test", "guest"])?;
     command
         .env(hmm_vm::ARTIFACTS_VARIABLE, artifacts)
         .env(ACCELERATOR_VARIABLE, &arguments.accel);
     harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command)?;
+    let (tally, code) = counted(command, followers)?;
     anyhow::ensure!(
         code != Some(crate::ENVIRONMENT.into()),
         "the guest tests cannot run here; what is missing is said above"
@@ -138,12 +145,15 @@ fn harness_arguments(command: &mut Command, arguments: &Arguments) {
 }
 
 /// Runs tests, passes on what they print as it comes, and counts their results. Also returns cargo's exit code.
-fn counted(mut command: Command) -> anyhow::Result<(Tally, Option<i32>)> {
+fn counted(mut command: Command, followers: &Followers) -> anyhow::Result<(Tally, Option<i32>)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        // With the tests that it runs, so that all of them end with this program.
+        .process_group(0)
         .spawn()
         .context("cannot start cargo")?;
+    let included = followers.include(&child);
     let mut output = child
         .stdout
         .take()
@@ -173,6 +183,7 @@ fn counted(mut command: Command) -> anyhow::Result<(Tally, Option<i32>)> {
             }
         }
     }
+    drop(included);
     let status = child.wait().context("cannot wait for cargo")?;
     Ok((tally, status.code()))
 }
