@@ -10,6 +10,7 @@ use crate::{
     path::Path,
     processors::Processors,
     report::{Figure, Report},
+    threads::TwoThreads,
 };
 
 /// Bytes of one round of a figure: long enough to be measured, short enough that the machine is the same for both.
@@ -25,6 +26,7 @@ const BEYOND: &str = "time beyond memcpy, of a page";
 const WITHOUT: &str = "time of a page without its copy";
 const WORDS: &str = "time of an entry of 8 bytes, cached";
 const QUEUES: &str = "two bulk queues by one";
+const THREADS: &str = "two threads of memcpy by one";
 
 /// Runs everything; `time` for each figure.
 pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
@@ -87,7 +89,7 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
         figures.push(bench.words(&mut plain));
     }
     if QUEUES.contains(only) {
-        figures.push(bench.queues(processors));
+        figures.extend(bench.queues(processors));
     }
     let mut sweep = Vec::new();
     for depth in [1, 2, 4] {
@@ -253,14 +255,14 @@ impl Bench {
     }
 
     /// Two bulk queues by one. The front end sleeps, so two processors are enough.
-    fn queues(&mut self, processors: usize) -> Figure {
+    fn queues(&mut self, processors: usize) -> Vec<Figure> {
         if processors < 2 {
-            return Figure::absent(
+            return vec![Figure::absent(
                 QUEUES,
                 "ratio",
                 QUEUES_GOAL,
                 "two workers need two processors".to_owned(),
-            );
+            )];
         }
         let mut path = Path::start(self.footprint, 2, &["--poll-us", "0"]);
         // As many batches for two queues as for one, and in all twice as many as one queue takes at a time.
@@ -268,13 +270,18 @@ impl Bench {
         let prepared = path.prepare(&batches);
         path.run_asleep(&prepared, 2);
         let started = Instant::now();
-        let (mut ratios, mut costs) = (Vec::new(), Vec::new());
+        let mut threads = TwoThreads::new();
+        let (mut ratios, mut costs, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
         while ratios.len() < 3 || started.elapsed() < self.time {
+            bounds.push(threads.by_one());
             let (one, one_cost) = path.run_asleep(&prepared, 1);
             let (two, two_cost) = path.run_asleep(&prepared, 2);
             ratios.push(one.as_secs_f64() / two.as_secs_f64());
             costs.push(one_cost.as_secs_f64() / two_cost.as_secs_f64());
         }
-        Figure::new(QUEUES, "ratio", Some(QUEUES_GOAL), ratios).with_cost(costs)
+        vec![
+            Figure::new(QUEUES, "ratio", Some(QUEUES_GOAL), ratios).with_cost(costs),
+            Figure::new(THREADS, "ratio", None, bounds),
+        ]
     }
 }

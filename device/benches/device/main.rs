@@ -12,6 +12,7 @@ mod load;
 mod path;
 mod processors;
 mod report;
+mod threads;
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
