@@ -163,9 +163,7 @@ impl Device {
             }
             self.queue(index).set_executing(false);
             // Not before: a chain that is put back is popped again.
-            if let Some(delay) = worker.delay.take() {
-                self.stats().queue(index).record_delay(delay);
-            }
+            self.note_start(index, worker);
             executed = true;
             let due = index == URGENT_QUEUE
                 || die.is_some()

@@ -19,6 +19,7 @@ impl Device {
                     Popped::Empty => break,
                     Popped::Closed => return,
                 }
+                self.note_start(CONTROL_QUEUE, worker);
                 let len = self.serve_request(&guest, &mut worker.request, &worker.chain);
                 worker.used.push(worker.chain.head, len);
                 self.queue(CONTROL_QUEUE).set_executing(false);

@@ -84,6 +84,7 @@ impl Device {
                 }
                 self.queue(EVENT_QUEUE).set_executing(false);
                 if worker.chain.writable_bytes() < EVENT_BYTES as u64 {
+                    self.note_start(EVENT_QUEUE, worker);
                     self.stats().queue(EVENT_QUEUE).without_record.add(1);
                     worker.used.push(worker.chain.head, 0);
                     continue;
@@ -92,6 +93,7 @@ impl Device {
                     self.unpop(EVENT_QUEUE, ring);
                     break;
                 };
+                self.note_start(EVENT_QUEUE, worker);
                 let len = match worker.chain.write(&guest, 0, event.as_bytes()) {
                     Ok(()) => {
                         self.stats().queue(EVENT_QUEUE).events.add(1);

@@ -80,6 +80,13 @@ impl Device {
         Popped::Chain
     }
 
+    /// Notes that the chain that was taken last is served, and not put back.
+    pub(super) fn note_start(&self, index: u16, worker: &mut Worker) {
+        if let Some(delay) = worker.delay.take() {
+            self.stats().queue(index).record_delay(delay);
+        }
+    }
+
     /// Puts the chain that was taken last back, unexecuted.
     pub(super) fn unpop(&self, index: u16, ring: &Ring) {
         let mut state = ring.get_mut();
