@@ -3,6 +3,7 @@
 
 use super::operation::Operation;
 use crate::cases::support::prelude::*;
+use crate::cases::support::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Workers whose memory others may move.
@@ -98,10 +99,13 @@ impl Board {
     }
 
     /// Runs what a process of the load does. If it does not come to a good end, that is on the board, whoever asks for
-    /// the end of the process.
+    /// the end of the process. The reason is said before: who sees the board ends everything.
     pub(super) fn watch(&self, body: impl FnOnce() -> Result<()>) -> Result<()> {
         let watch = Watch { board: self };
-        body()?;
+        if let Err(error) = body() {
+            process::report(&error);
+            bail!("the load has failed as said above");
+        }
         std::mem::forget(watch);
         Ok(())
     }

@@ -13,6 +13,9 @@ pub(super) const CASES: &[Case] = &[
 
 const PAGES: usize = 24;
 
+/// Makes a device's memory known to the kernel, and warns where that fails.
+const WARNS: &str = "add_pages";
+
 /// The second device is small, so that binding it does not take long.
 struct Second {
     device: String,
@@ -80,7 +83,7 @@ fn unbind() -> Result<()> {
 /// A device whose driver gets no memory is left alone, and can be bound later.
 fn bind() -> Result<()> {
     let second = Second::new()?;
-    Failing::new()?.sweep(
+    Failing::new()?.sparing(WARNS)?.sweep(
         Steps::Widening,
         || match second.is_bound()? {
             true => driver::unbind(&second.device),
@@ -104,7 +107,7 @@ fn bind() -> Result<()> {
 
 /// A module that does not load leaves nothing, and one that loads without its devices can be removed.
 fn load() -> Result<()> {
-    let failing = Failing::new()?;
+    let failing = Failing::new()?.sparing(WARNS)?;
     let swept = failing.sweep(
         Steps::Widening,
         || match driver::is_loaded() {

@@ -5,6 +5,7 @@
 //! to its memory is to fail. Trying one after the other until an operation gets through without a failure has met all
 //! of them.
 
+use super::symbols;
 use crate::cases::case::skip;
 use anyhow::{Context, Result, ensure};
 use rustix::fd::OwnedFd;
@@ -22,6 +23,8 @@ const SETTINGS: [(&str, &str); 4] = [
     ("min-order", "0"),
     ("verbose", "0"),
 ];
+/// How many callers of an allocation are looked at, which is the most that the kernel can.
+const DEPTH: &str = "32";
 /// No operation of a case has so many allocations.
 const MOST: u32 = 5000;
 /// Operations in a row without a failure after which there is nothing left to fail. An allocation is not needed each
@@ -61,17 +64,19 @@ impl Failing {
             Err(Errno::NOENT) => return Err(skip("the kernel has no failing allocations")),
             Err(errno) => return Err(errno).with_context(|| format!("cannot open {COUNTER}")),
         };
-        for kind in KINDS {
-            let folder = Path::new("/sys/kernel/debug").join(kind);
-            for (name, value) in SETTINGS {
-                let file = folder.join(name);
-                if file.exists() {
-                    fs::write(&file, value)
-                        .with_context(|| format!("cannot write {}", file.display()))?;
-                }
-            }
+        for (name, value) in SETTINGS {
+            set_of_all_kinds(name, value)?;
         }
         Ok(Self { counter })
+    }
+
+    /// Spares what a function of the kernel allocates, itself or through what it calls.
+    pub(in crate::cases) fn sparing(self, function: &str) -> Result<Self> {
+        let (start, end) = symbols::text_of(function)?;
+        set_of_all_kinds("stacktrace-depth", DEPTH)?;
+        set_of_all_kinds("reject-start", &start.to_string())?;
+        set_of_all_kinds("reject-end", &end.to_string())?;
+        Ok(self)
     }
 
     /// Lets the first allocation of `operation` fail, then the second, and so on as `Steps` has it, until it meets no
@@ -140,5 +145,19 @@ impl Drop for Failing {
     fn drop(&mut self) {
         // The thread is about to end if this does not work.
         let _ = self.set(0);
+        // The files were there a moment ago.
+        let _ = set_of_all_kinds("reject-start", "0");
+        let _ = set_of_all_kinds("reject-end", "0");
     }
+}
+
+/// Gives a setting a value wherever it is known.
+fn set_of_all_kinds(name: &str, value: &str) -> Result<()> {
+    for kind in KINDS {
+        let file = Path::new("/sys/kernel/debug").join(kind).join(name);
+        if file.exists() {
+            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    Ok(())
 }

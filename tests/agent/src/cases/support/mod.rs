@@ -23,6 +23,7 @@ pub(in crate::cases) mod random;
 pub(in crate::cases) mod setting;
 pub(in crate::cases) mod storm;
 pub(in crate::cases) mod swap;
+pub(in crate::cases) mod symbols;
 pub(in crate::cases) mod tracefs;
 
 /// What nearly every case needs.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Processes that a case starts.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use hmm_uapi::client::Process;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, waitid, waitpid,
@@ -25,8 +25,7 @@ pub(in crate::cases) fn fork(body: impl FnOnce() -> Result<()>) -> Result<Child>
             let code = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
                 Ok(Ok(())) => 0,
                 Ok(Err(error)) => {
-                    // The exit code tells the failure also without the text.
-                    let _ = writeln!(std::io::stderr(), "child: {error:#}");
+                    report(&error);
                     1
                 }
                 Err(_) => 1,
@@ -38,6 +37,13 @@ pub(in crate::cases) fn fork(body: impl FnOnce() -> Result<()>) -> Result<Child>
             pid: Pid::from_raw(pid),
         }),
     }
+}
+
+/// Says why a child fails, in one piece that nobody else's words get into.
+pub(in crate::cases) fn report(error: &Error) {
+    let text = format!("child: {error:#}\n");
+    // The exit code tells the failure also without the text.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl Child {
