@@ -10,7 +10,8 @@
 //! # Lock order
 //!
 //! mmap lock > folio locks (held by a `Migration`) > `Pool::blocks`, a queue's ring. Nobody waits
-//! for the mmap lock, or touches user memory, while a `Migration` exists.
+//! for the mmap lock, or touches user memory, while a `Migration` exists, nor begins a `ClearHold`:
+//! that waits for those who clear entries, and they wait for the holds that there are.
 
 mod ahead;
 mod copy;
@@ -18,6 +19,7 @@ pub(crate) mod cpu_fault;
 pub(crate) mod evict;
 mod learned;
 pub(crate) mod range;
+mod split;
 mod tally;
 mod to_device;
 mod to_system;

@@ -8,8 +8,8 @@
 //!
 //! # Lock order
 //!
-//! mmap lock > `Spaces::list` > `Space::advice`. A CPU fault takes both of the latter, and only if
-//! anybody advised anything.
+//! mmap lock > `Spaces::list` > `Space::advice`. A CPU fault takes `Space::advice` only if
+//! anybody advised anything, and `Spaces::list` only then or for a huge page.
 
 mod space;
 
@@ -92,7 +92,8 @@ impl Spaces {
         Ok(new)
     }
 
-    fn find(&self, mm: &MmWithUser) -> Option<Known> {
+    /// What is known of `mm`, if anything is. Does not sleep.
+    pub(crate) fn find(&self, mm: &MmWithUser) -> Option<Known> {
         let list = self.list.lock();
         list.iter().find(|known| known.is_of(mm)).cloned()
     }

@@ -210,7 +210,7 @@ impl Call<'_> {
         // Where too many processes are known, this one has no account.
         let known = match direction {
             Direction::ToDevice => self.known(&mm).ok(),
-            Direction::ToSystem => None,
+            Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
         };
         let flags = MigrateFlags(call.flags);
         let order = self.order(direction, flags, Trigger::User, known.as_ref());

@@ -8,6 +8,7 @@
 
 pub(crate) mod anon_vma;
 mod bindings;
+pub(crate) mod clear_hold;
 pub(crate) mod cpu;
 pub(crate) mod gate;
 pub(crate) mod memory_region;

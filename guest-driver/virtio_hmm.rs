@@ -25,12 +25,9 @@ kernel::prelude::module! {
             default: 10000,
             description: "Time in milliseconds after which a device that does not answer is reset",
         },
-        // Linux 7.3 drops one reference too many when a process exits or unmaps while a huge
-        // device page that it maps is on its way home (zap_huge_pmd_folio() takes the migration
-        // entry for the device-private one), so this is for kernels that do not.
         huge_pages: u8 {
-            default: 0,
-            description: "1: huge pages stay huge; unsafe on Linux 7.3 (docs/kernel-faults.md)",
+            default: 1,
+            description: "0: huge pages are split on their way to the device",
         },
     },
 }

@@ -12,6 +12,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
+#include <linux/rwsem.h>
 #include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/virtio.h>
@@ -95,11 +96,6 @@ struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long 
 					       vma, address);
 }
 
-struct page *vhmm_huge_page_alloc(void)
-{
-	return (struct page *)folio_alloc(GFP_TRANSHUGE | __GFP_RETRY_MAYFAIL, HPAGE_PMD_ORDER);
-}
-
 unsigned int vhmm_page_order(struct page *page)
 {
 	return folio_order(page_folio(page));
@@ -154,6 +150,37 @@ void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma)
 	}
 }
 
+/*
+ * The n-th mapping that may map the page, as far as the reverse mapping tells; false if there are
+ * not so many. The address space comes with a user, or is null if it has no users any more.
+ */
+bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, unsigned int nth,
+			       struct mm_struct **mm, unsigned long *start, unsigned long *end)
+{
+	struct folio *folio = page_folio(page);
+	const pgoff_t first = folio->index;
+	const pgoff_t behind = first + folio_nr_pages(folio);
+	bool found = false;
+	struct rb_node *node;
+
+	down_read(&anon_vma->root->rwsem);
+	for (node = rb_first_cached(&anon_vma->rb_root); node; node = rb_next(node)) {
+		struct vm_area_struct *vma = rb_entry(node, struct anon_vma_chain, rb)->vma;
+		const pgoff_t vma_first = vma_start_anon_pgoff(vma);
+		const pgoff_t vma_behind = vma_first + vma_pages(vma);
+
+		if (vma_behind <= first || vma_first >= behind || nth--)
+			continue;
+		*mm = mmget_not_zero(vma->vm_mm) ? vma->vm_mm : NULL;
+		*start = vma->vm_start + ((max(first, vma_first) - vma_first) << PAGE_SHIFT);
+		*end = vma->vm_start + ((min(behind, vma_behind) - vma_first) << PAGE_SHIFT);
+		found = true;
+		break;
+	}
+	up_read(&anon_vma->root->rwsem);
+	return found;
+}
+
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma)
 {
 	return vma_is_anonymous(vma);
@@ -172,6 +199,20 @@ bool vhmm_vma_is_mergeable(struct vm_area_struct *vma)
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & VM_NOHUGEPAGE);
+}
+
+/*
+ * Whether no page of the mapping can be mapped by another process: nobody was forked from this one
+ * since the mapping got its first page, or all who were have ended, and this one did not inherit it.
+ */
+bool vhmm_vma_is_exclusive(struct vm_area_struct *vma)
+{
+	struct anon_vma *anon_vma = vma->anon_vma;
+
+	if (!anon_vma)
+		return true;
+	return list_is_singular(&vma->anon_vma_chain) && anon_vma->root == anon_vma &&
+	       READ_ONCE(anon_vma->num_children) <= 1;
 }
 
 bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma)
@@ -221,6 +262,26 @@ void vhmm_vma_start_write(struct vm_area_struct *vma)
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm)
 {
 	return mmap_lock_is_contended(mm);
+}
+
+bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range)
+{
+	return mmu_notifier_range_blockable(range);
+}
+
+void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)
+{
+	mmu_interval_set_seq(notifier, seq);
+}
+
+bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq)
+{
+	return mmu_interval_read_retry(notifier, seq);
+}
+
+bool vhmm_task_reclaims(void)
+{
+	return current->flags & PF_MEMALLOC;
 }
 
 bool vhmm_signal_waits(void)

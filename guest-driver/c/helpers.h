@@ -9,6 +9,8 @@
 #include <linux/types.h>
 
 struct anon_vma;
+struct mmu_interval_notifier;
+struct mmu_notifier_range;
 struct virtio_device;
 struct virtqueue;
 struct virtqueue_info;
@@ -31,7 +33,6 @@ struct page *vhmm_page_alloc_for(struct vm_area_struct *vma, unsigned long addre
 struct page *vhmm_page_alloc(void);
 unsigned long vhmm_pages_alloc_bulk(unsigned long count, struct page **pages);
 struct page *vhmm_huge_page_alloc_for(struct vm_area_struct *vma, unsigned long address);
-struct page *vhmm_huge_page_alloc(void);
 unsigned int vhmm_page_order(struct page *page);
 bool vhmm_page_is_tail(struct page *page);
 void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigned int order);
@@ -43,12 +44,15 @@ bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma);
 bool vhmm_anon_vma_put_is_last(struct anon_vma *anon_vma);
 struct anon_vma *vhmm_anon_vma_root(struct anon_vma *anon_vma);
 void vhmm_anon_vma_wait_for_lock_holders(struct anon_vma *anon_vma);
+bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, unsigned int nth,
+			       struct mm_struct **mm, unsigned long *start, unsigned long *end);
 
 /* vm_area_struct and mm_struct */
 bool vhmm_vma_is_anonymous(struct vm_area_struct *vma);
 bool vhmm_vma_is_mlocked(struct vm_area_struct *vma);
 bool vhmm_vma_is_mergeable(struct vm_area_struct *vma);
 bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma);
+bool vhmm_vma_is_exclusive(struct vm_area_struct *vma);
 bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma);
 bool vhmm_vma_may_have_markers(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
@@ -59,8 +63,14 @@ void vhmm_mmap_write_lock(struct mm_struct *mm);
 void vhmm_mmap_write_unlock(struct mm_struct *mm);
 void vhmm_vma_start_write(struct vm_area_struct *vma);
 
+/* mmu_notifier */
+bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range);
+void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
+bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq);
+
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);
+bool vhmm_task_reclaims(void);
 struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int flags);
 unsigned int vhmm_online_cpus(void);
 

@@ -10,13 +10,22 @@ use super::{
         install,
         Copying, //
     },
+    split::{
+        self,
+        Splits, //
+    },
     DeviceMemory,
     Door, //
 };
 use crate::{
     link::Link,
+    policy::Known,
     pool::Ticket,
     sys::{
+        clear_hold::{
+            ClearHold,
+            Undisturbed, //
+        },
         migrate::{
             Migration,
             Select,
@@ -85,6 +94,7 @@ pub(crate) struct Ahead {
     #[pin]
     way: SpinLock<Option<Way>>,
     running: Arc<Atomic<usize>>,
+    splits: Arc<Splits>,
 }
 
 impl Ahead {
@@ -99,6 +109,7 @@ impl Ahead {
             Ok(try_pin_init!(Self {
                 way <- new_spinlock!(None, "migration::Ahead::way"),
                 running,
+                splits: Splits::new()?,
             }))
         })
     }
@@ -125,24 +136,62 @@ impl Ahead {
         let Some(turn) = Turn::take(&self.running) else {
             return;
         };
+        // Without memory for it, nothing is fetched.
+        let _ = way.have_done(mm, turn, move |memory, link, mm| {
+            let fetch = Fetch {
+                memory,
+                link,
+                mm,
+                known: memory.ops().server().spaces().find(mm),
+                ticket,
+            };
+            fetch.run(Rest { range, order });
+        });
+    }
+
+    /// Has the huge page at `address` of `mm` split and brought home by somebody else, who may have
+    /// begun already. Where nobody can any more, somebody brings all pages home.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn split(&self, mm: &MmWithUser, address: usize) -> Result {
+        let Some(way) = self.way.lock().clone() else {
+            return Ok(());
+        };
+        match Splits::begin(&self.splits, mm, address) {
+            Some(split) => way.have_done(mm, split, move |memory, link, mm| {
+                split::bring_home(memory, link, mm, address);
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Way {
+    /// Has a worker do something to the memory of `mm`, unless the process or the device is gone by
+    /// then. `turn` is dropped at the end in any case.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn have_done(
+        self,
+        mm: &MmWithUser,
+        turn: impl Send + 'static,
+        work: impl FnOnce(&DeviceMemory, &Link, &MmWithUser) + Send + 'static,
+    ) -> Result {
         // Until it begins it does not keep the memory of a process that has ended.
         let mm: ARef<Mm> = ARef::from(&**mm);
-        let door = way.door;
-        // Without memory for it, nothing is fetched.
-        let _ = way.queue.spawn(move || {
+        let door = self.door;
+        self.queue.spawn(move || {
             if let (Some(memory), Some(mm)) = (door.enter(), mm.mmget_not_zero()) {
                 if let Some(link) = memory.ops().server().link().enter() {
-                    let fetch = Fetch {
-                        memory: &memory,
-                        link: &link,
-                        mm: &mm,
-                        ticket,
-                    };
-                    fetch.run(Rest { range, order });
+                    work(&memory, &link, &mm);
                 }
             }
             drop(turn);
-        });
+        })
     }
 }
 
@@ -196,6 +245,7 @@ struct Fetch<'a> {
     memory: &'a DeviceMemory,
     link: &'a Link,
     mm: &'a MmWithUser,
+    known: Option<Known>,
     ticket: Ticket,
 }
 
@@ -213,9 +263,15 @@ impl Fetch<'_> {
     /// Goes on until somebody else needs the mmap lock. Two steps are on their way at a time. Returns
     /// whether it is worth going on.
     fn hold(&self, guard: &MmapReadGuard<'_>, rest: &mut Rest) -> bool {
+        // Before a step is begun: who has begun one must not wait for those who clear.
+        let held = (self.known.as_ref()).and_then(|known| known.hold(rest.range.clone()));
+        let select = held
+            .as_ref()
+            .map(Undisturbed::Held)
+            .map_or(Select::Device, Select::DeviceHuge);
         let mut pending = None;
         while let Some(front) = rest.front() {
-            let next = self.start(guard, front.clone());
+            let next = self.start(guard, select, front.clone());
             let is_good = self.finish(pending.take()) && next.is_some();
             pending = next;
             if !is_good {
@@ -223,7 +279,9 @@ impl Fetch<'_> {
                 return false;
             }
             rest.pass(&front);
-            if mmap_lock_is_contended(self.mm) || self.link.is_stopping() {
+            let is_contended = mmap_lock_is_contended(self.mm)
+                || held.as_ref().is_some_and(ClearHold::is_contended);
+            if is_contended || self.link.is_stopping() {
                 break;
             }
         }
@@ -234,6 +292,7 @@ impl Fetch<'_> {
     fn start<'b>(
         &'b self,
         guard: &'b MmapReadGuard<'_>,
+        select: Select<'b>,
         range: Range<usize>,
     ) -> Option<Copying<'b>> {
         let vma = Vma::find(self.mm, guard, range.start)?;
@@ -244,7 +303,7 @@ impl Fetch<'_> {
         let (memory, link) = (self.memory, self.link);
         // Whoever has the buffers was asked for what it does; this was not.
         let lease = memory.ops().server().bulk_buffers.try_lease()?;
-        let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease).ok()?;
+        let mut migration = Migration::of_range(vma, range, select, memory, lease).ok()?;
         // What has gone to the device since the fault is not to come back. What is collected now,
         // before a request begins, was there before.
         if memory.ops().has_later(self.ticket) {

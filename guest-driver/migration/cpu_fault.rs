@@ -21,6 +21,7 @@ use crate::{
     },
     stats::Stage,
     sys::{
+        clear_hold::Undisturbed,
         migrate::{
             Lease,
             Migration,
@@ -131,6 +132,18 @@ fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Window {
     window
 }
 
+/// Has a huge page split that must not come home as one.
+fn split(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Attempt {
+    if link.is_dead() {
+        return Attempt::NotCopied;
+    }
+    let ahead = memory.ops().server().ahead();
+    match ahead.split(fault.vma().mm(), fault.address()) {
+        Ok(()) => Attempt::Done(0),
+        Err(_) => Attempt::OutOfMemory,
+    }
+}
+
 fn attempt<'a>(
     memory: &'a DeviceMemory,
     link: &'a Link,
@@ -152,8 +165,19 @@ fn attempt<'a>(
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
+    let known = match fault.is_huge() {
+        true => memory.ops().server().spaces().find(vma.mm()),
+        false => None,
+    };
+    let held = known.as_ref().and_then(|known| known.hold(range.clone()));
+    let select = match &held {
+        Some(held) if vma.is_exclusive() => Select::DeviceHuge(Undisturbed::Held(held)),
+        _ if fault.is_huge() => return split(memory, link, fault),
+        _ => Select::Device,
+    };
+
     let time = link.stats().measure(Stage::Setup, Trigger::CpuFault);
-    let Ok(mut migration) = Migration::of_fault(fault, range, Select::Device, memory, lease) else {
+    let Ok(mut migration) = Migration::of_fault(fault, range, select, memory, lease) else {
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };

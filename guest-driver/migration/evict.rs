@@ -3,7 +3,9 @@
 //! Brings device pages home without being told whose they are: all when the device goes, or some
 //! when others want its memory.
 //!
-//! Never called with the mmap lock held, or while a migration exists, let alone by a CPU fault.
+//! Never called with an mmap lock held, or while a migration exists, let alone by a CPU fault.
+
+mod huge;
 
 use super::{
     copy::{
@@ -22,7 +24,6 @@ use crate::{
             Migration,
             Source, //
         },
-        page::Destination,
         page_stock::PageStock,
         signal::signal_waits,
         trace,
@@ -190,9 +191,25 @@ pub(super) fn in_background(
     });
 }
 
-/// Brings pages of one block home; returns how many.
+/// Brings pages of one block home; returns how many. None may be allocated meanwhile.
 fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, pages: Range<usize>) -> usize {
     let device_address = (pages.start * PAGE_SIZE) as u64;
+    let moved = huge::evict(memory, link, trigger, pages.start)
+        + evict_single(memory, link, trigger, pages);
+    let bytes = (moved * PAGE_SIZE) as u64;
+    link.stats().bytes_to_system.add(bytes);
+    link.stats().bytes_by_eviction.add(bytes);
+    trace::evict(link.device(), trigger.name(), device_address, bytes);
+    moved
+}
+
+/// Brings single pages home, wherever they are mapped; returns how many.
+fn evict_single(
+    memory: &DeviceMemory,
+    link: &Link,
+    trigger: Trigger,
+    pages: Range<usize>,
+) -> usize {
     let lease = memory.ops().server().evict_buffers.lease();
     let time = link.stats().measure(Stage::Setup, trigger);
     let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
@@ -202,23 +219,14 @@ fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, pages: Range<usiz
     let time = link.stats().measure(Stage::Destinations, trigger);
     let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
-        // Here the kernel splits no huge page, so one that finds no huge page stays for now.
-        let destination = match visit.source() {
-            Source::Page(_) => stock.take_any(),
-            Source::HugePage(_) => Destination::huge_system(),
-            Source::Skipped | Source::Hole | Source::HugeHole => return,
-        };
-        if let Ok(destination) = destination {
-            visit.give(destination);
+        if let Source::Page(_) = visit.source() {
+            if let Ok(destination) = stock.take_any() {
+                visit.give(destination);
+            }
         }
     });
     drop(time);
     let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
-    let moved = install(link.stats(), trigger, migration);
-    let bytes = (moved * PAGE_SIZE) as u64;
-    link.stats().bytes_to_system.add(bytes);
-    link.stats().bytes_by_eviction.add(bytes);
-    trace::evict(link.device(), trigger.name(), device_address, bytes);
-    moved
+    install(link.stats(), trigger, migration)
 }

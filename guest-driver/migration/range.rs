@@ -210,7 +210,7 @@ impl Work {
             memory,
             link,
             mm: &self.mm,
-            space: self.known.as_ref().map(|known| known.watcher()),
+            known: self.known.as_ref(),
             order: self.order,
             snapshot: &self.snapshot,
             was_short: &self.was_short,

@@ -126,9 +126,18 @@ pub(super) enum Collection<'a> {
     NeedsRoom(usize),
 }
 
+/// How pages are collected.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// One of the system's.
+    pub(super) select: Select<'a>,
+    /// Whether the caller can make room.
+    pub(super) may_evict: bool,
+}
+
 /// Collects the pages of `range` that can move and gives them destinations; counts the others,
 /// except those that the kernel did not collect, which are marked. If there is not enough device
-/// memory for all, that is said if `may_evict`, and otherwise the rest stays and is counted.
+/// memory for all, that is said if the caller can make room, and otherwise the rest stays and is counted.
 ///
 /// # Errors
 ///
@@ -138,15 +147,11 @@ pub(super) fn collect<'a>(
     vma: Vma<'a>,
     range: Range<usize>,
     order: Order,
+    how: How<'a>,
     lease: Lease<'a>,
-    may_evict: bool,
     account: &mut Account<'_>,
 ) -> Result<Collection<'a>> {
-    let select = if order.huge {
-        Select::SystemHuge
-    } else {
-        Select::System
-    };
+    let How { select, may_evict } = how;
     let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     drop(time);

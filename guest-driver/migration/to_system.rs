@@ -32,7 +32,7 @@ use kernel::{
 };
 
 /// Collects the device pages of `range` and gives them destinations; counts the others, except
-/// those that the kernel did not collect, which are marked.
+/// those that the kernel did not collect, which are marked. `select` is one of the device's.
 ///
 /// # Errors
 ///
@@ -42,12 +42,13 @@ pub(super) fn collect<'a>(
     vma: Vma<'a>,
     range: Range<usize>,
     order: Order,
+    select: Select<'a>,
     lease: Lease<'a>,
     account: &mut Account<'_>,
 ) -> Result<Migration<'a, Collected>> {
     let start = range.start;
     let time = account.stats.measure(Stage::Setup, order.trigger);
-    let mut migration = Migration::of_range(vma, range, Select::Device, memory, lease)?;
+    let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     drop(time);
     let _time = account.stats.measure(Stage::Destinations, order.trigger);
     let mut stock = PageStock::new(migration.collected_pages().single);

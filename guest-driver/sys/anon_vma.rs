@@ -15,8 +15,17 @@ use super::{
     bindings,
     page::PageRef, //
 };
-use core::ptr::NonNull;
-use kernel::sync::rcu;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
+use kernel::{
+    mm::MmWithUser,
+    sync::{
+        aref::ARef,
+        rcu, //
+    }, //
+};
 
 /// A reference to an `anon_vma`.
 ///
@@ -55,6 +64,39 @@ impl AnonVma {
             anon_vma
         };
         Some(anon_vma)
+    }
+}
+
+/// A mapping that may map a page.
+pub(crate) struct PageMapping {
+    /// Its address space; `None` if that has no users any more.
+    pub(crate) mm: Option<ARef<MmWithUser>>,
+    /// Where the mapping maps the page, or as much as it does of a huge one.
+    pub(crate) range: Range<usize>,
+}
+
+impl AnonVma {
+    /// The mapping with this number of those that may map `page`, whose `anon_vma` this is.
+    /// Mappings come and go, so this is a hint only. Sleeps.
+    pub(crate) fn mapping(&self, page: PageRef<'_>, number: u32) -> Option<PageMapping> {
+        let (mut mm, mut range) = (core::ptr::null_mut(), 0..0);
+        // SAFETY: By the type invariant the object is alive. The page is valid; what it says of
+        // itself is a number.
+        let found = unsafe {
+            bindings::vhmm_anon_vma_nth_mapping(
+                self.0.as_ptr(),
+                page.as_raw().as_ptr(),
+                number,
+                &mut mm,
+                &mut range.start,
+                &mut range.end,
+            )
+        };
+        let mm = NonNull::new(mm).map(|mm| {
+            // SAFETY: The address space comes with a user of its own.
+            unsafe { ARef::from_raw(mm.cast()) }
+        });
+        found.then_some(PageMapping { mm, range })
     }
 }
 

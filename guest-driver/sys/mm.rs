@@ -182,6 +182,13 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_wants_huge_pages(self.as_raw()) }
     }
 
+    /// Whether no page of the mapping is mapped by another process. As long as the mmap lock is held,
+    /// that does not change.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_exclusive(self.as_raw()) }
+    }
+
     /// Whether a memory policy, of the mapping or of the calling task, says where its pages go.
     pub(crate) fn has_memory_policy(&self) -> bool {
         // SAFETY: By the type invariant.

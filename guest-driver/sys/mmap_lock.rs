@@ -59,6 +59,11 @@ impl<'a> MmapWriteGuard<'a> {
         }
     }
 
+    /// Whether this is the lock of the mapping's address space.
+    pub(super) fn is_of(&self, vma: &Vma<'_>) -> bool {
+        self.mm.as_raw() == vma.mm().as_raw()
+    }
+
     /// Waits until no page fault of the mapping is being served, and lets none begin until the lock
     /// is given up. Without this, faults go on under the lock of the mapping alone.
     pub(crate) fn keep_faults_out(&self, vma: &Vma<'_>) {

@@ -82,16 +82,6 @@ impl Destination {
         Self::lock(page, true)
     }
 
-    /// Allocates a huge system page for nobody in particular.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; likely, when memory is fragmented.
-    pub(crate) fn huge_system() -> Result<Self> {
-        // SAFETY: As in `system`.
-        Self::lock(unsafe { bindings::vhmm_huge_page_alloc() }, true)
-    }
-
     /// Allocates a system page for nobody in particular.
     ///
     /// # Errors
@@ -190,12 +180,5 @@ mod tests {
         let page = Destination::system()?;
         assert!(!page.is_huge());
         Ok(())
-    }
-
-    #[test]
-    fn a_huge_page_is_one_where_there_is_memory_for_it() {
-        if let Ok(page) = Destination::huge_system() {
-            assert!(page.is_huge());
-        }
     }
 }

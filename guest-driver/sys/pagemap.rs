@@ -245,7 +245,7 @@ impl<T: Operations> PrivateMemory<T> {
     }
 
     /// The page at `index`, if it is in use and not the tail of a huge page.
-    pub(super) fn page_in_use(&self, index: usize) -> Option<PageRef<'_>> {
+    pub(crate) fn page_in_use(&self, index: usize) -> Option<PageRef<'_>> {
         let pfn = self.pfn(index)?;
         let word = self.in_use.get(index / 64)?.load(Relaxed);
         if word & (1 << (index % 64)) == 0 {

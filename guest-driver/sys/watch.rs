@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Watches an address space for what must not be forgotten: that ranges are unmapped, and that it
-//! ends.
+//! ends. Whoever clears entries of page tables can be made to wait.
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    clear_hold::{
+        ClearHold,
+        ClearHolds, //
+    }, //
+};
 use core::ops::Range;
 use kernel::{
     container_of,
     error::to_result,
-    mm::MmWithUser,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     page::PAGE_SHIFT,
     prelude::*,
     types::Opaque, //
@@ -48,7 +57,12 @@ pub(crate) struct Watch<W: Watcher> {
     notifier: Opaque<bindings::mmu_interval_notifier>,
     #[pin]
     watcher: W,
+    #[pin]
+    holds: ClearHolds,
 }
+
+/// How often a hold is tried to begin.
+const TRIES: usize = 8;
 
 // SAFETY: A notifier may be removed on any thread, and `W` may be sent there.
 unsafe impl<W: Watcher> Send for Watch<W> {}
@@ -77,6 +91,7 @@ impl<W: Watcher> Watch<W> {
         try_pin_init!(Self {
             // What is called comes before what calls it.
             watcher <- watcher,
+            holds <- ClearHolds::new(),
             notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
                 // SAFETY: `slot` is pinned until drop removes it, the address space has users, and
                 // the operations are static.
@@ -100,6 +115,35 @@ impl<W: Watcher> Watch<W> {
         core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
     }
 
+    /// Makes whoever is to clear entries of `range` wait until the hold is dropped. Waits for those
+    /// who are clearing any of the address space now; `None` if there are always some, or too many
+    /// holds.
+    ///
+    /// The caller holds the mmap lock, no other hold, and no lock of a page but that of a device
+    /// page, which nobody needs for clearing.
+    pub(crate) fn hold(&self, range: Range<usize>) -> Option<ClearHold<'_>> {
+        kernel::task::might_sleep();
+        let notifier = self.notifier.get();
+        // SAFETY: By the type invariant the notifier is inserted, which set `mm` for good and holds
+        // a reference to it.
+        let mm = unsafe { Mm::from_raw((*notifier).mm) };
+        for _ in 0..TRIES {
+            // SAFETY: By the type invariant.
+            let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
+            let is_noted = || {
+                // SAFETY: As above. `ClearHolds` calls this and the function that notes with its
+                // lock held.
+                unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
+            };
+            match self.holds.hold(mm, range.clone(), is_noted) {
+                Ok(hold) => return Some(hold),
+                Err(error) if error == EAGAIN => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
     /// The watcher.
     pub(crate) fn watcher(&self) -> &W {
         &self.watcher
@@ -113,7 +157,7 @@ impl<W: Watcher> Watch<W> {
     unsafe extern "C" fn invalidate(
         notifier: *mut bindings::mmu_interval_notifier,
         range: *const bindings::mmu_notifier_range,
-        _seq: usize,
+        seq: usize,
     ) -> bool {
         // SAFETY: The notifier is that of a `Self`, which lives until the notifier is removed,
         // and that waits for this function.
@@ -123,9 +167,28 @@ impl<W: Watcher> Watch<W> {
         match event {
             bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => this.watcher.unmapped(start..end),
             bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE => this.watcher.ended(),
+            bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR => {
+                // SAFETY: As above.
+                let may_sleep = unsafe { bindings::vhmm_notifier_range_may_sleep(range) };
+                return this.clear(start..end, may_sleep, seq);
+            }
             _ => {}
         }
         true
+    }
+
+    /// Deals with entries that are about to be cleared.
+    fn clear(&self, range: Range<usize>, may_sleep: bool, seq: usize) -> bool {
+        // SAFETY: Has no requirements.
+        if unsafe { bindings::vhmm_task_reclaims() } {
+            // What is reclaimed is no device page, and those who hold may need it.
+            return true;
+        }
+        let note = || {
+            // SAFETY: The notifier is inserted, and the kernel called it with this number.
+            unsafe { bindings::vhmm_notifier_set_seq(self.notifier.get(), seq) }
+        };
+        self.holds.clear(range, may_sleep, note)
     }
 }
 

@@ -34,12 +34,17 @@ use crate::{
         Lane,
         Link, //
     },
-    policy::Space,
+    policy::Known,
     sys::{
+        clear_hold::{
+            ClearHold,
+            Undisturbed, //
+        },
         migrate::{
             Collected,
             Lease,
-            Migration, //
+            Migration,
+            Select, //
         },
         mm::{
             has_swapped_pages,
@@ -95,8 +100,8 @@ pub(super) struct Request<'a> {
     pub(super) memory: &'a DeviceMemory,
     pub(super) link: &'a Link,
     pub(super) mm: &'a MmWithUser,
-    /// What the process advised.
-    pub(super) space: Option<&'a Space>,
+    /// What is known of the process.
+    pub(super) known: Option<&'a Known>,
     pub(super) order: Order,
     pub(super) snapshot: &'a Snapshot,
     /// Set when device memory is short.
@@ -235,11 +240,29 @@ fn hold_with(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) -> Stop {
+    // Before a batch is begun: who has begun one must not wait for those who clear.
+    let held = match (exclusive, request.known) {
+        (None, Some(known)) => known.hold(range.clone()),
+        _ => None,
+    };
+    let undisturbed = match (exclusive, &held) {
+        (Some(lock), _) => Some(Undisturbed::Locked(lock)),
+        (None, held) => held.as_ref().map(Undisturbed::Held),
+    };
     let mut hold = Hold {
         request,
         guard,
         exclusive,
         may_evict,
+        select: match (request.order.direction, undisturbed) {
+            (Direction::ToDevice, Some(undisturbed)) if request.order.huge => {
+                Select::SystemHuge(undisturbed)
+            }
+            (Direction::ToDevice, _) => Select::System,
+            (Direction::ToSystem, undisturbed) => {
+                undisturbed.map_or(Select::Device, Select::DeviceHuge)
+            }
+        },
         pending: None,
         scratch,
         tally,
@@ -257,7 +280,11 @@ fn hold_with(
             }
         }
         // A writer that waits, as one that has the lock, keeps every fault of the process waiting.
-        if exclusive.is_some() || mmap_lock_is_contended(request.mm) || request.link.is_stopping() {
+        // So does who waits to clear.
+        let is_contended = exclusive.is_some()
+            || mmap_lock_is_contended(request.mm)
+            || held.as_ref().is_some_and(ClearHold::is_contended);
+        if is_contended || request.link.is_stopping() {
             break;
         }
     }
@@ -275,6 +302,8 @@ struct Hold<'a, 's> {
     /// The same, if nobody else has the lock.
     exclusive: Option<&'a MmapWriteGuard<'a>>,
     may_evict: bool,
+    /// What is collected.
+    select: Select<'a>,
     /// The batch that the device is copying.
     pending: Option<Moving<'a>>,
     scratch: &'s mut Scratch,
@@ -421,14 +450,25 @@ impl<'a> Hold<'a, '_> {
                 vma,
                 range.clone(),
                 request.order,
+                to_device::How {
+                    select: self.select,
+                    may_evict: self.may_evict,
+                },
                 lease,
-                self.may_evict,
                 &mut account,
             ),
             Direction::ToSystem => {
                 let range = range.clone();
-                to_system::collect(memory, vma, range, request.order, lease, &mut account)
-                    .map(Collection::Ready)
+                to_system::collect(
+                    memory,
+                    vma,
+                    range,
+                    request.order,
+                    self.select,
+                    lease,
+                    &mut account,
+                )
+                .map(Collection::Ready)
             }
         };
         let migration = match collected {
@@ -520,7 +560,9 @@ impl<'a> Hold<'a, '_> {
 
 /// Marks the device pages that the process wants to be kept. Whatever goes free loses its mark.
 fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collected>, start: usize) {
-    let space = request.space.filter(|space| space.has_advice());
+    let space = (request.known)
+        .map(|known| known.watcher())
+        .filter(|space| space.has_advice());
     let (Some(space), Direction::ToDevice) = (space, request.order.direction) else {
         return;
     };

@@ -7,7 +7,6 @@ use super::{
         anon_vma::AnonVma,
         bindings,
         mm::Vma,
-        page::HUGE_PAGES,
         pagemap::{
             Fault,
             Operations,
@@ -65,7 +64,7 @@ impl<'a> Migration<'a, Collected> {
     pub(crate) fn of_range<T: Operations>(
         vma: Vma<'a>,
         range: Range<usize>,
-        select: Select,
+        select: Select<'a>,
         memory: &PrivateMemory<T>,
         lease: Lease<'a>,
     ) -> Result<Self> {
@@ -80,7 +79,7 @@ impl<'a> Migration<'a, Collected> {
     pub(crate) fn of_fault<T: Operations>(
         fault: &'a Fault<'a>,
         range: Range<usize>,
-        select: Select,
+        select: Select<'a>,
         memory: &PrivateMemory<T>,
         lease: Lease<'a>,
     ) -> Result<Self> {
@@ -91,7 +90,7 @@ impl<'a> Migration<'a, Collected> {
     fn setup<T: Operations>(
         vma: Vma<'a>,
         range: Range<usize>,
-        select: Select,
+        select: Select<'a>,
         memory: &PrivateMemory<T>,
         mut lease: Lease<'a>,
         fault_page: *mut bindings::page,
@@ -115,19 +114,24 @@ impl<'a> Migration<'a, Collected> {
             end: range.start + (pages << PAGE_SHIFT),
             pgmap_owner: memory.owner().as_raw(),
             flags: match select {
-                Select::System | Select::SystemHuge => {
+                Select::System | Select::SystemHuge(_) => {
                     bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM
                 }
-                Select::Device => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+                Select::Device | Select::DeviceHuge(_) => {
+                    bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
+                }
             } as usize,
             fault_page,
         };
         let as_one = match select {
-            Select::System => false,
-            Select::SystemHuge => vma.wants_huge_pages(),
-            // What the mapping wants now does not matter: a CPU fault on a huge page could not make
-            // progress otherwise.
-            Select::Device => true,
+            Select::System | Select::Device => false,
+            Select::SystemHuge(undisturbed) => {
+                vma.wants_huge_pages() && vma.is_exclusive() && undisturbed.ensure(&vma, &range)
+            }
+            // What the mapping wants now does not matter: the page is huge already.
+            Select::DeviceHuge(undisturbed) => {
+                vma.is_exclusive() && undisturbed.ensure(&vma, &range)
+            }
         };
         if as_one {
             args.flags |= bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize;
@@ -138,9 +142,9 @@ impl<'a> Migration<'a, Collected> {
         Ok(Self::collected(Kind::Vma(args), lease, pages))
     }
 
-    /// Collects device pages by their index, wherever they are mapped. Pages that are free, busy,
-    /// not mapped anywhere or copied already are reported as skipped. Sleeps, and takes no mmap
-    /// lock.
+    /// Collects single device pages by their index, wherever they are mapped. Pages that are huge,
+    /// free, busy, not mapped anywhere or copied already are reported as skipped. No page may be
+    /// allocated as huge meanwhile. Sleeps, and takes no mmap lock.
     ///
     /// # Errors
     ///
@@ -155,24 +159,25 @@ impl<'a> Migration<'a, Collected> {
         if pages == 0 || pages > buffers.anon_vmas.len() {
             return Err(EINVAL);
         }
-        // The kernel wants a dense array, and a huge page followed by room for its tails.
+        // The kernel wants a dense array.
         let mut wanted = 0;
         for index in indices {
-            let Some(page) = memory.page_in_use(index) else {
+            // Nobody keeps those who map a huge page from clearing their entries.
+            let Some(page) = memory.page_in_use(index).filter(|page| !page.is_large()) else {
                 continue;
             };
             let Some(anon_vma) = AnonVma::of(page) else {
                 continue;
             };
-            let span = if page.is_large() { HUGE_PAGES } else { 1 };
-            let Some(entries) = buffers.src.get_mut(wanted..wanted + span) else {
+            let (Some(entry), Some(slot)) = (
+                buffers.src.get_mut(wanted),
+                buffers.anon_vmas.get_mut(wanted),
+            ) else {
                 break;
             };
-            for (entry, pfn) in entries.iter_mut().zip(page.pfn()..) {
-                *entry = pfn;
-            }
-            buffers.anon_vmas[wanted] = Some(anon_vma);
-            wanted += span;
+            *entry = page.pfn();
+            *slot = Some(anon_vma);
+            wanted += 1;
         }
         if wanted > 0 {
             // SAFETY: The first `wanted` entries are pfns of device pages.

@@ -3,26 +3,38 @@
 //! What a migration is to collect, what it collected, and who decides where that goes.
 
 use super::{
-    super::page::{
-        Destination,
-        PageRef,
-        HUGE_PAGES, //
+    super::{
+        clear_hold::Undisturbed,
+        page::{
+            Destination,
+            PageRef,
+            HUGE_PAGES, //
+        }, //
     },
     Collected,
     Migration, //
 };
 
 /// Which pages a migration is to collect.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Select {
+#[derive(Clone, Copy)]
+pub(crate) enum Select<'a> {
     /// Pages in system memory, and holes of anonymous mappings. Huge pages are split for good.
     System,
-    /// As `System`, but huge pages that lie wholly within the range are collected as one, unless
-    /// the mapping wants none.
-    SystemHuge,
-    /// Pages of the given device memory, huge ones that lie wholly within the range as one. (The
-    /// kernel also reports holes.)
+    /// As `System`, but huge pages that lie wholly within the range are collected as one, if no other
+    /// process maps them and the mapping wants huge pages.
+    ///
+    /// Where such a page is given single destinations, the kernel splits it, but of its mappings only
+    /// the one that is migrated.
+    SystemHuge(Undisturbed<'a>),
+    /// Pages of the given device memory; huge pages are split for good. (The kernel also reports
+    /// holes.)
     Device,
+    /// As `Device`, but huge pages that lie wholly within the range are collected as one, if the
+    /// range is undisturbed and no other process maps the pages.
+    ///
+    /// Who clears an entry of such a page while it is migrated drops one reference too many:
+    /// `zap_huge_pmd_folio()` asks whether the page is device-private, not whether the entry is.
+    DeviceHuge(Undisturbed<'a>),
 }
 
 /// One page or huge page as it was collected.

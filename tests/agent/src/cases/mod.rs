@@ -17,6 +17,7 @@ mod exit;
 mod fault;
 mod fork;
 mod hmmctl;
+mod huge;
 mod hygiene;
 mod ktap;
 mod leaks;
@@ -44,6 +45,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
     migrate::cases()
         .chain(fault::CASES)
         .chain(fork::CASES)
+        .chain(huge::CASES)
         .chain(unmap::CASES)
         .chain(evict::CASES)
         .chain(exit::CASES)

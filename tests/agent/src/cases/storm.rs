@@ -2,11 +2,18 @@
 //! `storm/*`: processes are killed, or want their pages back, while the device evicts them. `control/exit-against-evict` is the
 //! storm of killing against a driver that does not stand it.
 
+use super::support::gate::Gate;
 use super::support::prelude::*;
+use super::support::random::Random;
 use super::support::storm::Storm;
 use super::support::{driver, kernel, nodes};
+use anyhow::anyhow;
 use hmm_uapi::client::{Device, Error, MigrateRequest};
+use rustix::mm::Advice;
+use rustix::process::Signal;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("storm/exit-against-unbind-anon-4k", exit_against_unbind).within(300),
     Case::new("storm/exit-against-pressure-anon-4k", exit_against_pressure).within(300),
     Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
+    Case::new("storm/clear-against-return-anon-thp", clear_against_return).within(300),
 ];
 
 const TIME: Duration = Duration::from_secs(20);
@@ -156,4 +164,120 @@ fn return_against_evict() -> Result<()> {
         "{there} pages went to the device, {home} came home"
     );
     Ok(())
+}
+
+/// Huge pages come home in every way there is, while threads and relatives clear entries of them, or are killed.
+fn clear_against_return() -> Result<()> {
+    const PROCESSES: u64 = 3;
+    let node = nodes::second()?;
+    let mover = Mover::on(&node)?;
+    let complained = kernel::has_complained()?;
+    let before = mover.device.stats()?;
+    let end = Instant::now() + TIME;
+    let (mut lives, mut random) = (0, Random::new(7));
+    while Instant::now() < end {
+        let ready = Gate::new()?;
+        let mut families = Vec::new();
+        for seed in 0..PROCESSES {
+            families.push(fork(|| family(&node, seed, &ready))?);
+        }
+        for _ in 0..PROCESSES {
+            ready.wait()?;
+        }
+        let life = Duration::from_millis(random.below(400) as u64) * kernel::patience();
+        let death = Instant::now() + life;
+        while Instant::now() < death {
+            let pages = 1 + random.below(8 * HUGE / PAGE);
+            mover.device.evict_bytes((pages * PAGE) as u64)?;
+        }
+        for family in families {
+            ensure!(!family.has_ended()?, "a process has ended before its time");
+            family.signal(Signal::KILL)?;
+            family.wait_for_signal(Signal::KILL)?;
+            lives += 1;
+        }
+        ensure!(
+            kernel::has_complained()? == complained,
+            "the kernel has complained; its log says about what"
+        );
+    }
+    let after = mover.device.stats()?;
+    let by_fault = after.bytes_by_fault - before.bytes_by_fault;
+    let by_eviction = after.bytes_by_eviction - before.bytes_by_eviction;
+    eprintln!("{lives} processes; {by_fault} bytes came by faults, {by_eviction} by eviction");
+    ensure!(
+        by_fault > 0 && by_eviction > 0,
+        "pages came home in one way only"
+    );
+    let mut memory = Memory::huge(2)?;
+    memory.fill(1);
+    mover.all_to_device(memory.range())?;
+    memory.check(1)
+}
+
+/// A process and its child, until they are killed: some huge pages are checked, others only cleared and written.
+fn family(node: &Path, seed: u64, ready: &Gate) -> Result<()> {
+    const PAGES: usize = 2 * HUGE / PAGE;
+    let (mut kept, cleared) = (Memory::huge(2)?, Memory::huge(2)?);
+    kept.fill(seed);
+    let kept = kept;
+    let write = |pages: Range<usize>| {
+        for page in pages {
+            cleared.word(page * PAGE).store(1, Ordering::Relaxed);
+        }
+    };
+    write(0..PAGES);
+    to_device(node, &kept)?;
+    to_device(node, &cleared)?;
+    // It shares all of it, and clears its own entries without anybody's leave.
+    let child = fork(|| {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("cannot ask for a signal")?;
+        let mut random = Random::new(seed);
+        loop {
+            kept.check(seed)?;
+            let first = random.below(PAGES);
+            cleared.advise(first..PAGES, Advice::LinuxDontNeed)?;
+            write(0..first);
+            to_device(node, &kept)?;
+        }
+    })?;
+    ready.open()?;
+    let again = |act: &(dyn Fn() -> Result<()> + Sync)| -> Result<()> {
+        loop {
+            ensure!(!child.has_ended()?, "the child has ended before its time");
+            act()?;
+        }
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let threads = [
+            scope.spawn(|| again(&|| kept.check(seed))),
+            scope.spawn(|| again(&|| to_device(node, &kept))),
+            scope.spawn(|| {
+                again(&|| {
+                    write(0..PAGES);
+                    to_device(node, &cleared)
+                })
+            }),
+            scope.spawn(|| {
+                let random = Mutex::new(Random::new(seed));
+                again(&|| {
+                    let mut random = random.lock().map_err(|_| anyhow!("a thread panicked"))?;
+                    // Either whole huge pages or parts of them.
+                    let (first, end) = match random.below(2) {
+                        0 => (random.below(2) * PAGES / 2, PAGES),
+                        _ => (random.below(PAGES), PAGES - random.below(PAGES / 2)),
+                    };
+                    cleared.advise(first..end.max(first + 1), Advice::LinuxDontNeed)
+                })
+            }),
+        ];
+        for thread in threads {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(_) => bail!("a thread panicked"),
+            }
+        }
+        Ok(())
+    })
 }

@@ -57,8 +57,8 @@ impl fmt::Display for Series {
             self.bytes >> 20,
             match (self.pages, self.huge) {
                 (Pages::Single, _) => "4 KiB pages",
-                (Pages::Thp, true) => "huge pages with huge_pages=1",
-                (Pages::Thp, false) => "huge pages",
+                (Pages::Thp, true) => "huge pages",
+                (Pages::Thp, false) => "huge pages with huge_pages=0",
             },
             match self.back {
                 Return::Migrate => "a call",

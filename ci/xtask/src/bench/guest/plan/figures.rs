@@ -73,8 +73,7 @@ impl Plan {
         });
     }
 
-    /// Goals are for huge pages that stay huge. Without that they are split on their way, for a reason that is the
-    /// kernel's; how far that falls behind is shown.
+    /// Goals are for huge pages that stay huge. How far those fall behind that are split on their way is shown.
     fn huge_pages(&mut self, huge: bool) {
         let named = |what: &str| {
             let parameter = if huge { "huge_pages=1" } else { "huge_pages=0" };
