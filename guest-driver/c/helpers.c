@@ -4,6 +4,7 @@
 #include <linux/gfp.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb_inline.h>
+#include <linux/leafops.h>
 #include <linux/memcontrol.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
@@ -13,6 +14,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/rwsem.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/virtio.h>
@@ -277,6 +279,59 @@ void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long
 bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq)
 {
 	return mmu_interval_read_retry(notifier, seq);
+}
+
+/*
+ * Whether the page tables have, in the place of a huge page, a device page of @owner or a page that
+ * is being migrated. The caller must not let page tables go: it has the mmap lock, the lock of the
+ * mapping, or that of the reverse mapping.
+ */
+bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
+			   const void *owner)
+{
+	unsigned long address;
+
+	for (address = start & PMD_MASK; address < end; address += PMD_SIZE) {
+		pgd_t *pgd = pgd_offset(mm, address);
+		p4d_t *p4d;
+		pud_t *pud;
+		softleaf_t leaf;
+		pmd_t pmd;
+
+		if (!pgd_present(*pgd))
+			continue;
+		p4d = p4d_offset(pgd, address);
+		if (!p4d_present(*p4d))
+			continue;
+		pud = pud_offset(p4d, address);
+		if (!pud_present(*pud) || pud_leaf(*pud))
+			continue;
+		pmd = pmdp_get_lockless(pmd_offset(pud, address));
+		if (pmd_none(pmd) || pmd_present(pmd))
+			continue;
+		leaf = softleaf_from_pmd(pmd);
+		if (softleaf_is_migration(leaf))
+			return true;
+		if (softleaf_is_device_private(leaf) && softleaf_to_folio(leaf)->pgmap->owner == owner)
+			return true;
+	}
+	return false;
+}
+
+/* What the task itself clears until the end is part of its migration. */
+unsigned int vhmm_own_clears_begin(void)
+{
+	return memalloc_nofs_save();
+}
+
+void vhmm_own_clears_end(unsigned int flags)
+{
+	memalloc_nofs_restore(flags);
+}
+
+bool vhmm_task_makes_own_clears(void)
+{
+	return current->flags & PF_MEMALLOC_NOFS;
 }
 
 bool vhmm_task_reclaims(void)

@@ -67,10 +67,15 @@ void vhmm_vma_start_write(struct vm_area_struct *vma);
 bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range);
 void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
 bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq);
+bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
+			   const void *owner);
 
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);
 bool vhmm_task_reclaims(void);
+unsigned int vhmm_own_clears_begin(void);
+void vhmm_own_clears_end(unsigned int flags);
+bool vhmm_task_makes_own_clears(void);
 struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int flags);
 unsigned int vhmm_online_cpus(void);
 

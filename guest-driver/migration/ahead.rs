@@ -264,7 +264,8 @@ impl Fetch<'_> {
     /// whether it is worth going on.
     fn hold(&self, guard: &MmapReadGuard<'_>, rest: &mut Rest) -> bool {
         // Before a step is begun: who has begun one must not wait for those who clear.
-        let held = (self.known.as_ref()).and_then(|known| known.hold(rest.range.clone()));
+        let held = (self.known.as_ref())
+            .and_then(|known| known.hold(rest.range.clone(), self.memory.owner()));
         let select = held
             .as_ref()
             .map(Undisturbed::Held)

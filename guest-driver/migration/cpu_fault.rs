@@ -165,15 +165,17 @@ fn attempt<'a>(
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
-    let known = match fault.is_huge() {
+    let known = match fault.is_huge() && vma.is_exclusive() {
         true => memory.ops().server().spaces().find(vma.mm()),
         false => None,
     };
-    let held = known.as_ref().and_then(|known| known.hold(range.clone()));
+    let held = known
+        .as_ref()
+        .and_then(|known| known.hold(range.clone(), memory.owner()));
     let select = match &held {
-        Some(held) if vma.is_exclusive() => Select::DeviceHuge(Undisturbed::Held(held)),
-        _ if fault.is_huge() => return split(memory, link, fault),
-        _ => Select::Device,
+        Some(held) => Select::DeviceHuge(Undisturbed::Held(held)),
+        None if fault.is_huge() => return split(memory, link, fault),
+        None => Select::Device,
     };
 
     let time = link.stats().measure(Stage::Setup, Trigger::CpuFault);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Holds back those who are about to clear page table entries of an address space.
+//! Holds back those who are about to clear page table entries of huge pages.
 //!
 //! `MADV_DONTNEED` and its like clear entries without the mmap lock for writing, so a migration
 //! under the mmap lock for reading does not keep them away. Where it has to, because the kernel
@@ -8,10 +8,23 @@
 //!
 //! Those who unmap need the mmap lock for writing, and who ends an address space needs it to have
 //! no users: against both the lock and the user that a migration has anyway are enough.
+//!
+//! # Who waits
+//!
+//! A migration takes locks of the reverse mapping, so nobody who has one may wait for it. Who has
+//! one is there for a page that it has locked, and finds that page mapped as a present one, or
+//! single. So who is to clear waits only where, in the place of a huge page, there is a device page
+//! or one that is being migrated. The exception is who splits a huge device page, and that is the
+//! driver only, within [`OwnClears`].
+//!
+//! Who finds something else passes. It may still be clearing when that has become a huge device
+//! page, so none may be made there meanwhile: the holds that it passes remember it.
 
 use super::{
+    bindings,
     mm::Vma,
-    mmap_lock::MmapWriteGuard, //
+    mmap_lock::MmapWriteGuard,
+    pagemap::Owner, //
 };
 use core::ops::Range;
 use kernel::{
@@ -22,7 +35,8 @@ use kernel::{
     sync::{
         CondVar,
         SpinLock, //
-    }, //
+    },
+    types::NotThreadSafe, //
 };
 
 /// Holds of one address space at once.
@@ -31,23 +45,39 @@ const MOST: usize = 32;
 /// What is held, and who holds it.
 struct Slot {
     range: Range<usize>,
+    /// Whose device pages are not to be cleared.
+    owner: Owner,
     /// Address of the task, to tell it from others.
     task: usize,
+    /// Where others may be clearing that found no huge device page.
+    passed: Range<usize>,
+}
+
+impl Slot {
+    /// What of `range` is held against `task`.
+    fn common(&self, range: &Range<usize>, task: usize) -> Option<Range<usize>> {
+        let common = intersection(&self.range, range);
+        (self.task != task && !common.is_empty()).then_some(common)
+    }
+
+    /// Somebody passes who is to clear `range`.
+    fn pass(&mut self, range: Range<usize>) {
+        self.passed = if self.passed.is_empty() {
+            range
+        } else {
+            self.passed.start.min(range.start)..self.passed.end.max(range.end)
+        };
+    }
+}
+
+fn intersection(one: &Range<usize>, other: &Range<usize>) -> Range<usize> {
+    one.start.max(other.start)..one.end.min(other.end)
 }
 
 struct Slots {
     slots: [Option<Slot>; MOST],
     /// How many wait for a hold to end.
     waiting: usize,
-}
-
-impl Slots {
-    /// Whether a task other than `task` holds anything of `range`.
-    fn overlaps(&self, range: &Range<usize>, task: usize) -> bool {
-        self.slots.iter().flatten().any(|slot| {
-            slot.task != task && slot.range.start < range.end && range.start < slot.range.end
-        })
-    }
 }
 
 /// All holds of one address space.
@@ -72,16 +102,29 @@ impl ClearHolds {
         })
     }
 
-    /// Somebody is about to clear `range`. Notes it with `note`, so that no hold begins, and waits
-    /// for the holds that there are; if that would be to sleep and `may_sleep` is false, returns
-    /// false.
+    /// Somebody is about to clear `range` of `mm`. Notes it with `note`, so that no hold begins, and
+    /// waits for the holds that there are; if that would be to sleep and `may_sleep` is false,
+    /// returns false.
     ///
-    /// A task never waits for itself: what it clears, like a huge page that it splits, it knows of.
-    pub(super) fn clear(&self, range: Range<usize>, may_sleep: bool, note: impl FnOnce()) -> bool {
+    /// The caller does not let the page tables of `range` go.
+    pub(super) fn clear(
+        &self,
+        mm: &Mm,
+        range: Range<usize>,
+        may_sleep: bool,
+        note: impl FnOnce(),
+    ) -> bool {
         let task = this_task();
         let mut slots = self.slots.lock();
         note();
-        while slots.overlaps(&range, task) {
+        loop {
+            let mut held = slots.slots.iter().flatten().filter_map(|slot| {
+                let common = slot.common(&range, task)?;
+                Some((common, slot.owner))
+            });
+            if !held.any(|(common, owner)| has_huge_leaf(mm, common, owner)) {
+                break;
+            }
             if !may_sleep {
                 return false;
             }
@@ -89,10 +132,15 @@ impl ClearHolds {
             self.released.wait(&mut slots);
             slots.waiting -= 1;
         }
+        for slot in slots.slots.iter_mut().flatten() {
+            if let Some(common) = slot.common(&range, task) {
+                slot.pass(common);
+            }
+        }
         true
     }
 
-    /// Begins to hold `range` of `mm`, unless `is_noted` says that somebody began to clear.
+    /// Begins to hold `range` of `mm` for the device pages of `owner`, unless `is_noted` says that somebody began to clear.
     ///
     /// # Errors
     ///
@@ -101,6 +149,7 @@ impl ClearHolds {
         &'a self,
         mm: &'a Mm,
         range: Range<usize>,
+        owner: Owner,
         is_noted: impl FnOnce() -> bool,
     ) -> Result<ClearHold<'a>> {
         let mut slots = self.slots.lock();
@@ -110,7 +159,9 @@ impl ClearHolds {
         let index = (slots.slots.iter().position(Option::is_none)).ok_or(ENOSPC)?;
         slots.slots[index] = Some(Slot {
             range: range.clone(),
+            owner,
             task: this_task(),
+            passed: 0..0,
         });
         drop(slots);
         Ok(ClearHold {
@@ -126,8 +177,16 @@ fn this_task() -> usize {
     current!().as_ptr() as usize
 }
 
-/// While it lives, whoever is to clear entries of a range waits, except for reclaim, which clears
-/// no device pages, and for the task that holds.
+/// Whether there is, in the place of a huge page, a device page of `owner` or a page that is being
+/// migrated. The caller does not let the page tables of `range` go.
+fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
+    // SAFETY: The address space is valid, and who is to clear entries of a range has a lock that
+    // keeps its page tables: this is only asked for such a range.
+    unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner.as_raw()) }
+}
+
+/// While it lives, whoever is to clear entries of huge device pages in a range waits, except for
+/// the task that holds.
 ///
 /// Its task must not begin another one meanwhile: who clears waits for the one and may be waited
 /// for by the other.
@@ -144,6 +203,13 @@ impl ClearHold<'_> {
         self.mm.as_raw() == vma.mm().as_raw()
             && self.range.start <= range.start
             && range.end <= self.range.end
+    }
+
+    /// Whether somebody may be clearing entries of `range` that found no huge device page there.
+    fn was_passed(&self, range: &Range<usize>) -> bool {
+        let slots = self.holds.slots.lock();
+        (slots.slots[self.index].as_ref())
+            .is_some_and(|slot| !intersection(&slot.passed, range).is_empty())
     }
 
     /// Whether somebody waits for the end of a hold.
@@ -185,26 +251,79 @@ impl Undisturbed<'_> {
             Self::Locked(_) => false,
         }
     }
+
+    /// Whether somebody may be clearing entries of `range` all the same, since there was no huge
+    /// device page; there must not be one now.
+    pub(super) fn was_passed(self, range: &Range<usize>) -> bool {
+        match self {
+            Self::Held(hold) => hold.was_passed(range),
+            Self::Locked(_) => false,
+        }
+    }
+}
+
+/// While it lives, nobody makes its task wait that clears entries. For who splits huge pages, which
+/// clears entries for a moment.
+pub(super) struct OwnClears {
+    flags: u32,
+    _not_send: NotThreadSafe,
+}
+
+impl OwnClears {
+    /// Begins.
+    pub(super) fn begin() -> Self {
+        Self {
+            // SAFETY: Has no requirements. The drop ends it.
+            flags: unsafe { bindings::vhmm_own_clears_begin() },
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Whether the current task may clear without waiting: it does so within such a scope, or it
+    /// reclaims, which clears no device pages, and those who hold may need it.
+    pub(super) fn are_made() -> bool {
+        // SAFETY: Has no requirements.
+        unsafe { bindings::vhmm_task_makes_own_clears() || bindings::vhmm_task_reclaims() }
+    }
+}
+
+impl Drop for OwnClears {
+    fn drop(&mut self) {
+        // SAFETY: The flags come from the beginning, on this thread.
+        unsafe { bindings::vhmm_own_clears_end(self.flags) };
+    }
 }
 
 #[kunit_tests(virtio_hmm_clear_hold)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_others_overlap() {
-        let mut slots = Slots {
-            slots: [const { None }; MOST],
-            waiting: 0,
-        };
-        slots.slots[3] = Some(Slot {
+    fn slot() -> Slot {
+        Slot {
             range: 10..20,
+            owner: Owner::nobody(),
             task: 1,
-        });
-        assert!(slots.overlaps(&(19..30), 2));
-        assert!(slots.overlaps(&(0..11), 2));
-        assert!(!slots.overlaps(&(20..30), 2));
-        assert!(!slots.overlaps(&(0..10), 2));
-        assert!(!slots.overlaps(&(10..20), 1));
+            passed: 0..0,
+        }
+    }
+
+    #[test]
+    fn a_slot_is_held_against_others() {
+        let slot = slot();
+        assert!(slot.common(&(19..30), 2) == Some(19..20));
+        assert!(slot.common(&(0..11), 2) == Some(10..11));
+        assert!(slot.common(&(20..30), 2).is_none());
+        assert!(slot.common(&(0..10), 2).is_none());
+        assert!(slot.common(&(10..20), 1).is_none());
+    }
+
+    #[test]
+    fn a_slot_remembers_who_passed() {
+        let mut slot = slot();
+        slot.pass(12..13);
+        assert!(slot.passed == (12..13));
+        slot.pass(15..17);
+        assert!(slot.passed == (12..17));
+        assert!(intersection(&slot.passed, &(17..20)).is_empty());
     }
 }

@@ -69,6 +69,12 @@ static OWNERS: [Atomic<usize>; 8] = [const { Atomic::new(0) }; 8];
 pub(crate) struct Owner(usize);
 
 impl Owner {
+    /// None that there is.
+    #[cfg(CONFIG_KUNIT)]
+    pub(super) fn nobody() -> Self {
+        Self(0)
+    }
+
     /// The owners of all device-private memory of this module, as far as they fit the list.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         OWNERS

@@ -9,8 +9,10 @@ use super::{
     bindings,
     clear_hold::{
         ClearHold,
-        ClearHolds, //
-    }, //
+        ClearHolds,
+        OwnClears, //
+    },
+    pagemap::Owner, //
 };
 use core::ops::Range;
 use kernel::{
@@ -115,18 +117,17 @@ impl<W: Watcher> Watch<W> {
         core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
     }
 
-    /// Makes whoever is to clear entries of `range` wait until the hold is dropped. Waits for those
+    /// Makes whoever is to clear entries of huge device pages of `owner` in `range` wait until the
+    /// hold is dropped. Waits for those
     /// who are clearing any of the address space now; `None` if there are always some, or too many
     /// holds.
     ///
     /// The caller holds the mmap lock, no other hold, and no lock of a page but that of a device
     /// page, which nobody needs for clearing.
-    pub(crate) fn hold(&self, range: Range<usize>) -> Option<ClearHold<'_>> {
+    pub(crate) fn hold(&self, range: Range<usize>, owner: Owner) -> Option<ClearHold<'_>> {
         kernel::task::might_sleep();
         let notifier = self.notifier.get();
-        // SAFETY: By the type invariant the notifier is inserted, which set `mm` for good and holds
-        // a reference to it.
-        let mm = unsafe { Mm::from_raw((*notifier).mm) };
+        let mm = self.mm();
         for _ in 0..TRIES {
             // SAFETY: By the type invariant.
             let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
@@ -135,7 +136,7 @@ impl<W: Watcher> Watch<W> {
                 // lock held.
                 unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
             };
-            match self.holds.hold(mm, range.clone(), is_noted) {
+            match self.holds.hold(mm, range.clone(), owner, is_noted) {
                 Ok(hold) => return Some(hold),
                 Err(error) if error == EAGAIN => {}
                 Err(_) => return None,
@@ -179,16 +180,21 @@ impl<W: Watcher> Watch<W> {
 
     /// Deals with entries that are about to be cleared.
     fn clear(&self, range: Range<usize>, may_sleep: bool, seq: usize) -> bool {
-        // SAFETY: Has no requirements.
-        if unsafe { bindings::vhmm_task_reclaims() } {
-            // What is reclaimed is no device page, and those who hold may need it.
+        if OwnClears::are_made() {
             return true;
         }
         let note = || {
             // SAFETY: The notifier is inserted, and the kernel called it with this number.
             unsafe { bindings::vhmm_notifier_set_seq(self.notifier.get(), seq) }
         };
-        self.holds.clear(range, may_sleep, note)
+        self.holds.clear(self.mm(), range, may_sleep, note)
+    }
+
+    /// The address space, which may have ended.
+    fn mm(&self) -> &Mm {
+        // SAFETY: By the type invariant the notifier is inserted, which set `mm` for good and holds
+        // a reference to it.
+        unsafe { Mm::from_raw((*self.notifier.get()).mm) }
     }
 }
 

@@ -81,7 +81,9 @@ fn bring_home(
         return 0;
     }
     let known = memory.ops().server().spaces().find(mm);
-    let held = known.as_ref().and_then(|known| known.hold(range.clone()));
+    let held = known
+        .as_ref()
+        .and_then(|known| known.hold(range.clone(), memory.owner()));
     let select = held
         .as_ref()
         .map(Undisturbed::Held)

@@ -242,7 +242,7 @@ fn hold_with(
 ) -> Stop {
     // Before a batch is begun: who has begun one must not wait for those who clear.
     let held = match (exclusive, request.known) {
-        (None, Some(known)) => known.hold(range.clone()),
+        (None, Some(known)) => known.hold(range.clone(), request.memory.owner()),
         _ => None,
     };
     let undisturbed = match (exclusive, &held) {

@@ -6,6 +6,7 @@ use super::{
     super::{
         anon_vma::AnonVma,
         bindings,
+        clear_hold::OwnClears,
         mm::Vma,
         pagemap::{
             Fault,
@@ -136,10 +137,18 @@ impl<'a> Migration<'a, Collected> {
         if as_one {
             args.flags |= bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize;
         }
+        let clears = OwnClears::begin();
         // SAFETY: The mmap lock is held for `'a`; both arrays hold `pages` entries; a fault page
         // comes from a `Fault`, which proves that it is a locked device page.
         to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
-        Ok(Self::collected(Kind::Vma(args), lease, pages))
+        drop(clears);
+        let mut migration = Self::collected(Kind::Vma(args), lease, pages);
+        if let Select::SystemHuge(undisturbed) = select {
+            if undisturbed.was_passed(&range) {
+                migration.leave_huge();
+            }
+        }
+        Ok(migration)
     }
 
     /// Collects single device pages by their index, wherever they are mapped. Pages that are huge,
@@ -190,6 +199,16 @@ impl<'a> Migration<'a, Collected> {
         let mut migration = Self::collected(Kind::Pfns, lease, wanted);
         migration.leave_copied();
         Ok(migration)
+    }
+
+    /// Skips huge pages.
+    fn leave_huge(&mut self) {
+        let src = &mut self.inner.lease.buffers.src;
+        for entry in src.iter_mut().take(self.inner.pages) {
+            if *entry & COMPOUND != 0 {
+                *entry &= !MIGRATE;
+            }
+        }
     }
 
     /// Skips pages that have been copied already.
