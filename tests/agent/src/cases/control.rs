@@ -46,6 +46,7 @@ fn arguments(memory: &Memory, buffer: &Memory) -> Vec<u8> {
 fn exit_against_evict() -> Result<()> {
     insert()?;
     let storm = Storm {
+        memory: || Memory::single(64),
         to_device: &|memory| {
             let node = RawNode::open(Path::new(NODE))?;
             let buffer = Memory::single(memory.pages())?;

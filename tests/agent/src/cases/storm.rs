@@ -18,8 +18,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("storm/exit-against-unbind-anon-4k", exit_against_unbind).within(300),
-    Case::new("storm/exit-against-pressure-anon-4k", exit_against_pressure).within(300),
+    Case::new("storm/exit-against-unbind-anon-4k", || {
+        exit_against_unbind(single)
+    })
+    .within(300),
+    Case::new("storm/exit-against-unbind-anon-thp", || {
+        exit_against_unbind(huge)
+    })
+    .within(300),
+    Case::new("storm/exit-against-pressure-anon-4k", || {
+        exit_against_pressure(single)
+    })
+    .within(300),
+    Case::new("storm/exit-against-pressure-anon-thp", || {
+        exit_against_pressure(huge)
+    })
+    .within(300),
     Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
     Case::new("storm/clear-against-return-anon-thp", clear_against_return).within(300),
 ];
@@ -43,9 +57,14 @@ fn to_device(node: &Path, memory: &Memory) -> Result<()> {
 }
 
 /// Rages on the second device, which is small, so that it comes and goes quickly and is soon full.
-fn rage(node: &Path, evict: &(dyn Fn() -> Result<()> + Sync)) -> Result<()> {
+fn rage(
+    node: &Path,
+    memory: fn() -> Result<Memory>,
+    evict: &(dyn Fn() -> Result<()> + Sync),
+) -> Result<()> {
     let complained = kernel::has_complained()?;
     let storm = Storm {
+        memory,
         to_device: &|memory| to_device(node, memory),
         evict,
         is_over: &|| Ok(false),
@@ -62,25 +81,35 @@ fn rage(node: &Path, evict: &(dyn Fn() -> Result<()> + Sync)) -> Result<()> {
     memory.check(1)
 }
 
-fn exit_against_unbind() -> Result<()> {
+/// Memory of a process that is going to be killed.
+fn single() -> Result<Memory> {
+    Memory::single(64)
+}
+
+/// The same of huge pages.
+fn huge() -> Result<Memory> {
+    Memory::huge(2)
+}
+
+fn exit_against_unbind(memory: fn() -> Result<Memory>) -> Result<()> {
     let count = nodes::all().len();
     let device = (driver::bound_devices()?.into_iter().nth(1))
         .context("the driver is bound to one device only")?;
-    rage(&nodes::second()?, &|| {
+    rage(&nodes::second()?, memory, &|| {
         driver::unbind(&device)?;
         driver::bind(&device, count)
     })
 }
 
 /// More memory wants to be on the device than it has, so that it evicts what others have there.
-fn exit_against_pressure() -> Result<()> {
+fn exit_against_pressure(memory: fn() -> Result<Memory>) -> Result<()> {
     let node = nodes::second()?;
     let capacity = Device::open(&node)?.info()?.memory_bytes as usize / PAGE;
     let mut filler = Memory::anonymous(capacity + capacity / 4)?;
     filler.fill(1);
     let filler = filler;
     let before = Device::open(&node)?.stats()?.bytes_by_eviction;
-    rage(&node, &|| to_device(&node, &filler))?;
+    rage(&node, memory, &|| to_device(&node, &filler))?;
     let evicted = Device::open(&node)?.stats()?.bytes_by_eviction - before;
     ensure!(evicted > 0, "nothing was evicted");
     filler.check(1)

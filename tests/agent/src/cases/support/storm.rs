@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 /// Processes that are alive at a time.
 const PROCESSES: u64 = 4;
-/// Pages of each.
-const PAGES: usize = 64;
-
 /// A storm on some device.
 pub(in crate::cases) struct Storm<'a> {
+    /// Makes the memory of a process.
+    pub(in crate::cases) memory: fn() -> Result<Memory>,
     /// Brings memory of the calling process to the device. A device that is not there at the moment is no error.
     pub(in crate::cases) to_device: &'a dyn Fn(&Memory) -> Result<()>,
     /// Evicts everything that is on the device.
@@ -72,12 +71,13 @@ impl Storm<'_> {
     /// A process that brings its memory to the device again and again, and checks it. Its own child shares the memory.
     fn process(&self, seed: u64, ready: &Gate) -> Result<Child> {
         fork(|| {
-            let mut memory = Memory::single(PAGES)?;
+            let mut memory = (self.memory)()?;
             memory.fill(seed);
+            let pages = memory.pages();
             (self.to_device)(&memory)?;
             ready.open()?;
             loop {
-                memory.check_pages(0..PAGES / 4, seed)?;
+                memory.check_pages(0..pages / 4, seed)?;
                 (self.to_device)(&memory)?;
             }
         })
