@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("huge/home-by-fault-anon-thp", home_by_fault),
     Case::new("huge/home-by-eviction-anon-thp", home_by_eviction),
     Case::new("huge/unwanted-stays-single-anon-4k", unwanted),
+    Case::new("huge/switched-off-anon-thp", switched_off),
     Case::new("huge/beyond-the-limit-anon-thp", beyond_the_limit),
     Case::new(
         "huge/shared-beyond-the-limit-anon-thp",
@@ -103,6 +104,16 @@ fn unwanted() -> Result<()> {
     mover.to_system(memory.range())?.expect(PAGES, none())?;
     mover.all_to_device(memory.range())?;
     expect_single(&memory, "unwanted")?;
+    memory.check(1)
+}
+
+/// A driver that was told to split huge pages does.
+fn switched_off() -> Result<()> {
+    let _driver = driver::Reloaded::with("huge_pages=0")?;
+    let mover = Mover::open()?;
+    let memory = filled()?;
+    mover.all_to_device(memory.range())?;
+    expect_single(&memory, "on the device")?;
     memory.check(1)
 }
 

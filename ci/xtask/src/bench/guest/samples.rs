@@ -38,14 +38,13 @@ impl Samples {
             .iter()
             .flat_map(|wanted| wanted.what.series())
             .collect();
-        // A guest starts with the driver as it is by default.
-        let mut huge = false;
+        let mut huge = None;
         guest.order(&Request::LoadTestHmm)?;
         for series in series {
-            if series.huge != huge {
-                huge = series.huge;
+            if huge != Some(series.huge) {
+                huge = Some(series.huge);
                 guest.order(&Request::LoadDriver {
-                    parameters: format!("huge_pages={}", u8::from(huge)),
+                    parameters: format!("huge_pages={}", u8::from(series.huge)),
                 })?;
             }
             let of_it = || {
