@@ -37,9 +37,10 @@ struct dev_pagemap *vhmm_page_pgmap(const struct page *page)
 	return page_pgmap(page);
 }
 
-bool vhmm_page_is_device_private(const struct page *page)
+/* For a page that may be free, whose pagemap must not be asked. */
+bool vhmm_page_is_of_a_device(const struct page *page)
 {
-	return is_device_private_page(page);
+	return page_zonenum(page) == ZONE_DEVICE;
 }
 
 bool vhmm_page_is_anon(struct page *page)
@@ -284,15 +285,16 @@ bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned 
 /*
  * Whether the page tables have, in the place of a huge page, a device page of @owner or a page that
  * is being migrated. The caller must not let page tables go: it has the mmap lock, the lock of the
- * mapping, or that of the reverse mapping.
+ * mapping, or that of the reverse mapping. The page itself may be free by now, so it is not asked.
  */
 bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
-			   const void *owner)
+			   const struct dev_pagemap *owner)
 {
 	unsigned long address;
 
 	for (address = start & PMD_MASK; address < end; address += PMD_SIZE) {
 		pgd_t *pgd = pgd_offset(mm, address);
+		phys_addr_t page;
 		p4d_t *p4d;
 		pud_t *pud;
 		softleaf_t leaf;
@@ -312,7 +314,10 @@ bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned l
 		leaf = softleaf_from_pmd(pmd);
 		if (softleaf_is_migration(leaf))
 			return true;
-		if (softleaf_is_device_private(leaf) && softleaf_to_folio(leaf)->pgmap->owner == owner)
+		if (!softleaf_is_device_private(leaf))
+			continue;
+		page = PFN_PHYS(softleaf_to_pfn(leaf));
+		if (owner->range.start <= page && page <= owner->range.end)
 			return true;
 	}
 	return false;

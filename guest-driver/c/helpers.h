@@ -20,7 +20,7 @@ struct workqueue_struct;
 unsigned long vhmm_page_to_pfn(const struct page *page);
 struct page *vhmm_pfn_to_page(unsigned long pfn);
 struct dev_pagemap *vhmm_page_pgmap(const struct page *page);
-bool vhmm_page_is_device_private(const struct page *page);
+bool vhmm_page_is_of_a_device(const struct page *page);
 bool vhmm_page_is_anon(struct page *page);
 bool vhmm_page_is_ksm(struct page *page);
 bool vhmm_page_is_charged(struct page *page);
@@ -68,7 +68,7 @@ bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range);
 void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
 bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq);
 bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
-			   const void *owner);
+			   const struct dev_pagemap *owner);
 
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);

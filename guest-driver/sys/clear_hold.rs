@@ -180,9 +180,11 @@ fn this_task() -> usize {
 /// Whether there is, in the place of a huge page, a device page of `owner` or a page that is being
 /// migrated. The caller does not let the page tables of `range` go.
 fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
+    let owner = owner.as_raw().cast();
     // SAFETY: The address space is valid, and who is to clear entries of a range has a lock that
-    // keeps its page tables: this is only asked for such a range.
-    unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner.as_raw()) }
+    // keeps its page tables: this is only asked for such a range. An owner is the address of a
+    // pagemap, which stays as long as somebody holds for it.
+    unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner) }
 }
 
 /// While it lives, whoever is to clear entries of huge device pages in a range waits, except for

@@ -64,7 +64,7 @@ pub(crate) trait Operations: Send + Sync + Sized {
 /// The owners of all device-private memory of this module; zero where there is none.
 static OWNERS: [Atomic<usize>; 8] = [const { Atomic::new(0) }; 8];
 
-/// What tells one device-private memory from another.
+/// What tells one device-private memory from another: the address of its pagemap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner(usize);
 

@@ -210,7 +210,8 @@ fn place(entry: usize) -> Place {
     // but its struct page stays, and the numbers read here are only a hint for a human.
     unsafe {
         let page = bindings::vhmm_pfn_to_page(entry & PFN_MASK);
-        if bindings::vhmm_page_is_device_private(page) {
+        // `hmm_range_fault()` tells of device-private pages only if they are the asker's.
+        if bindings::vhmm_page_is_of_a_device(page) {
             Place::Device(entry & PFN_MASK)
         } else if bindings::vhmm_page_is_ksm(page) {
             Place::Merged
