@@ -137,7 +137,8 @@ pub(super) struct How<'a> {
 
 /// Collects the pages of `range` that can move and gives them destinations; counts the others,
 /// except those that the kernel did not collect, which are marked. If there is not enough device
-/// memory for all, that is said if the caller can make room, and otherwise the rest stays and is counted.
+/// memory for all, that is said if the caller can make room, and otherwise the rest stays and is
+/// counted.
 ///
 /// # Errors
 ///
