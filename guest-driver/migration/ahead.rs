@@ -69,7 +69,7 @@ use kernel::{
 /// Readers for whom something is fetched at once.
 const MOST: usize = 4;
 /// Bytes that are moved together: a reader that has caught up waits for so many.
-const STEP: usize = HUGE_PAGES * PAGE_SIZE;
+const STEP: usize = 2 * HUGE_PAGES * PAGE_SIZE;
 
 /// In which order a reader comes to addresses.
 #[derive(Clone, Copy)]
@@ -219,7 +219,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// The addresses that the reader comes to next, at most those of one page table.
+    /// The addresses that the reader comes to next, at most those of one step.
     fn front(&self) -> Option<Range<usize>> {
         let Range { start, end } = self.range;
         if start >= end {

@@ -16,8 +16,12 @@ const WINDOW_SECOND: usize = 64 << 10;
 const NEAR: usize = 64 << 10;
 /// Most bytes that a fault takes along. Windows do not cross a multiple of it.
 pub const WINDOW_MOST: usize = 2 << 20;
-/// Most bytes beyond the window that are worth fetching.
-const AHEAD_MOST: usize = 8 << 20;
+/// Most bytes beyond the window that are worth fetching: so much that the faults between cost little,
+/// and no more than what was read in order before.
+const AHEAD_MOST: usize = 32 << 20;
+/// For so many faults more, one in what is being fetched for somebody is taken for theirs: more than
+/// somebody has who is always faster than that.
+const WITHIN_FAULTS: u64 = 2 * (AHEAD_MOST / WINDOW_MOST) as u64;
 
 /// The bounds of a window's size, bytes, powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,10 @@ struct Stream {
     size: usize,
     /// Bytes that were fetched ahead.
     ahead: usize,
+    /// The number of the last fault that went on with it.
     used: u64,
+    /// Whether any did since the stream was last about to be forgotten.
+    goes_on: bool,
 }
 
 /// Addresses, from the first to one past the last.
@@ -79,6 +86,8 @@ struct Span {
 pub struct Windows<const N: usize> {
     streams: [Stream; N],
     clock: u64,
+    /// The stream that may be forgotten next.
+    hand: usize,
 }
 
 impl<const N: usize> Windows<N> {
@@ -91,8 +100,10 @@ impl<const N: usize> Windows<N> {
                 size: 0,
                 ahead: 0,
                 used: 0,
+                goes_on: false,
             }; N],
             clock: 0,
+            hand: 0,
         }
     }
 
@@ -134,11 +145,13 @@ impl<const N: usize> Windows<N> {
             size,
             ahead: 0,
             used: self.clock,
+            goes_on: known.is_some(),
         };
         let mut ahead = now.end..now.end;
         match (known, place) {
             (Some(known), Place::Within) => {
                 (stream.last, stream.ahead) = (known.last, known.ahead);
+                stream.used = known.used;
             }
             (Some(known), _) if known.size.min(size) == WINDOW_MOST => {
                 stream.ahead = known.ahead.saturating_mul(2).clamp(WINDOW_MOST, AHEAD_MOST);
@@ -163,19 +176,35 @@ impl<const N: usize> Windows<N> {
         Window { now, ahead }
     }
 
-    /// The stream that a fault belongs to and how, or the one that has been idle for longest.
-    fn find(&self, space: usize, address: usize) -> (usize, Place) {
-        let mut oldest = 0;
-        let mut oldest_use = u64::MAX;
+    /// The stream that a fault belongs to and how, or one to be forgotten for it.
+    fn find(&mut self, space: usize, address: usize) -> (usize, Place) {
+        let mut within = None;
         for (index, stream) in self.streams.iter().enumerate() {
-            if let Some(place) = stream.place_of(space, address) {
-                return (index, place);
-            }
-            if stream.used < oldest_use {
-                (oldest, oldest_use) = (index, stream.used);
+            if stream.is_near(address) {
+                match stream.place_of(space, address) {
+                    Some(place @ Place::Next(_)) => return (index, place),
+                    // It may be that of somebody who read here before, and another one's next.
+                    Some(place) if self.clock - stream.used <= WITHIN_FAULTS => {
+                        within = within.or(Some((index, place)));
+                    }
+                    _ => {}
+                }
             }
         }
-        (oldest, Place::New)
+        within.unwrap_or_else(|| (self.forget(), Place::New))
+    }
+
+    /// A stream with which nobody went on since it was last asked, as far as there is one.
+    fn forget(&mut self) -> usize {
+        for _ in 0..N {
+            let index = self.hand;
+            self.hand = (index + 1) % N;
+            match self.streams.get_mut(index) {
+                Some(stream) if stream.goes_on => stream.goes_on = false,
+                _ => return index,
+            }
+        }
+        self.hand
     }
 }
 
@@ -228,6 +257,14 @@ enum Place {
 }
 
 impl Stream {
+    /// Whether a fault at `address` can belong to the stream. Every fault asks this of every stream,
+    /// so it is quick.
+    fn is_near(&self, address: usize) -> bool {
+        let Span { start, end } = self.last;
+        let from_near = address.wrapping_sub(start).wrapping_add(NEAR);
+        from_near < end.wrapping_sub(start).wrapping_add(2 * NEAR)
+    }
+
     /// Where a fault at `address` is, if it belongs to the stream.
     fn place_of(&self, space: usize, address: usize) -> Option<Place> {
         if self.space != space || self.space == 0 {
