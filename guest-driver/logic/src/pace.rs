@@ -40,14 +40,15 @@ impl Pace {
         };
     }
 
-    /// Bytes of the next batch: a multiple of the least size. The least until something was
-    /// measured.
+    /// Bytes of the next batch: the multiple of the least size that comes nearest. The least until
+    /// something was measured.
     pub fn batch_bytes(&self) -> usize {
         if self.ns_per_mib == 0 {
             return self.least;
         }
         let bytes = self.target_ns.saturating_mul(MIB) / self.ns_per_mib;
         let bytes = usize::try_from(bytes).unwrap_or(self.most);
+        let bytes = bytes.saturating_add(self.least / 2);
         let bytes = bytes.clamp(self.least, self.most.max(self.least));
         bytes - bytes % self.least.max(1)
     }
