@@ -252,8 +252,8 @@ impl<'a> InFlight<'a> {
     }
 
     fn trace_done(&self, result: &'static str, entries_ok: u32) {
-        let (device, time) = (self.link.device(), self.started.elapsed());
-        trace::batch_done(device, &self.event, result, entries_ok, time);
+        let device = self.link.device();
+        trace::batch_done(device, &self.event, result, entries_ok, self.started);
     }
 
     fn finish(&mut self) -> Outcome<'a> {

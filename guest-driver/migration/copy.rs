@@ -72,18 +72,20 @@ impl<'a> Copying<'a> {
     }
 
     fn send(&mut self) {
-        if self.migration.transfers().next().is_some() {
-            let _time = self.link.stats().measure(Stage::Submit, self.trigger);
-            // What could not be sent counts as not answered.
-            self.flight = send(
-                self.memory,
-                self.link,
-                self.trigger,
-                self.op,
-                &mut self.migration,
-            )
-            .ok();
-        }
+        let Some(first) = self.migration.transfers().next() else {
+            return;
+        };
+        let _time = self.link.stats().measure(Stage::Submit, self.trigger);
+        // What could not be sent counts as not answered.
+        self.flight = send(
+            self.memory,
+            self.link,
+            self.trigger,
+            self.op,
+            &mut self.migration,
+            &first,
+        )
+        .ok();
     }
 
     /// Waits for the device. What it did not copy loses its destination; the number of those pages
@@ -140,9 +142,8 @@ pub(super) fn install(
 ) -> usize {
     let time = stats.measure(Stage::Pages, trigger);
     let installed = migration.install();
-    drop(time);
     let moved = installed.moved();
-    let _time = stats.measure(Stage::Finalize, trigger);
+    let _time = time.then(Stage::Finalize);
     drop(installed);
     moved
 }
@@ -155,20 +156,20 @@ fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer) -> Option<us
     })
 }
 
-/// Sends one batch.
+/// Sends one batch. `first` is its first transfer.
 fn send<'a>(
     memory: &DeviceMemory,
     link: &'a Link,
     trigger: Trigger,
     op: Op,
     migration: &mut Migration<'a, Collected>,
+    first: &Transfer,
 ) -> Result<InFlight<'a>> {
     let direction = match op {
         Op::ToDevice => DmaDirection::ToDevice,
         _ => DmaDirection::FromDevice,
     };
-    let first = migration.transfers().next().ok_or(EINVAL)?;
-    let start = device_index(memory, op, &first).ok_or(EINVAL)?;
+    let start = device_index(memory, op, first).ok_or(EINVAL)?;
     // Single pages in a row on the device need 8 bytes each, everything else 32. Mostly they are.
     let mut batch = Batch::of_pages(link, trigger, op, device_address(start))?;
     if !migration.map(batch.queue(), direction) {

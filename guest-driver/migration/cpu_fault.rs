@@ -86,7 +86,7 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
         Err(FaultError::Lost) => ("lost", 0),
     };
     let address = fault.address();
-    trace::fault(link.device(), address, word, bytes, time.elapsed());
+    trace::fault(link.device(), address, word, bytes, time.started());
     if result.is_err() {
         stats.cpu_faults_failed.add(1);
     }
@@ -183,8 +183,7 @@ fn attempt<'a>(
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };
-    drop(time);
-    let time = link.stats().measure(Stage::Destinations, Trigger::CpuFault);
+    let time = time.then(Stage::Destinations);
     // Where the page that the CPU waits for is found: a huge page has one entry.
     let mut entry = wanted;
     let mut out_of_memory = false;

@@ -215,8 +215,7 @@ fn evict_single(
     let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
         return 0;
     };
-    drop(time);
-    let time = link.stats().measure(Stage::Destinations, trigger);
+    let time = time.then(Stage::Destinations);
     let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
         if let Source::Page(_) = visit.source() {

@@ -155,8 +155,7 @@ pub(super) fn collect<'a>(
     let How { select, may_evict } = how;
     let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
-    drop(time);
-    let _time = account.stats.measure(Stage::Destinations, order.trigger);
+    let _time = time.then(Stage::Destinations);
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
     let collected = migration.collected_pages();

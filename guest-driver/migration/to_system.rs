@@ -49,8 +49,7 @@ pub(super) fn collect<'a>(
     let start = range.start;
     let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
-    drop(time);
-    let _time = account.stats.measure(Stage::Destinations, order.trigger);
+    let _time = time.then(Stage::Destinations);
     let mut stock = PageStock::new(migration.collected_pages().single);
     migration.for_each_source(|visit| {
         let address = start + visit.index() * PAGE_SIZE;

@@ -34,9 +34,15 @@ pub(crate) type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
 #[pin_data]
 pub(crate) struct Reserve<T> {
     #[pin]
-    idle: SpinLock<KVec<T>>,
+    idle: SpinLock<Idle<T>>,
     #[pin]
     returned: CondVar,
+}
+
+struct Idle<T> {
+    things: KVec<T>,
+    /// Those who sleep until there is one.
+    waiting: usize,
 }
 
 impl<T> Reserve<T> {
@@ -58,7 +64,7 @@ impl<T> Reserve<T> {
                 things.push(make()?, GFP_KERNEL)?;
             }
             Ok(try_pin_init!(Self {
-                idle <- SpinLock::new(things, idle.0, idle.1),
+                idle <- SpinLock::new(Idle { things, waiting: 0 }, idle.0, idle.1),
                 returned <- CondVar::new(returned.0, returned.1),
             }? Error))
         })
@@ -70,10 +76,10 @@ impl<T> Reserve<T> {
             // Dropped after the lock.
             let surplus = {
                 let mut idle = self.idle.lock();
-                if idle.len() <= count.max(1) {
+                if idle.things.len() <= count.max(1) {
                     return;
                 }
-                idle.pop()
+                idle.things.pop()
             };
             drop(surplus);
         }
@@ -84,23 +90,30 @@ impl<T> Reserve<T> {
     pub(crate) fn take(&self) -> T {
         let mut idle = self.idle.lock();
         loop {
-            if let Some(thing) = idle.pop() {
+            if let Some(thing) = idle.things.pop() {
                 return thing;
             }
+            idle.waiting += 1;
             self.returned.wait(&mut idle);
+            idle.waiting -= 1;
         }
     }
 
     /// Takes a thing if there is one.
     pub(crate) fn try_take(&self) -> Option<T> {
-        self.idle.lock().pop()
+        self.idle.lock().things.pop()
     }
 
     /// Gives a thing back that was taken here.
     pub(crate) fn give(&self, thing: T) {
+        let mut idle = self.idle.lock();
         // The vector has room for all that were made; nothing else is ever given.
-        let result = self.idle.lock().push_within_capacity(thing);
+        let result = idle.things.push_within_capacity(thing);
         debug_assert!(result.is_ok());
-        self.returned.notify_one();
+        let is_awaited = idle.waiting > 0;
+        drop(idle);
+        if is_awaited {
+            self.returned.notify_one();
+        }
     }
 }

@@ -12,7 +12,10 @@
 use super::bindings;
 use super::virtio;
 use core::ops::Range;
-use kernel::time::Delta;
+use kernel::time::{
+    Instant,
+    Monotonic, //
+};
 
 /// Calls a tracepoint if it is on.
 macro_rules! emit {
@@ -47,10 +50,10 @@ fn length(word: &'static str) -> u32 {
     word.len() as u32
 }
 
-/// Nanoseconds of a time that has passed.
-fn nanoseconds(time: Delta) -> u64 {
-    // CAST: Time does not go backwards on the clocks that are used here.
-    time.as_nanos().max(0) as u64
+/// Nanoseconds that have passed since then.
+fn nanoseconds_since(then: Instant<Monotonic>) -> u64 {
+    // CAST: Time does not go backwards on this clock.
+    then.elapsed().as_nanos().max(0) as u64
 }
 
 /// A batch as its events tell it.
@@ -87,14 +90,14 @@ pub(crate) fn batch_submit(device: &virtio::Device, batch: &BatchEvent) {
     );
 }
 
-/// The driver is done with the batch: `entries_ok` of its entries were executed, and `time` passed
-/// since it was submitted. Any context.
+/// The driver is done with the batch: `entries_ok` of its entries were executed. It was submitted at
+/// `start_time`. Any context.
 pub(crate) fn batch_done(
     device: &virtio::Device,
     batch: &BatchEvent,
     result: &'static str,
     entries_ok: u32,
-    time: Delta,
+    start_time: Instant<Monotonic>,
 ) {
     emit!(
         bindings::__tracepoint_vhmm_batch_done,
@@ -109,17 +112,18 @@ pub(crate) fn batch_done(
         batch.entries,
         entries_ok,
         batch.bytes,
-        nanoseconds(time),
+        nanoseconds_since(start_time),
     );
 }
 
-/// A CPU fault at `address` was served, and brought `bytes` home. Any context.
+/// A CPU fault at `address` was served, and brought `bytes` home. It began at `start_time`. Any
+/// context.
 pub(crate) fn fault(
     device: &virtio::Device,
     address: usize,
     result: &'static str,
     bytes: u64,
-    time: Delta,
+    start_time: Instant<Monotonic>,
 ) {
     emit!(
         bindings::__tracepoint_vhmm_fault,
@@ -129,7 +133,7 @@ pub(crate) fn fault(
         start(result),
         length(result),
         bytes,
-        nanoseconds(time),
+        nanoseconds_since(start_time),
     );
 }
 

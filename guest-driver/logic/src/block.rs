@@ -14,6 +14,7 @@ pub struct Block {
     free: [u64; WORDS],
     /// One bit for each page, set while the page is in use and not to be evicted.
     kept: [u64; WORDS],
+    /// How many of `free` are set.
     pub(crate) free_pages: u16,
     pub(crate) next: u32,
     pub(crate) previous: u32,
@@ -69,21 +70,29 @@ impl Block {
         BLOCK_PAGES
     }
 
-    /// Marks pages as free or in use, and as not kept.
+    /// Marks pages as free or in use, and as not kept. Counts those that are free.
     pub(crate) fn set_free(&mut self, start: usize, len: usize, free: bool) {
         let end = start + len;
         let mut page = start;
+        let mut changed = 0;
         while page < end {
             let word_end = (page / 64 + 1) * 64;
             let count = end.min(word_end) - page;
             let bits = (u64::MAX >> (64 - count)) << (page % 64);
             if let Some(word) = self.free.get_mut(page / 64) {
-                *word = if free { *word | bits } else { *word & !bits };
+                let before = *word;
+                *word = if free { before | bits } else { before & !bits };
+                changed += (before ^ *word).count_ones() as u16;
             }
             if let Some(word) = self.kept.get_mut(page / 64) {
                 *word &= !bits;
             }
             page += count;
+        }
+        if free {
+            self.free_pages += changed;
+        } else {
+            self.free_pages -= changed;
         }
     }
 
@@ -102,14 +111,6 @@ impl Block {
         self.free
             .get(page / 64)
             .is_some_and(|word| word & (1 << (page % 64)) != 0)
-    }
-
-    /// Counts the pages that are free.
-    pub(crate) fn count_free(&self) -> usize {
-        self.free
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum()
     }
 }
 

@@ -220,8 +220,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         };
         let before = usize::from(block.free_pages);
         block.set_free(start, len, free);
-        let after = block.count_free();
-        block.free_pages = after as u16;
+        let after = usize::from(block.free_pages);
         if block.held {
             self.held_pages = self.held_pages + after - before;
         } else if list(before) != list(after) {

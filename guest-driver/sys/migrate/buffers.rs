@@ -7,13 +7,13 @@ use super::super::{
     reserve::Reserve,
     virtqueue::DmaAddress, //
 };
+use core::mem::ManuallyDrop;
 use kernel::{
     prelude::*,
     sync::static_lock_class, //
 };
 
 /// The arrays of one migration.
-#[derive(Default)]
 pub(super) struct Buffers {
     pub(super) src: KVVec<usize>,
     pub(super) dst: KVVec<usize>,
@@ -72,7 +72,7 @@ impl BufferPool {
     pub(crate) fn lease(&self) -> Lease<'_> {
         Lease {
             pool: self,
-            buffers: self.idle.take(),
+            buffers: ManuallyDrop::new(self.idle.take()),
         }
     }
 
@@ -81,7 +81,7 @@ impl BufferPool {
         let buffers = self.idle.try_take()?;
         Some(Lease {
             pool: self,
-            buffers,
+            buffers: ManuallyDrop::new(buffers),
         })
     }
 }
@@ -89,7 +89,7 @@ impl BufferPool {
 /// Buffers that go back to their pool when dropped.
 pub(crate) struct Lease<'a> {
     pool: &'a BufferPool,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: ManuallyDrop<Buffers>,
 }
 
 impl Lease<'_> {
@@ -101,6 +101,8 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.pool.idle.give(core::mem::take(&mut self.buffers));
+        // SAFETY: Nothing uses the lease any more.
+        let buffers = unsafe { ManuallyDrop::take(&mut self.buffers) };
+        self.pool.idle.give(buffers);
     }
 }

@@ -163,7 +163,7 @@ impl<'a> Migration<'a, Collected> {
         indices: Range<usize>,
         mut lease: Lease<'a>,
     ) -> Result<Self> {
-        let buffers = &mut lease.buffers;
+        let buffers = &mut *lease.buffers;
         let pages = indices.len();
         if pages == 0 || pages > buffers.anon_vmas.len() {
             return Err(EINVAL);

@@ -30,7 +30,7 @@ impl<'a> Migration<'a, Collected> {
         self.inner.mapped = Some((queue, direction));
         let mut complete = true;
         let pages = self.inner.pages;
-        let buffers = &mut self.inner.lease.buffers;
+        let buffers = &mut *self.inner.lease.buffers;
         let entries = match direction {
             DmaDirection::ToDevice => &buffers.src,
             DmaDirection::FromDevice => &buffers.dst,
