@@ -17,6 +17,7 @@ mod ahead;
 mod copy;
 pub(crate) mod cpu_fault;
 pub(crate) mod evict;
+mod home;
 mod learned;
 pub(crate) mod range;
 mod split;

@@ -5,27 +5,18 @@
 //! fault refers to it. So a worker does, while the CPU tries again and again.
 
 use super::{
-    copy::{
-        install,
-        Copying, //
-    },
+    home,
     DeviceMemory, //
 };
 use crate::{
     link::Link,
     sys::{
-        migrate::{
-            Migration,
-            Select,
-            Source, //
-        },
+        migrate::Select,
         mm::Vma,
-        page::HUGE_PAGES,
-        page_stock::PageStock, //
+        page::HUGE_PAGES, //
     }, //
 };
 use core::ops::Range;
-use hmm_protocol::Op;
 use hmm_uapi::Trigger;
 use kernel::{
     mm::MmWithUser,
@@ -129,28 +120,13 @@ fn attempt(memory: &DeviceMemory, link: &Link, mm: &MmWithUser, range: Range<usi
     if vma.start() > range.start || vma.end() < range.end {
         return true;
     }
-    let start = range.start;
     let lease = memory.ops().server().bulk_buffers.lease();
-    let Ok(mut migration) = Migration::of_range(vma, range, Select::Device, memory, lease) else {
+    let select = Select::Device;
+    let Ok(home) = home::bring(memory, link, Trigger::Prefetch, vma, range, select, lease) else {
         return true;
     };
-    let single = migration.collected_pages().single;
-    if single == 0 {
-        return false;
-    }
-    let mut stock = PageStock::new(single);
-    migration.for_each_source(|visit| {
-        if let Source::Page(_) = visit.source() {
-            // What finds no page stays, and the CPU comes back for it.
-            if let Ok(page) = stock.take_for(&vma, start + visit.index() * PAGE_SIZE) {
-                visit.give(page);
-            }
-        }
-    });
-    let copying = Copying::start(memory, link, Trigger::Prefetch, Op::ToSystem, migration);
-    let (migration, _failed) = copying.finish();
-    let moved = install(link.stats(), Trigger::Prefetch, migration);
-    let bytes = (moved * PAGE_SIZE) as u64;
+    let bytes = (home.moved * PAGE_SIZE) as u64;
     link.stats().bytes_to_system.add(bytes);
-    true
+    // What finds no page stays, and the CPU comes back for it.
+    home.collected > 0
 }

@@ -7,35 +7,21 @@
 //! mapping it can be held, or split.
 
 use super::super::{
-    copy::{
-        install,
-        Copying, //
-    },
+    home,
     DeviceMemory, //
 };
 use crate::{
     link::Link,
-    stats::Stage,
     sys::{
         anon_vma::AnonVma,
         clear_hold::Undisturbed,
-        migrate::{
-            Migration,
-            Select,
-            Source, //
-        },
-        mm::Vma,
-        page::Destination,
-        page_stock::PageStock, //
+        migrate::Select,
+        mm::Vma, //
     }, //
 };
 use core::ops::Range;
-use hmm_protocol::Op;
 use hmm_uapi::Trigger;
-use kernel::{
-    mm::MmWithUser,
-    page::PAGE_SIZE, //
-};
+use kernel::mm::MmWithUser;
 
 /// Most mappings that are asked for a page.
 const MAPPINGS: u32 = 256;
@@ -89,35 +75,5 @@ fn bring_home(
         .map(Undisturbed::Held)
         .map_or(Select::Device, Select::DeviceHuge);
     let lease = memory.ops().server().evict_buffers.lease();
-    let start = range.start;
-
-    let time = link.stats().measure(Stage::Setup, trigger);
-    let Ok(mut migration) = Migration::of_range(vma, range, select, memory, lease) else {
-        return 0;
-    };
-    drop(time);
-    let time = link.stats().measure(Stage::Destinations, trigger);
-    let mut stock = PageStock::new(migration.collected_pages().single);
-    migration.for_each_source(|visit| {
-        let address = start + visit.index() * PAGE_SIZE;
-        match visit.source() {
-            Source::Page(_) => {
-                if let Ok(page) = stock.take_for(&vma, address) {
-                    visit.give(page);
-                }
-            }
-            Source::HugePage(_) => match Destination::huge_system_for(&vma, address) {
-                Ok(page) => visit.give(page),
-                Err(_) => {
-                    let page_for = |page| Destination::system_for(&vma, address + page * PAGE_SIZE);
-                    visit.give_each(|page| page_for(page).ok());
-                }
-            },
-            Source::Skipped | Source::Hole | Source::HugeHole => {}
-        }
-    });
-    drop(time);
-    let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);
-    let (migration, _failed) = copying.finish();
-    install(link.stats(), trigger, migration)
+    home::bring(memory, link, trigger, vma, range, select, lease).map_or(0, |home| home.moved)
 }
