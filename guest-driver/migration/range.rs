@@ -116,7 +116,14 @@ pub(crate) fn migrate(
     let piece = range.len().div_ceil(workers).next_multiple_of(PIECE_LEAST);
     let piece = NonZero::new(piece.min(PIECE_MOST)).ok_or(EINVAL)?;
     let pieces = range.len().div_ceil(piece.get());
-    let helpers = (workers - 1).min(pieces - 1);
+    // Whoever takes system pages of an address space interrupts every CPU that runs in it, for each
+    // page. So the caller leaves that to workers, who run in none, and sleeps.
+    let is_left_to_others =
+        order.direction == Direction::ToDevice && workers > 1 && pieces > 1 && is_own(mm);
+    let helpers = match is_left_to_others {
+        true => workers.min(pieces),
+        false => (workers - 1).min(pieces - 1),
+    };
     let work = Work::new(mm.clone(), known, range, piece, order)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
@@ -126,7 +133,7 @@ pub(crate) fn migrate(
         let _ = movers.queue.spawn(move || {
             if let Some(memory) = door.enter() {
                 if let Some(link) = memory.ops().server().link().enter() {
-                    work.run(&memory, &link, false);
+                    work.run(&memory, &link, Role::Helper(&member));
                 }
             }
             // The caller goes on once the member is gone, and then the rest must be, too.
@@ -135,8 +142,12 @@ pub(crate) fn migrate(
             drop(member);
         });
     }
-    work.run(movers.memory, movers.link, true);
-    team.wait();
+    if is_left_to_others {
+        team.wait(|| work.heed_signals());
+    }
+    // What the helpers left, if anything.
+    work.run(movers.memory, movers.link, Role::Caller);
+    team.wait(|| {});
     if work.was_short.load(Relaxed) {
         evict::in_background(movers.queue, movers.door, movers.memory, order.ticket);
     }
@@ -147,6 +158,22 @@ pub(crate) fn migrate(
         Some(error) => Err(error),
         None => Ok(end.min(work.next.load(Relaxed))),
     }
+}
+
+/// Whether `mm` is what the caller runs in.
+fn is_own(mm: &MmWithUser) -> bool {
+    current!()
+        .mm()
+        .is_some_and(|own| own.as_raw() == mm.as_raw())
+}
+
+/// Who works on a request.
+#[derive(Clone, Copy)]
+enum Role<'a> {
+    /// Whose request it is.
+    Caller,
+    /// Somebody who helps.
+    Helper(&'a Member),
 }
 
 /// A request that several work on.
@@ -205,7 +232,7 @@ impl Work {
 
     /// Takes pieces and moves them until there are none, an error occurs, or the caller gets a
     /// signal.
-    fn run(&self, memory: &DeviceMemory, link: &Link, is_caller: bool) {
+    fn run(&self, memory: &DeviceMemory, link: &Link, role: Role<'_>) {
         let request = Request {
             memory,
             link,
@@ -219,8 +246,9 @@ impl Work {
         let result = Scratch::new().and_then(|mut scratch| {
             while let Some(piece) = self.take() {
                 walk(&request, piece, &mut scratch, &mut tally)?;
-                if is_caller && signal_waits() {
-                    self.stop.store(true, Relaxed);
+                match role {
+                    Role::Caller => self.heed_signals(),
+                    Role::Helper(member) => member.report(),
                 }
             }
             Ok(())
@@ -230,9 +258,16 @@ impl Work {
         if let Err(error) = result {
             self.stop.store(true, Relaxed);
             // A helper that finds no memory leaves its work to the others.
-            if is_caller || error != ENOMEM {
+            if matches!(role, Role::Caller) || error != ENOMEM {
                 outcome.error = Some(error);
             }
+        }
+    }
+
+    /// Takes no further piece if a signal waits for the caller, who calls this.
+    fn heed_signals(&self) {
+        if signal_waits() {
+            self.stop.store(true, Relaxed);
         }
     }
 
@@ -278,17 +313,26 @@ impl Team {
         Member(team.clone())
     }
 
-    /// Waits until all members have left. What they do is bounded.
-    fn wait(&self) {
+    /// Waits until all members have left, and calls `meanwhile` whenever one has done a piece. What
+    /// they do is bounded.
+    fn wait(&self, meanwhile: impl Fn()) {
         let mut members = self.members.lock();
         while *members > 0 {
             self.left.wait(&mut members);
+            meanwhile();
         }
     }
 }
 
 /// A place in the team, which is left by dropping it.
 struct Member(Arc<Team>);
+
+impl Member {
+    /// Lets whoever waits for the team look around.
+    fn report(&self) {
+        self.0.left.notify_one();
+    }
+}
 
 impl Drop for Member {
     fn drop(&mut self) {
