@@ -409,9 +409,19 @@ impl<'a> Hold<'a, '_> {
 
     /// Bytes of a batch, a multiple of what a page table maps.
     fn batch_bytes(&self) -> usize {
+        let (pool, order) = (self.request.memory.ops(), self.request.order);
         let entries = self.request.link.max_entries(Lane::Bulk) * PAGE_SIZE;
-        let learned = self.request.memory.ops().server().learned.batch_bytes();
-        learned.min(entries & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
+        let learned = pool.server().learned.batch_bytes();
+        // What is beyond a limit would be collected for nothing, and cannot be reclaimed meanwhile.
+        let allowed = match order.direction {
+            Direction::ToDevice => pool.accounts().room(order.account),
+            Direction::ToSystem => u64::MAX,
+        };
+        let allowed = usize::try_from(allowed)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(PAGE_SIZE);
+        let bytes = learned.min(entries).min(allowed);
+        (bytes & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
     }
 
     /// Buffers for a batch. Who has some must not wait for more, so without any left the pending
