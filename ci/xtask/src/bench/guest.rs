@@ -170,7 +170,7 @@ fn of_guest(
     ));
     let rounds = arguments.runs as usize;
     let measured = Conversation::with(&mut guest, |conversation| {
-        Samples::take(&wanted, rounds, conversation, progress)
+        Samples::take(&wanted, rounds, arguments.size, conversation, progress)
     });
     let samples = match measured {
         Ok(samples) => samples,

@@ -3,8 +3,6 @@
 
 mod figures;
 
-use std::fmt;
-
 use hmm_control::bench::{Pages, Return, Side};
 use hmm_figures::Goal;
 
@@ -49,12 +47,11 @@ pub(super) struct Series {
     pub(super) back: Return,
 }
 
-impl fmt::Display for Series {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} MiB of {}, back by {}",
-            self.bytes >> 20,
+impl Series {
+    /// What is measured, but for how much of it.
+    pub(super) fn kind(&self) -> String {
+        format!(
+            "{}, back by {}",
             match (self.pages, self.huge) {
                 (Pages::Single, _) => "4 KiB pages",
                 (Pages::Thp, true) => "huge pages",
