@@ -35,10 +35,7 @@ use crate::{
         workqueue::WorkQueue, //
     }, //
 };
-use core::{
-    num::NonZero,
-    ops::Range, //
-};
+use core::ops::Range;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
@@ -65,8 +62,8 @@ use kernel::{
 
 /// Most bytes that a worker takes at once; a signal is noticed after so many.
 const PIECE_MOST: usize = BATCH_PAGES * PAGE_SIZE;
-/// Fewest bytes that are worth waking a worker: what one page table maps.
-const PIECE_LEAST: usize = 2 << 20;
+/// What one page table maps, bytes: the least that is worth waking a worker for.
+const TABLE_BYTES: usize = 2 << 20;
 /// Workers that help with one request, beside the caller.
 const HELPERS: usize = 3;
 
@@ -113,9 +110,9 @@ pub(crate) fn migrate(
     let end = range.end;
     let workers = (HELPERS + 1).min(online_cpus());
     // Also what is no larger than a piece is shared.
-    let piece = range.len().div_ceil(workers).next_multiple_of(PIECE_LEAST);
-    let piece = NonZero::new(piece.min(PIECE_MOST)).ok_or(EINVAL)?;
-    let pieces = range.len().div_ceil(piece.get());
+    let tables = range.end.div_ceil(TABLE_BYTES) - range.start / TABLE_BYTES;
+    let piece = (tables.div_ceil(workers) * TABLE_BYTES).clamp(TABLE_BYTES, PIECE_MOST);
+    let pieces = (tables * TABLE_BYTES).div_ceil(piece);
     // Whoever takes system pages of an address space interrupts every CPU that runs in it, for each
     // page. So the caller leaves that to workers, who run in none, and sleeps.
     let is_left_to_others =
@@ -188,7 +185,7 @@ struct Work {
     next: Atomic<usize>,
     end: usize,
     /// Bytes of a piece.
-    piece: NonZero<usize>,
+    piece: usize,
     stop: AtomicFlag,
     /// Whether device memory was short.
     was_short: AtomicFlag,
@@ -208,7 +205,7 @@ impl Work {
         mm: ARef<MmWithUser>,
         known: Option<Known>,
         range: Range<usize>,
-        piece: NonZero<usize>,
+        piece: usize,
         order: Order,
     ) -> Result<Arc<Self>> {
         let seen = mm.clone();
@@ -271,7 +268,7 @@ impl Work {
         }
     }
 
-    /// The next piece, which ends at a multiple of its size.
+    /// The next piece. Pieces begin and end where page tables do, but for the first and the last.
     fn take(&self) -> Option<Range<usize>> {
         if self.stop.load(Relaxed) {
             return None;
@@ -281,8 +278,8 @@ impl Work {
             if start >= self.end {
                 return None;
             }
-            let end = (start / self.piece + 1).saturating_mul(self.piece.get());
-            let end = end.min(self.end);
+            let table = start & !(TABLE_BYTES - 1);
+            let end = table.saturating_add(self.piece).min(self.end);
             match self.next.cmpxchg(start, end, Relaxed) {
                 Ok(_) => return Some(start..end),
                 Err(other) => start = other,
