@@ -39,6 +39,19 @@ fn a_new_speed_is_learned() {
     assert_eq!(pace.batch_bytes(), LEAST);
 }
 
+#[test]
+fn who_is_held_up_now_and_then_is_no_slower() {
+    let mut pace = pace();
+    for sample in 0..64 {
+        let delay = if sample % 4 == 0 { 1_000_000 } else { 0 };
+        pace.record(8 << 20, 1_000_000 + delay);
+    }
+    for delay in [1_000_000, 0, 0, 0] {
+        pace.record(8 << 20, 1_000_000 + delay);
+        assert_eq!(pace.batch_bytes(), 8 * MIB);
+    }
+}
+
 proptest! {
     #[test]
     fn size_is_bounded_and_takes_the_time_asked_for(
