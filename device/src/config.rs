@@ -101,7 +101,7 @@ pub struct Args {
     pub link: Option<LinkSpec>,
 
     /// Longest time, in microseconds, to look for the next batch before a worker sleeps; 0 for never
-    #[arg(long, value_name = "N", default_value_t = 200,
+    #[arg(long, value_name = "N", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub poll_us: u64,
 

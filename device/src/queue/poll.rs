@@ -3,8 +3,9 @@
 //!
 //! Waking a thread costs as much as copying fifty pages. But a look that finds nothing takes a processor from a guest,
 //! so the time to look adapts to how long the worker was idle before each batch: if the longest look would have caught
-//! the batch, the next look is long enough for one like it, and otherwise it is half as long. Who takes this processor
-//! away meanwhile is left alone for a time that doubles whenever it happens again.
+//! the batch, the next look is long enough for one like it, and otherwise it is half as long. But whoever sleeps sees a
+//! batch late, and so would find reason to sleep on for ever: now and then the longest look is tried all the same. Who
+//! takes this processor away meanwhile is left alone for a time that doubles whenever it happens again.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::{device::Device, ring::Ring};
 
 /// The shortest time that is worth a look.
 const SHORTEST: Duration = Duration::from_micros(4);
+/// One look in so many is as long as can be if shorter ones are all in vain.
+const TRIAL: u32 = 8;
 /// How long nothing is looked for after somebody else wanted this processor: at first, and at most.
 const STEP_BACK: Duration = Duration::from_millis(1);
 const LONGEST_STEP_BACK: Duration = Duration::from_millis(100);
@@ -24,6 +27,8 @@ const LONGEST_STEP_BACK: Duration = Duration::from_millis(100);
 pub(super) struct PollWindow {
     longest: Duration,
     now: Duration,
+    /// Looks since the longest would have caught a batch, or was tried.
+    since_trial: u32,
     idle_since: Option<Instant>,
     step_back: Duration,
     not_before: Option<Instant>,
@@ -34,6 +39,7 @@ impl PollWindow {
         Self {
             longest,
             now: longest,
+            since_trial: 0,
             idle_since: None,
             step_back: STEP_BACK,
             not_before: None,
@@ -52,6 +58,7 @@ impl PollWindow {
         };
         let idle = at.saturating_duration_since(since);
         if idle <= self.longest {
+            self.since_trial = 0;
             self.now = self.now.max(idle * 2).max(SHORTEST).min(self.longest);
         } else {
             self.now /= 2;
@@ -77,7 +84,13 @@ impl PollWindow {
             Some(until) if at < until => Duration::ZERO,
             _ => {
                 self.not_before = None;
-                self.now
+                self.since_trial += 1;
+                if self.since_trial >= TRIAL {
+                    self.since_trial = 0;
+                    self.longest
+                } else {
+                    self.now
+                }
             }
         }
     }
@@ -146,7 +159,7 @@ fn involuntary_switches() -> libc::c_long {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Instant, LONGEST_STEP_BACK, PollWindow, SHORTEST, STEP_BACK};
+    use super::{Duration, Instant, LONGEST_STEP_BACK, PollWindow, SHORTEST, STEP_BACK, TRIAL};
 
     const LONGEST: Duration = Duration::from_micros(64);
 
@@ -167,6 +180,18 @@ mod tests {
         for (idle, expected) in [(1, 4), (5, 10), (3, 10), (20, 40), (60, 64), (64, 64)] {
             assert_eq!(after(&mut window, idle), Duration::from_micros(expected));
         }
+    }
+
+    #[test]
+    fn sleeping_does_not_justify_itself() {
+        let mut window = PollWindow::new(LONGEST);
+        let mut asleep = |at_most| {
+            let mut looks = (0..at_most).map(|_| after(&mut window, 100));
+            looks.position(|look| look == LONGEST)
+        };
+        assert!(asleep(16).is_some());
+        assert!(asleep(TRIAL).is_some(), "nobody looks any more");
+        assert!(asleep(TRIAL - 1).is_none(), "somebody looks too often");
     }
 
     #[test]
