@@ -17,22 +17,22 @@
 //! `Link::recovery` > `Virtqueues::live` > a queue's ring. The batch path takes only the latter,
 //! unless the device has failed.
 
+mod answer;
 mod batch;
 mod config;
 mod control;
 mod events;
+mod in_flight;
 mod recovery;
 mod request_pool;
 
 pub(crate) use self::{
-    batch::{
-        Batch,
-        InFlight, //
-    },
+    batch::Batch,
     config::{
         FEATURES,
         UNWANTED_FEATURES, //
-    }, //
+    },
+    in_flight::InFlight, //
 };
 use self::{
     control::Control,

@@ -4,6 +4,7 @@
 
 mod account;
 mod explain;
+mod hold;
 mod merged;
 mod stragglers;
 mod walk;
