@@ -43,7 +43,7 @@ use case::Case;
 /// Every case, in the order in which they run.
 fn all() -> impl Iterator<Item = &'static Case> {
     migrate::cases()
-        .chain(fault::CASES)
+        .chain(fault::cases())
         .chain(fork::CASES)
         .chain(huge::CASES)
         .chain(unmap::CASES)
