@@ -4,7 +4,7 @@
 //!
 //! # Lock order
 //!
-//! `Pool::blocks` is a leaf. It is taken in atomic context, when the kernel frees a page.
+//! `Pool::records` is a leaf. It is taken in atomic context, when the kernel frees a page.
 
 mod accounts;
 
@@ -81,6 +81,22 @@ impl AsMut<[Block]> for Blocks {
     }
 }
 
+/// What is known of the pages.
+struct Records {
+    blocks: BlockAllocator<Blocks>,
+    /// Whom each page in use is charged to.
+    charged_to: KVVec<AccountId>,
+}
+
+impl Records {
+    /// The pages are charged to an account from now on.
+    fn assign(&mut self, pages: Range<usize>, account: AccountId) {
+        if let Some(charged_to) = self.charged_to.get_mut(pages) {
+            charged_to.fill(account);
+        }
+    }
+}
+
 /// The time of a request, by which the pool tells what was wanted before it. Later requests have
 /// larger numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +104,7 @@ pub(crate) struct Ticket(u64);
 
 /// The pages of a device, as the operations of its [`PrivateMemory`].
 pub(crate) struct Pool<S> {
-    blocks: Pin<KBox<SpinLockIrq<BlockAllocator<Blocks>>>>,
+    records: Pin<KBox<SpinLockIrq<Records>>>,
     pages: usize,
     next_ticket: Atomic<u64>,
     /// The most pages that were in use at once.
@@ -110,13 +126,19 @@ impl<S: FaultServer> Pool<S> {
         for _ in 0..count {
             blocks.push(Block::new(), GFP_KERNEL)?;
         }
-        let allocator = BlockAllocator::new(Blocks(blocks), count / RESERVE);
+        let pages = count * BLOCK_PAGES;
+        let mut charged_to = KVVec::with_capacity(pages, GFP_KERNEL | __GFP_NOWARN)?;
+        charged_to.resize(pages, AccountId::NONE, GFP_KERNEL)?;
+        let records = Records {
+            blocks: BlockAllocator::new(Blocks(blocks), count / RESERVE),
+            charged_to,
+        };
         Ok(Self {
-            pages: count * BLOCK_PAGES,
+            pages,
             next_ticket: Atomic::new(1),
-            blocks: KBox::pin_init(new_spinlock_irq!(allocator, "Pool::blocks"), GFP_KERNEL)?,
+            records: KBox::pin_init(new_spinlock_irq!(records, "Pool::records"), GFP_KERNEL)?,
             peak_pages: Atomic::new(0),
-            accounts: Arc::new(Accounts::new(pages)?, GFP_KERNEL)?,
+            accounts: Arc::new(Accounts::new()?, GFP_KERNEL)?,
             server,
         })
     }
@@ -133,15 +155,15 @@ impl<S: FaultServer> Pool<S> {
 
     /// Marks pages as to be kept by eviction, or not.
     pub(crate) fn keep(&self, pages: Range<usize>, keep: bool) {
-        let mut blocks = self.blocks.lock();
+        let mut records = self.records.lock();
         for page in pages {
-            blocks.keep(page, keep);
+            records.blocks.keep(page, keep);
         }
     }
 
     /// Device memory in use by pages, bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        (self.blocks.lock().pages_in_use() * PAGE_SIZE) as u64
+        (self.records.lock().blocks.pages_in_use() * PAGE_SIZE) as u64
     }
 
     /// The most device memory that was in use at once, bytes.
@@ -152,7 +174,7 @@ impl<S: FaultServer> Pool<S> {
     /// The pages of the first block from block `from` on that has pages in use, and the block
     /// after it.
     pub(crate) fn next_block_in_use(&self, from: usize) -> Option<(Range<usize>, usize)> {
-        let block = self.blocks.lock().next_in_use(from)?;
+        let block = self.records.lock().blocks.next_in_use(from)?;
         let first = block * BLOCK_PAGES;
         Some((first..first + BLOCK_PAGES, block + 1))
     }
@@ -179,7 +201,7 @@ impl<S: FaultServer> Pool<S> {
 
     /// Pages that can be allocated now.
     pub(crate) fn available_pages(&self) -> usize {
-        self.blocks.lock().pages_available()
+        self.records.lock().blocks.pages_available()
     }
 
     /// Whether so little is available that old pages should be evicted in the background.
@@ -194,24 +216,26 @@ impl<S: FaultServer> Pool<S> {
 
     /// Remembers that a request wants the page at `index` on the device.
     pub(crate) fn touch(&self, index: usize, ticket: Ticket) {
-        self.blocks.lock().touch(index, ticket.0);
+        self.records.lock().blocks.touch(index, ticket.0);
     }
 
     /// Chooses a block to be emptied whose pages nobody has wanted since `before`. While the
     /// result lives, none of its pages are given out.
     pub(crate) fn take_victim(&self, before: Ticket) -> Option<Victim<'_, S>> {
-        let block = self.blocks.lock().victim(before.0)?;
+        let block = self.records.lock().blocks.victim(before.0)?;
         Some(Victim { pool: self, block })
     }
 
-    /// Takes what `take` takes.
+    /// Takes what `take` takes, to be charged to `account`.
     fn allocate(
         &self,
+        account: AccountId,
         take: impl FnOnce(&mut BlockAllocator<Blocks>) -> Option<Run>,
     ) -> Option<Run> {
-        let mut blocks = self.blocks.lock();
-        let run = take(&mut blocks)?;
-        let in_use = blocks.pages_in_use() as u64;
+        let mut records = self.records.lock();
+        let run = take(&mut records.blocks)?;
+        records.assign(run.first..run.first + run.len, account);
+        let in_use = records.blocks.pages_in_use() as u64;
         // Written only under the lock, so there is no race to the maximum.
         if in_use > self.peak_pages.load(Relaxed) {
             self.peak_pages.store(in_use, Relaxed);
@@ -219,14 +243,37 @@ impl<S: FaultServer> Pool<S> {
         Some(run)
     }
 
+    fn charge_to_nobody(&self, pages: Range<usize>) {
+        self.records.lock().assign(pages, AccountId::NONE);
+    }
+
+    /// Takes back pages that were not charged after all.
+    fn give_back(&self, pages: Range<usize>) {
+        let mut records = self.records.lock();
+        records.assign(pages.clone(), AccountId::NONE);
+        free(&mut records.blocks, pages);
+    }
+
+    /// Takes back pages that were somebody's.
     fn free(&self, pages: Range<usize>) {
-        self.accounts.freed(pages.clone());
-        let mut blocks = self.blocks.lock();
-        for page in pages {
-            if blocks.free(page).is_err() {
-                pr_err!("page {} of device memory was freed twice\n", page);
+        let mut records = self.records.lock();
+        let charged_to = records.charged_to.get_mut(pages.clone());
+        for same in charged_to.unwrap_or_default().chunk_by_mut(|a, b| a == b) {
+            if let Some(&account) = same.first() {
+                self.accounts.uncharge(account, same.len());
             }
+            same.fill(AccountId::NONE);
         }
+        free(&mut records.blocks, pages);
+    }
+}
+
+fn free(blocks: &mut BlockAllocator<Blocks>, pages: Range<usize>) {
+    if blocks.free(pages.clone()).is_err() {
+        pr_err!(
+            "of the pages {:?} of device memory one was freed twice\n",
+            pages
+        );
     }
 }
 
@@ -256,14 +303,13 @@ impl<S: FaultServer> Victim<'_, S> {
 
 impl<S: FaultServer> Drop for Victim<'_, S> {
     fn drop(&mut self) {
-        self.pool.blocks.lock().release(self.block);
+        self.pool.records.lock().blocks.release(self.block);
     }
 }
 
 /// Device pages that are allocated but have no owner yet. What is not used goes back.
 pub(crate) struct Allocation<'a, S: FaultServer> {
     memory: &'a PrivateMemory<Pool<S>>,
-    account: AccountId,
     run: Run,
 }
 
@@ -278,12 +324,8 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
     ) -> Option<Self> {
         let run = memory
             .ops()
-            .allocate(|blocks| blocks.allocate(want, ticket.0))?;
-        Some(Self {
-            memory,
-            account,
-            run,
-        })
+            .allocate(account, |blocks| blocks.allocate(want, ticket.0))?;
+        Some(Self { memory, run })
     }
 
     /// A destination for a huge page; `None` if no block is free. Its pages must have been charged
@@ -295,14 +337,16 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
     ) -> Option<Destination> {
         let run = memory
             .ops()
-            .allocate(|blocks| blocks.allocate_block(ticket.0))?;
-        let destination = memory
+            .allocate(account, |blocks| blocks.allocate_block(ticket.0))?;
+        memory
             .huge_destination(run.first)
-            .inspect_err(|_| pr_err!("free block at page {} is in use\n", run.first))
-            .ok()?;
-        let pages = run.first..run.first + run.len;
-        memory.ops().accounts.assign(pages, account);
-        Some(destination)
+            .inspect_err(|_| {
+                pr_err!("free block at page {} is in use\n", run.first);
+                memory
+                    .ops()
+                    .charge_to_nobody(run.first..run.first + run.len);
+            })
+            .ok()
     }
 
     /// The next page as a destination; `None` if all are used.
@@ -312,13 +356,12 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
             self.run.first += 1;
             self.run.len -= 1;
             match self.memory.destination(index) {
-                Ok(destination) => {
-                    let accounts = &self.memory.ops().accounts;
-                    accounts.assign(index..index + 1, self.account);
-                    return Some(destination);
-                }
+                Ok(destination) => return Some(destination),
                 // The page stays out of the free list: something else has it.
-                Err(_) => pr_err!("free page {} of device memory is in use\n", index),
+                Err(_) => {
+                    pr_err!("free page {} of device memory is in use\n", index);
+                    self.memory.ops().charge_to_nobody(index..index + 1);
+                }
             }
         }
         None
@@ -328,6 +371,6 @@ impl<'a, S: FaultServer> Allocation<'a, S> {
 impl<S: FaultServer> Drop for Allocation<'_, S> {
     fn drop(&mut self) {
         let rest = self.run.first..self.run.first + self.run.len;
-        self.memory.ops().free(rest);
+        self.memory.ops().give_back(rest);
     }
 }

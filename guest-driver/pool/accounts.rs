@@ -5,7 +5,6 @@
 //! A page is charged to the process that it was moved for, until the page is free: whoever else
 //! comes to share it pays nothing.
 
-use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::{
@@ -82,20 +81,19 @@ impl Drop for OpenAccount {
     }
 }
 
-/// All accounts, and which page is charged to which.
+/// All accounts.
 pub(crate) struct Accounts {
     // Number 0 stands for none.
     accounts: KVVec<Account>,
-    of_page: KVVec<Atomic<u32>>,
 }
 
 impl Accounts {
-    /// Accounts for `pages` pages, which are free.
+    /// Accounts, all of which are closed and without pages.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(pages: usize) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let mut accounts = KVVec::with_capacity(ACCOUNTS, GFP_KERNEL)?;
         for _ in 0..ACCOUNTS {
             accounts.push(
@@ -106,12 +104,7 @@ impl Accounts {
                 GFP_KERNEL,
             )?;
         }
-        // A device may claim more memory than there can be records of, which is its mistake and no bug.
-        let mut of_page = KVVec::with_capacity(pages, GFP_KERNEL | __GFP_NOWARN)?;
-        for _ in 0..pages {
-            of_page.push(Atomic::new(0), GFP_KERNEL)?;
-        }
-        Ok(Self { accounts, of_page })
+        Ok(Self { accounts })
     }
 
     fn account(&self, id: AccountId) -> Option<&Account> {
@@ -165,24 +158,6 @@ impl Accounts {
     pub(crate) fn uncharge(&self, id: AccountId, pages: usize) {
         if let Some(account) = self.account(id) {
             account.pages.fetch_sub(pages as u64, Relaxed);
-        }
-    }
-
-    /// The pages at `indices` are those that were charged to an account.
-    pub(super) fn assign(&self, indices: Range<usize>, id: AccountId) {
-        for page in self.of_page.get(indices).into_iter().flatten() {
-            page.store(id.0, Relaxed);
-        }
-    }
-
-    /// The pages at `indices` are free. Any context.
-    pub(super) fn freed(&self, indices: Range<usize>) {
-        for page in self.of_page.get(indices).into_iter().flatten() {
-            let id = page.load(Relaxed);
-            if id != 0 {
-                page.store(0, Relaxed);
-                self.uncharge(AccountId(id), 1);
-            }
         }
     }
 }

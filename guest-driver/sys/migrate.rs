@@ -175,18 +175,18 @@ impl<'a> Migration<'a, Collected> {
 impl Migration<'_, Installed> {
     /// How many pages are now at their destinations.
     pub(crate) fn moved(&self) -> usize {
-        let entries = self
-            .inner
-            .lease
-            .buffers
-            .src
-            .iter()
-            .zip(&self.inner.lease.buffers.dst);
-        entries
-            .take(self.inner.pages)
-            .filter(|(src, dst)| *src & MIGRATE != 0 && *dst & VALID != 0)
-            .map(|(_, dst)| pages_of(*dst))
-            .sum()
+        let buffers = &self.inner.lease.buffers;
+        let (mut index, mut moved) = (0, 0);
+        while index < self.inner.pages {
+            let src = buffers.src.get(index).copied().unwrap_or(0);
+            let dst = buffers.dst.get(index).copied().unwrap_or(0);
+            let pages = pages_of(dst);
+            if src & MIGRATE != 0 && dst & VALID != 0 {
+                moved += pages;
+            }
+            index += pages;
+        }
+        moved
     }
 }
 

@@ -232,11 +232,9 @@ impl<T: Operations> PrivateMemory<T> {
         let pages = index..index + (1 << order);
         self.pfn(pages.end - 1).ok_or(EINVAL)?;
         let pfn = self.pfn(index).ok_or(EINVAL)?;
-        for page in pages {
-            if !self.mark(page, true) {
-                // The pages before are never used again rather than given out twice.
-                return Err(EBUSY);
-            }
+        if !self.mark(pages, true) {
+            // The others are never used again rather than given out twice.
+            return Err(EBUSY);
         }
         // SAFETY: The pagemap covers the pages, and the marks say that they were free, so nobody
         // has a reference to them. The call returns them locked with one reference.
@@ -266,19 +264,30 @@ impl<T: Operations> PrivateMemory<T> {
         }
     }
 
-    /// Sets or clears the mark of a page; false if it was so already.
-    fn mark(&self, index: usize, used: bool) -> bool {
-        let Some(word) = self.in_use.get(index / 64) else {
-            return false;
+    /// Sets or clears the marks of pages; false if one of them was so already.
+    fn mark(&self, pages: Range<usize>, used: bool) -> bool {
+        let Range { mut start, end } = pages;
+        let mut all_changed = true;
+        while start < end {
+            let count = (end - start).min(64 - start % 64);
+            let bits = (u64::MAX >> (64 - count)) << (start % 64);
+            let before = self.mark_in_word(start / 64, bits, used);
+            all_changed &= before == if used { 0 } else { bits };
+            start += count;
+        }
+        all_changed
+    }
+
+    /// Sets or clears bits of a word. Returns which of them were set before.
+    fn mark_in_word(&self, index: usize, bits: u64, used: bool) -> u64 {
+        let Some(word) = self.in_use.get(index) else {
+            return 0;
         };
-        let bit = 1u64 << (index % 64);
         let mut old = word.load(Relaxed);
         loop {
-            if (old & bit != 0) == used {
-                return false;
-            }
-            match word.cmpxchg(old, old ^ bit, Full) {
-                Ok(_) => return true,
+            let new = if used { old | bits } else { old & !bits };
+            match word.cmpxchg(old, new, Full) {
+                Ok(_) => return old & bits,
                 Err(current) => old = current,
             }
         }
@@ -310,9 +319,7 @@ impl<T: Operations> PrivateMemory<T> {
             // SAFETY: The folio still has its order, and nobody else can see it any more.
             let order = unsafe { bindings::vhmm_page_order(page.as_raw().as_ptr()) };
             let indices = index..index + (1 << order);
-            for index in indices.clone() {
-                this.mark(index, false);
-            }
+            this.mark(indices.clone(), false);
             this.ops.pages_freed(indices);
         }
     }

@@ -134,7 +134,8 @@ impl Snapshot {
         Ok(())
     }
 
-    /// As [`Snapshot::look`], but tells only whether a page is one that KSM merged.
+    /// As [`Snapshot::look`], but tells only whether a page is one that KSM merged, and of a huge
+    /// page only once.
     ///
     /// # Errors
     ///
@@ -146,9 +147,14 @@ impl Snapshot {
         entries: &mut [usize],
         mut each: impl FnMut(usize, bool),
     ) -> Result {
+        let first = range.start >> PAGE_SHIFT;
         let entries = self.entries(guard, range, null_mut(), entries)?;
-        for (index, &entry) in entries.iter().enumerate() {
+        let mut index = 0;
+        while let Some(&entry) = entries.get(index) {
             each(index, is_merged(entry));
+            // A huge page is mapped at a multiple of its size, and the look may begin within it.
+            let pages = 1 << order(entry);
+            index += pages - (first + index) % pages;
         }
         Ok(())
     }
@@ -223,12 +229,20 @@ fn place(entry: usize) -> Place {
     }
 }
 
+/// log2 of the pages that an entry of `hmm_range_fault()` and its neighbours stand for, all with the
+/// same.
+fn order(entry: usize) -> usize {
+    if entry & (ERROR | VALID) == VALID {
+        (entry >> ORDER_SHIFT) & 0x1f
+    } else {
+        0
+    }
+}
+
 /// Whether an entry of `hmm_range_fault()` is a page that KSM merged. Those are single ones.
 fn is_merged(entry: usize) -> bool {
-    let is_single = (entry >> ORDER_SHIFT) & 0x1f == 0;
-    entry & ERROR == 0
-        && entry & VALID != 0
-        && is_single
+    entry & (ERROR | VALID) == VALID
+        && order(entry) == 0
         // SAFETY: As in `place`.
         && unsafe { bindings::vhmm_page_is_ksm(bindings::vhmm_pfn_to_page(entry & PFN_MASK)) }
 }

@@ -8,6 +8,7 @@
 //! for huge pages as long as anything else is left.
 
 use crate::block::{Block, BLOCK_PAGES, NONE};
+use core::ops::Range;
 
 /// How many partial blocks one allocation looks at.
 const LOOK: usize = 4;
@@ -127,20 +128,30 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         })
     }
 
-    /// Gives a page back.
+    /// Gives pages back.
     ///
     /// # Errors
     ///
-    /// [`DoubleFree`]; nothing changes.
-    pub fn free(&mut self, page: usize) -> Result<(), DoubleFree> {
-        let index = u32::try_from(page / BLOCK_PAGES).map_err(|_| DoubleFree)?;
-        let block = self.block(index).ok_or(DoubleFree)?;
-        if block.is_free(page % BLOCK_PAGES) {
-            return Err(DoubleFree);
+    /// [`DoubleFree`]: some of them are not in use, or do not exist. The others are free now.
+    pub fn free(&mut self, pages: Range<usize>) -> Result<(), DoubleFree> {
+        let wanted = pages.len();
+        let last = self.blocks.as_ref().len() * BLOCK_PAGES;
+        let (mut page, end) = (pages.start, pages.end.min(last));
+        let mut freed = 0;
+        while page < end {
+            let Ok(index) = u32::try_from(page / BLOCK_PAGES) else {
+                break;
+            };
+            let block_end = end.min((page / BLOCK_PAGES + 1) * BLOCK_PAGES);
+            freed += self.change(index, page % BLOCK_PAGES, block_end - page, true);
+            page = block_end;
         }
-        self.change(index, page % BLOCK_PAGES, 1, true);
-        self.pages_in_use -= 1;
-        Ok(())
+        self.pages_in_use -= freed;
+        if freed == wanted {
+            Ok(())
+        } else {
+            Err(DoubleFree)
+        }
     }
 
     /// A page was wanted on the device at time `stamp`.
@@ -213,10 +224,11 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         self.blocks.as_mut().get_mut(index as usize)
     }
 
-    /// Marks pages of a block and moves it to the list that it now belongs to.
-    fn change(&mut self, index: u32, start: usize, len: usize, free: bool) {
+    /// Marks pages of a block and moves it to the list that it now belongs to. Returns how many of
+    /// them were marked otherwise before.
+    fn change(&mut self, index: u32, start: usize, len: usize, free: bool) -> usize {
         let Some(block) = self.block_mut(index) else {
-            return;
+            return 0;
         };
         let before = usize::from(block.free_pages);
         block.set_free(start, len, free);
@@ -227,6 +239,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             self.unlink(index, list(before));
             self.link(index, list(after));
         }
+        before.abs_diff(after)
     }
 
     fn head(&mut self, list: List) -> Option<&mut u32> {

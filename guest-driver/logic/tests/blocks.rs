@@ -15,6 +15,8 @@ enum Step {
     FreeBlock(usize),
     /// Frees a page that is not in use, or does not exist.
     FreeUnused(usize),
+    /// Frees so many pages from the n-th (modulo their number) on, whether they are in use or not.
+    FreeRange(usize, usize),
     /// Chooses a victim among what is older than so many steps.
     Victim(usize),
     /// Releases a held block.
@@ -27,7 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::AllocateBlock),
         40 => any::<usize>().prop_map(Step::Free),
         10 => any::<usize>().prop_map(Step::FreeBlock),
-        1 => any::<usize>().prop_map(Step::FreeUnused),
+        1 => (0..usize::MAX).prop_map(Step::FreeUnused),
+        4 => (any::<usize>(), 0usize..1500).prop_map(|(n, len)| Step::FreeRange(n, len)),
         4 => (0usize..100).prop_map(Step::Victim),
         5 => any::<usize>().prop_map(Step::Release),
     ]
@@ -82,7 +85,7 @@ proptest! {
                 }
                 Step::Free(n) => {
                     if let Some(&page) = used.iter().nth(n % used.len().max(1)) {
-                        prop_assert_eq!(allocator.free(page), Ok(()));
+                        prop_assert_eq!(allocator.free(page..page + 1), Ok(()));
                         used.remove(&page);
                     }
                 }
@@ -90,14 +93,20 @@ proptest! {
                     let first = n % blocks.max(1) * BLOCK_PAGES;
                     for page in first..first + BLOCK_PAGES {
                         if used.remove(&page) {
-                            prop_assert_eq!(allocator.free(page), Ok(()));
+                            prop_assert_eq!(allocator.free(page..page + 1), Ok(()));
                         }
                     }
                 }
                 Step::FreeUnused(page) => {
                     if !used.contains(&page) {
-                        prop_assert_eq!(allocator.free(page), Err(DoubleFree));
+                        prop_assert_eq!(allocator.free(page..page + 1), Err(DoubleFree));
                     }
+                }
+                Step::FreeRange(n, len) => {
+                    let first = n % (blocks * BLOCK_PAGES).max(1);
+                    let in_use = (first..first + len).filter(|page| used.remove(page)).count();
+                    let expected = if in_use == len { Ok(()) } else { Err(DoubleFree) };
+                    prop_assert_eq!(allocator.free(first..first + len), expected);
                 }
                 Step::Victim(age) => {
                     let before = now.saturating_sub(age as u64);
@@ -164,7 +173,7 @@ fn freed_pages_of_a_full_device_are_found_again() {
     while allocator.allocate(100, 1).is_some() {}
     assert_eq!(allocator.pages_in_use(), 2 * BLOCK_PAGES);
     for page in [3, 4, 5, 900] {
-        allocator.free(page).unwrap();
+        allocator.free(page..page + 1).unwrap();
     }
     let mut found: Vec<usize> = Vec::new();
     while let Some(run) = allocator.allocate(8, 2) {

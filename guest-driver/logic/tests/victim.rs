@@ -49,7 +49,7 @@ fn a_block_that_is_emptied_is_not_given_out_before_it_is_released() {
     assert_eq!(allocator.victim(2), Some(0));
     assert_eq!(allocator.victim(2), None);
     for page in run.first..run.first + run.len {
-        allocator.free(page).unwrap();
+        allocator.free(page..page + 1).unwrap();
         assert_eq!(allocator.allocate(1, 3), None);
     }
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_block_with_a_page_to_be_kept_is_spared() {
     assert_eq!(allocator.victim(10), Some(second.first / BLOCK_PAGES));
     assert_eq!(allocator.victim(10), None);
     // A page that was given back needs to be kept no more, and its successor was never.
-    allocator.free(first.first + 7).unwrap();
+    allocator.free(first.first + 7..first.first + 8).unwrap();
     assert_eq!(allocator.victim(10), None);
     allocator.keep(first.first + 9, false);
     assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));

@@ -35,22 +35,24 @@ impl<'a> Migration<'a, Collected> {
             DmaDirection::ToDevice => &buffers.src,
             DmaDirection::FromDevice => &buffers.dst,
         };
-        let mut rest = entries.iter().zip(buffers.dma.iter_mut()).take(pages);
-        let mut left = pages;
-        while left > 0 {
+        let mut index = 0;
+        while index < pages {
             let mapper = queue.mapper();
-            for (&entry, slot) in rest.by_ref().take(MAPPED_AT_ONCE) {
-                let Some(page) = page_of(entry) else {
+            for _ in 0..MAPPED_AT_ONCE.min(pages - index) {
+                let entry = entries.get(index).copied().unwrap_or(0);
+                let (Some(page), true) = (page_of(entry), index < pages) else {
+                    index += 1;
                     continue;
                 };
                 let bytes = pages_of(entry) * PAGE_SIZE;
                 // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
-                match unsafe { mapper.map(page, bytes, direction) } {
-                    Ok(address) => *slot = Some((address, bytes)),
-                    Err(_) => complete = false,
+                let address = unsafe { mapper.map(page, bytes, direction) };
+                complete &= address.is_ok();
+                if let Some(slot) = buffers.dma.get_mut(index) {
+                    *slot = address.ok().map(|address| (address, bytes));
                 }
+                index += pages_of(entry);
             }
-            left = left.saturating_sub(MAPPED_AT_ONCE);
         }
         if !complete {
             let mut cursor = Cursor::default();
@@ -82,15 +84,19 @@ impl Inner<'_> {
         let Some((queue, direction)) = self.mapped.take() else {
             return;
         };
-        let addresses = &mut self.lease.buffers.dma[..self.pages];
-        for addresses in addresses.chunks_mut(MAPPED_AT_ONCE) {
+        let slots = &mut self.lease.buffers.dma;
+        let mut index = 0;
+        while index < self.pages {
             let mapper = queue.mapper();
-            for address in addresses {
-                if let Some((address, bytes)) = address.take() {
-                    // SAFETY: `map` made the address with this queue, length and direction; the
-                    // device is done (see the documentation of `migrate`).
-                    unsafe { mapper.unmap(address, bytes, direction) };
-                }
+            for _ in 0..MAPPED_AT_ONCE.min(self.pages - index) {
+                let Some((address, bytes)) = slots.get_mut(index).and_then(Option::take) else {
+                    index += 1;
+                    continue;
+                };
+                // SAFETY: `map` made the address with this queue, length and direction; the device
+                // is done (see the documentation of `migrate`).
+                unsafe { mapper.unmap(address, bytes, direction) };
+                index += bytes / PAGE_SIZE;
             }
         }
     }

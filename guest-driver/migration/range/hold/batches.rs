@@ -71,7 +71,9 @@ impl<'a> Hold<'a, '_> {
         let before = self.tally.skipped;
         // There are as many as batches at once; the pending one has the other.
         let mut missing = self.scratch.marks.pop().unwrap_or_default();
-        missing.iter_mut().for_each(|mark| *mark = false);
+        if let Some(marks) = missing.get_mut(..pages) {
+            marks.fill(false);
+        }
         let mut account = Account {
             stats: link.stats(),
             tally: self.tally,
