@@ -81,9 +81,35 @@ struct Span {
     end: usize,
 }
 
+/// The addresses near a stream.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    start: usize,
+    bytes: usize,
+}
+
+impl Near {
+    const NOWHERE: Self = Self { start: 0, bytes: 0 };
+
+    /// What is near `span`. It may begin below zero.
+    fn of(span: Span) -> Self {
+        Self {
+            start: span.start.wrapping_sub(NEAR),
+            bytes: (span.end - span.start).saturating_add(2 * NEAR),
+        }
+    }
+
+    #[inline(always)]
+    fn contains(self, address: usize) -> bool {
+        address.wrapping_sub(self.start) < self.bytes
+    }
+}
+
 /// What is known of those who read, for up to `N` of them at once.
 #[derive(Debug)]
 pub struct Windows<const N: usize> {
+    /// Where faults can belong to a stream, for each. Every fault looks at all of it, so it is small.
+    near: [Near; N],
     streams: [Stream; N],
     clock: u64,
     /// The stream that may be forgotten next.
@@ -94,6 +120,7 @@ impl<const N: usize> Windows<N> {
     /// Nothing is known.
     pub const fn new() -> Self {
         Self {
+            near: [Near::NOWHERE; N],
             streams: [Stream {
                 space: 0,
                 last: Span { start: 0, end: 0 },
@@ -170,28 +197,35 @@ impl<const N: usize> Windows<N> {
             }
             _ => {}
         }
-        if let Some(slot) = self.streams.get_mut(index) {
+        if let (Some(slot), Some(near)) = (self.streams.get_mut(index), self.near.get_mut(index)) {
             *slot = stream;
+            *near = Near::of(stream.last);
         }
         Window { now, ahead }
     }
 
     /// The stream that a fault belongs to and how, or one to be forgotten for it.
     fn find(&mut self, space: usize, address: usize) -> (usize, Place) {
-        let mut within = None;
-        for (index, stream) in self.streams.iter().enumerate() {
-            if stream.is_near(address) {
-                match stream.place_of(space, address) {
-                    Some(place @ Place::Next(_)) => return (index, place),
-                    // It may be that of somebody who read here before, and another one's next.
-                    Some(place) if self.clock - stream.used <= WITHIN_FAULTS => {
-                        within = within.or(Some((index, place)));
-                    }
-                    _ => {}
+        let (mut within, mut from) = (None, 0);
+        while let Some(index) = self.next_near(address, from) {
+            from = index + 1;
+            let stream = self.streams.get(index);
+            match stream.and_then(|stream| Some((stream.place_of(space, address)?, stream.used))) {
+                Some((place @ Place::Next(_), _)) => return (index, place),
+                // It may be that of somebody who read here before, and another one's next.
+                Some((place, used)) if self.clock - used <= WITHIN_FAULTS => {
+                    within = within.or(Some((index, place)));
                 }
+                _ => {}
             }
         }
         within.unwrap_or_else(|| (self.forget(), Place::New))
+    }
+
+    /// The first stream from `from` on that is near `address`.
+    fn next_near(&self, address: usize, from: usize) -> Option<usize> {
+        let rest = self.near.get(from..)?;
+        Some(from + rest.iter().position(|near| near.contains(address))?)
     }
 
     /// A stream with which nobody went on since it was last asked, as far as there is one.
@@ -257,14 +291,6 @@ enum Place {
 }
 
 impl Stream {
-    /// Whether a fault at `address` can belong to the stream. Every fault asks this of every stream,
-    /// so it is quick.
-    fn is_near(&self, address: usize) -> bool {
-        let Span { start, end } = self.last;
-        let from_near = address.wrapping_sub(start).wrapping_add(NEAR);
-        from_near < end.wrapping_sub(start).wrapping_add(2 * NEAR)
-    }
-
     /// Where a fault at `address` is, if it belongs to the stream.
     fn place_of(&self, space: usize, address: usize) -> Option<Place> {
         if self.space != space || self.space == 0 {
