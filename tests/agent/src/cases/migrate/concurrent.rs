@@ -3,9 +3,9 @@
 
 use crate::cases::support::gate::Gate;
 use crate::cases::support::prelude::*;
+use crate::cases::support::signals::while_interrupted;
 use hmm_uapi::client::MigrateRequest;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("migrate/while-writing-anon-4k", while_writing),
@@ -157,42 +157,24 @@ fn while_unmapping() -> Result<()> {
 
 /// A signal ends the call early; what it says about its way so far is right, and the rest can be asked for.
 fn interrupted() -> Result<()> {
-    extern "C" fn ignore(_: libc::c_int) {}
     let mover = Mover::open()?;
     // Pieces that are handed out come to their end, so there must be more of them than workers.
     let mut memory = Memory::single(32 << 10)?;
     memory.fill(1);
-    // SAFETY: The handler does nothing, so it may run at any time.
-    unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
-    // SAFETY: The id of the calling thread takes no arguments.
-    let thread = unsafe { libc::pthread_self() };
-    let stop = AtomicBool::new(false);
-    let mut interruptions = 0;
-    std::thread::scope(|scope| -> Result<()> {
-        let stop = &stop;
-        scope.spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                // SAFETY: The thread runs until this scope ends.
-                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
-                std::thread::sleep(Duration::from_millis(2));
+    let interruptions = while_interrupted(|| {
+        let mut interruptions = 0;
+        for round in 0..40 {
+            let direction = if round % 2 == 0 {
+                Direction::ToDevice
+            } else {
+                Direction::ToSystem
+            };
+            interruptions += move_with_signals(&mover, &memory, direction)?;
+            if interruptions > 3 {
+                break;
             }
-        });
-        let result = (|| {
-            for round in 0..40 {
-                let direction = if round % 2 == 0 {
-                    Direction::ToDevice
-                } else {
-                    Direction::ToSystem
-                };
-                interruptions += move_with_signals(&mover, &memory, direction)?;
-                if interruptions > 3 {
-                    break;
-                }
-            }
-            Ok(())
-        })();
-        stop.store(true, Ordering::Relaxed);
-        result
+        }
+        Ok(interruptions)
     })?;
     ensure!(interruptions > 0, "no call was interrupted");
     memory.check(1)

@@ -2,17 +2,21 @@
 //! PREFETCH and WAIT: moves that go on by themselves.
 
 use super::super::support::gate::Gate;
+use super::super::support::inject::Faults;
 use super::super::support::ioctl::expect_errno;
 use super::super::support::prelude::*;
+use super::super::support::signals::while_interrupted;
 use super::super::support::tracefs::Recording;
 use super::{PAGES, call, filled, request};
 use hmm_uapi::client::{Error, PrefetchRequest};
 use hmm_uapi::{PREFETCHES_MAX, Prefetch, PrefetchState, Wait};
 use rustix::io::Errno;
+use serde_json::json;
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("policy/prefetch-anon-4k", prefetch),
+    Case::new("policy/wait-interrupted-by-signal", wait_interrupted),
     Case::new("policy/prefetch-cancelled-at-close", prefetch_cancelled),
     Case::new(
         "policy/prefetch-of-a-process-that-ends",
@@ -57,6 +61,40 @@ fn prefetch() -> Result<()> {
     device.wait(id, None)?;
     mover.to_system(memory.range())?;
     mover.expect_in_system(memory.range())?;
+    memory.check(1)
+}
+
+/// A signal ends the waiting, but not the move, which can be waited for again.
+fn wait_interrupted() -> Result<()> {
+    let mover = Mover::open()?;
+    let faults = Faults::of_first_device()?;
+    let memory = filled(1)?;
+    for (direction, limit) in [
+        (Direction::ToDevice, None),
+        (Direction::ToSystem, Some(Duration::from_secs(60))),
+    ] {
+        faults.add(
+            json!({ "action": "delay", "queue": "bulk", "microseconds": 500_000, "count": 1 }),
+        )?;
+        // Nothing here maps memory: that would wait for the batch.
+        let (report, interruptions) = while_interrupted(|| {
+            let id = (mover.device).prefetch(&request(memory.range(), Some(direction)))?;
+            let mut interruptions = 0;
+            loop {
+                match mover.device.wait(id, limit) {
+                    Err(Error::Call {
+                        errno: Errno::INTR, ..
+                    }) => interruptions += 1,
+                    ended => return Ok((ended?, interruptions)),
+                }
+            }
+        })?;
+        ensure!(interruptions > 0, "no wait was interrupted");
+        ensure!(
+            report.state == PrefetchState::Done && report.pages_moved == PAGES as u64,
+            "{report:?}"
+        );
+    }
     memory.check(1)
 }
 

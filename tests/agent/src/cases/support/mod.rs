@@ -21,6 +21,7 @@ pub(in crate::cases) mod process;
 pub(in crate::cases) mod ptrace;
 pub(in crate::cases) mod random;
 pub(in crate::cases) mod setting;
+pub(in crate::cases) mod signals;
 pub(in crate::cases) mod storm;
 pub(in crate::cases) mod swap;
 pub(in crate::cases) mod symbols;

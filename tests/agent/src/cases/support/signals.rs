@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Signals that interrupt what a thread does.
+
+use anyhow::Result;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Does `work` while the calling thread gets a signal every 2 ms, which it handles by doing nothing.
+pub(in crate::cases) fn while_interrupted<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: The handler does nothing, so it may run at any time.
+    unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
+    // SAFETY: The id of the calling thread takes no arguments.
+    let thread = unsafe { libc::pthread_self() };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                // SAFETY: The thread runs until this scope ends.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
