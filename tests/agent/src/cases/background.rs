@@ -20,6 +20,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("background/khugepaged-anon-thp", khugepaged),
     Case::new("background/ksm-anon-4k", ksm::merging),
     Case::new("background/ksm-from-swap-anon-4k", ksm::from_swap),
+    Case::new("background/ksm-given-up-anon-4k", ksm::given_up),
 ];
 
 const PAGES: usize = 600;

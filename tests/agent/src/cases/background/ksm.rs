@@ -94,6 +94,31 @@ pub(super) fn from_swap() -> Result<()> {
     memory.check_pages(0..PAGES, 2)
 }
 
+/// A merged page that only one mapping has left, which gives it up, is one that the kernel may take. It stays one when
+/// KSM merges the page of another mapping with it, which has given up nothing, and loses its contents.
+pub(super) fn given_up() -> Result<()> {
+    const PAGES: usize = 64;
+    let _settings = setting::ksm(10_000, 1)?;
+    let mut memory = Memory::single(3 * PAGES)?;
+    memory.fill_pages(PAGES..2 * PAGES, 1);
+    let pages = memory.page_bytes(PAGES..2 * PAGES).to_vec();
+    memory.bytes_mut()[2 * PAGES * PAGE..].copy_from_slice(&pages);
+    memory.advise(0..3 * PAGES, Advice::LinuxMergeable)?;
+    wait("merge the pages", || Ok(merged(&memory)? == 2 * PAGES))?;
+    memory.unmap(2 * PAGES..3 * PAGES)?;
+    memory.advise(PAGES..2 * PAGES, Advice::LinuxFree)?;
+
+    memory.bytes_mut()[..PAGES * PAGE].copy_from_slice(&pages);
+    wait("merge others with them", || {
+        Ok(merged(&memory)? == 2 * PAGES)
+    })?;
+    memory.unmap(PAGES..2 * PAGES)?;
+    memory.advise(0..PAGES, Advice::LinuxPageOut)?;
+    memory
+        .check_zero(0..PAGES)
+        .context("the kernel does not lose such pages any more, so the load may do that again")
+}
+
 /// How many pages of the memory are merged ones.
 fn merged(memory: &Memory) -> Result<usize> {
     Ok(proc_self::smaps(memory.range().start, "KSM")? as usize / PAGE)

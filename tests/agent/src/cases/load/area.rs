@@ -22,6 +22,8 @@ pub(super) struct Area {
     pub(super) model: Modelled,
     /// Whether the kernel may merge its pages, which keeps them from the device.
     pub(super) mergeable: bool,
+    /// Whether it ever might, so that there can be merged pages.
+    pub(super) was_mergeable: bool,
 }
 
 impl Area {
@@ -38,6 +40,7 @@ impl Area {
         Ok(Self {
             model,
             mergeable: false,
+            was_mergeable: false,
         })
     }
 
@@ -62,6 +65,7 @@ impl Area {
         };
         self.model.memory().advise(0..self.pages(), advice)?;
         self.mergeable = !self.mergeable;
+        self.was_mergeable = true;
         Ok(())
     }
 }
