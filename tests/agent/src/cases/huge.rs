@@ -3,15 +3,37 @@
 //! split before, since the kernel does not clear those right.
 
 use super::support::gate::Gate;
+use super::support::inject::Faults;
 use super::support::prelude::*;
 use super::support::{driver, nodes, proc_self};
+use hmm_uapi::Stats;
 use rustix::mm::{Advice, MremapFlags, mremap_fixed};
+use serde_json::json;
 use std::ptr::NonNull;
+use std::sync::Barrier;
+use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("huge/there-and-back-anon-thp", there_and_back),
     Case::new("huge/home-by-fault-anon-thp", home_by_fault),
     Case::new("huge/home-by-eviction-anon-thp", home_by_eviction),
+    Case::new("huge/cleared-during-request-anon-thp", || {
+        cleared("bulk", |mover, memory| {
+            mover
+                .call(
+                    memory.part(0..HUGE / PAGE),
+                    Direction::ToSystem,
+                    MigrateFlags::default(),
+                )
+                .map(drop)
+        })
+    }),
+    Case::new("huge/cleared-during-fault-anon-thp", || {
+        cleared("urgent", |_, memory| {
+            memory.touch(0..1);
+            Ok(())
+        })
+    }),
     Case::new("huge/unwanted-stays-single-anon-4k", unwanted),
     Case::new("huge/switched-off-anon-thp", switched_off),
     Case::new("huge/beyond-the-limit-anon-thp", beyond_the_limit),
@@ -95,6 +117,41 @@ fn home_by_eviction() -> Result<()> {
     mover.expect_in_system(memory.range())?;
     expect_huge(&memory, "evicted")?;
     memory.check(1)
+}
+
+/// Who clears the entry of a huge page that `bring_home` brings home waits until it is there.
+fn cleared(queue: &str, bring_home: impl Fn(&Mover, &Memory) -> Result<()>) -> Result<()> {
+    let mover = Mover::open()?;
+    let faults = Faults::of_first_device()?;
+    let memory = resident(&mover)?;
+    faults
+        .add(json!({ "action": "delay", "queue": queue, "microseconds": 1_000_000, "count": 1 }))?;
+    let before = mover.device.stats()?;
+    let is_there = Barrier::new(2);
+    let after = std::thread::scope(|scope| -> Result<Stats> {
+        let clearing = scope.spawn(|| -> Result<Stats> {
+            is_there.wait();
+            while mover.device.stats()?.batches == before.batches {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            memory.advise(0..HUGE / PAGE, Advice::LinuxDontNeed)?;
+            Ok(mover.device.stats()?)
+        });
+        // A thread that begins maps memory, which would wait for the batch.
+        is_there.wait();
+        bring_home(&mover, &memory)?;
+        match clearing.join() {
+            Ok(after) => after,
+            Err(_) => bail!("a thread panicked"),
+        }
+    })?;
+    let home = after.bytes_to_system - before.bytes_to_system;
+    ensure!(
+        home == HUGE as u64,
+        "{home} bytes of the page were home when its entry was cleared"
+    );
+    memory.check_zero(0..HUGE / PAGE)?;
+    memory.check_pages(HUGE / PAGE..PAGES, 1)
 }
 
 /// What the mapping does not want to be huge is not made huge by a migration, and what is huge stays movable.
