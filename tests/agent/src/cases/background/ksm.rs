@@ -114,9 +114,13 @@ pub(super) fn given_up() -> Result<()> {
     })?;
     memory.unmap(PAGES..2 * PAGES)?;
     memory.advise(0..PAGES, Advice::LinuxPageOut)?;
-    memory
-        .check_zero(0..PAGES)
-        .context("the kernel does not lose such pages any more, so the load may do that again")
+    // Some may be held by the kernel's lists at the moment.
+    let lost = (0..PAGES).filter(|&page| memory.check_zero(page..page + 1).is_ok());
+    ensure!(
+        lost.count() > 0,
+        "the kernel does not lose such pages any more, so the load may do that again"
+    );
+    Ok(())
 }
 
 /// How many pages of the memory are merged ones.

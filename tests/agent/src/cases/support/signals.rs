@@ -2,6 +2,7 @@
 //! Signals that interrupt what a thread does.
 
 use anyhow::Result;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,16 +13,19 @@ pub(in crate::cases) fn while_interrupted<T>(work: impl FnOnce() -> Result<T>) -
     unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
     // SAFETY: The id of the calling thread takes no arguments.
     let thread = unsafe { libc::pthread_self() };
-    let stop = AtomicBool::new(false);
+    let (stop, is_there) = (AtomicBool::new(false), Barrier::new(2));
     std::thread::scope(|scope| {
-        let stop = &stop;
+        let (stop, is_there) = (&stop, &is_there);
         scope.spawn(move || {
+            is_there.wait();
             while !stop.load(Ordering::Relaxed) {
                 // SAFETY: The thread runs until this scope ends.
                 unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
+        // A thread that begins maps memory, which would wait for a batch.
+        is_there.wait();
         let result = work();
         stop.store(true, Ordering::Relaxed);
         result
