@@ -271,23 +271,22 @@ impl<T: Operations> PrivateMemory<T> {
         while start < end {
             let count = (end - start).min(64 - start % 64);
             let bits = (u64::MAX >> (64 - count)) << (start % 64);
-            let before = self.mark_in_word(start / 64, bits, used);
-            all_changed &= before == if used { 0 } else { bits };
+            all_changed &= self.mark_in_word(start / 64, bits, used);
             start += count;
         }
         all_changed
     }
 
-    /// Sets or clears bits of a word. Returns which of them were set before.
-    fn mark_in_word(&self, index: usize, bits: u64, used: bool) -> u64 {
+    /// Sets or clears bits of a word; false if one of them was so already, or there is no such word.
+    fn mark_in_word(&self, index: usize, bits: u64, used: bool) -> bool {
         let Some(word) = self.in_use.get(index) else {
-            return 0;
+            return false;
         };
         let mut old = word.load(Relaxed);
         loop {
             let new = if used { old | bits } else { old & !bits };
             match word.cmpxchg(old, new, Full) {
-                Ok(_) => return old & bits,
+                Ok(_) => return old ^ new == bits,
                 Err(current) => old = current,
             }
         }

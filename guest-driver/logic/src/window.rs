@@ -95,7 +95,7 @@ impl Near {
     fn of(span: Span) -> Self {
         Self {
             start: span.start.wrapping_sub(NEAR),
-            bytes: (span.end - span.start).saturating_add(2 * NEAR),
+            bytes: span.end.saturating_sub(span.start).saturating_add(2 * NEAR),
         }
     }
 

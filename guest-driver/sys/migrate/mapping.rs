@@ -38,9 +38,12 @@ impl<'a> Migration<'a, Collected> {
         let mut index = 0;
         while index < pages {
             let mapper = queue.mapper();
-            for _ in 0..MAPPED_AT_ONCE.min(pages - index) {
+            for _ in 0..MAPPED_AT_ONCE {
+                if index >= pages {
+                    break;
+                }
                 let entry = entries.get(index).copied().unwrap_or(0);
-                let (Some(page), true) = (page_of(entry), index < pages) else {
+                let Some(page) = page_of(entry) else {
                     index += 1;
                     continue;
                 };
@@ -88,7 +91,10 @@ impl Inner<'_> {
         let mut index = 0;
         while index < self.pages {
             let mapper = queue.mapper();
-            for _ in 0..MAPPED_AT_ONCE.min(self.pages - index) {
+            for _ in 0..MAPPED_AT_ONCE {
+                if index >= self.pages {
+                    break;
+                }
                 let Some((address, bytes)) = slots.get_mut(index).and_then(Option::take) else {
                     index += 1;
                     continue;
