@@ -135,15 +135,8 @@ fn pipe() -> Result<()> {
     let mover = Mover::open()?;
     let memory = on_device(&mover, Memory::single(10)?, 1)?;
     let pipe = PipePin::new(&memory, 2..8)?;
-    let mut buffer = vec![0; 6 * PAGE];
-    let mut read = 0;
-    while read < buffer.len() {
-        let length = pipe.read(&mut buffer[read..])?;
-        ensure!(length > 0, "the pipe has ended after {read} bytes");
-        read += length;
-    }
     ensure!(
-        buffer == memory.page_bytes(2..8),
+        pipe.read_all()? == memory.page_bytes(2..8),
         "the pipe has other bytes"
     );
     memory.check(1)

@@ -81,18 +81,10 @@ fn pinned_in_pipe() -> Result<()> {
     mover
         .to_device(memory.range())?
         .expect(24, &[(SkipReason::Pinned, 8)])?;
-    let mut buffer = vec![0; 8 * PAGE];
-    let mut read = 0;
-    while read < buffer.len() {
-        let length = pipe.read(&mut buffer[read..])?;
-        ensure!(length > 0, "the pipe has ended after {read} bytes");
-        read += length;
-    }
     ensure!(
-        buffer == memory.page_bytes(8..16),
+        pipe.read_all()? == memory.page_bytes(8..16),
         "the pipe has other bytes than the memory"
     );
-    drop(pipe);
     memory.check(1)?;
     mover.to_device(memory.range())?.expect(32, none())?;
     memory.check(1)

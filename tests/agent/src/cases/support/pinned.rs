@@ -66,6 +66,7 @@ impl<'a> LongTermPin<'a> {
 pub(in crate::cases) struct PipePin<'a> {
     reader: OwnedFd,
     _writer: OwnedFd,
+    length: usize,
     _memory: PhantomData<&'a Memory>,
 }
 
@@ -86,12 +87,21 @@ impl<'a> PipePin<'a> {
         Ok(Self {
             reader,
             _writer: writer,
+            length,
             _memory: PhantomData,
         })
     }
 
-    /// Reads from the pipe.
-    pub(in crate::cases) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        rustix::io::read(&self.reader, buffer).context("cannot read from the pipe")
+    /// Reads all that was put into the pipe.
+    pub(in crate::cases) fn read_all(self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.length];
+        let mut read = 0;
+        while read < bytes.len() {
+            let length = rustix::io::read(&self.reader, &mut bytes[read..])
+                .context("cannot read from the pipe")?;
+            anyhow::ensure!(length > 0, "the pipe has ended after {read} bytes");
+            read += length;
+        }
+        Ok(bytes)
     }
 }
