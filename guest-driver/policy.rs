@@ -71,7 +71,7 @@ impl Spaces {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` too many processes are known, `ENOMEM`.
+    /// `ENOSPC` too many processes are known, `ENOMEM`, `ERESTARTSYS` a signal came.
     pub(crate) fn of(&self, pool: &Pool<Engine>, mm: &MmWithUser) -> Result<Known> {
         kernel::task::might_sleep();
         if let Some(known) = self.find(mm) {

@@ -17,6 +17,7 @@ use crate::{
         },
         DeviceMemory,
         Door,
+        Tally,
         BATCH_PAGES, //
     },
     policy::Known,
@@ -207,30 +208,26 @@ impl Call<'_> {
         }
         let range = page_range(call.start, call.end)?;
         let mm = address_space_of(call.pid)?;
-        // Where too many processes are known, this one has no account.
-        let known = match direction {
-            Direction::ToDevice => self.known(&mm).ok(),
-            Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
-        };
-        let flags = MigrateFlags(call.flags);
-        let order = self.order(direction, flags, Trigger::User, known.as_ref());
-
         let stats = self.link.stats();
         let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
-        let mut tally = crate::migration::Tally::default();
-        let end = range.end;
-        let next = migrate(&self.movers(), &mm, known, range, order, &mut tally)?;
+        let mut tally = Tally::default();
+        let way = Way::of(range.clone(), || {
+            let known = match direction {
+                Direction::ToDevice => self.known_if_room(&mm)?,
+                Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
+            };
+            let flags = MigrateFlags(call.flags);
+            let order = self.order(direction, flags, Trigger::User, known.as_ref());
+            migrate(&self.movers(), &mm, known, range, order, &mut tally)
+        })?;
 
-        call.next = next as u64;
+        call.next = way.next as u64;
         call.pages_moved = tally.moved;
         call.pages_skipped = tally.skipped;
         call.batches = stats.batches.get() - batches;
         call.doorbells = stats.doorbells.get() - doorbells;
         argument.write()?;
-        if next < end {
-            return Err(EINTR);
-        }
-        Ok(())
+        way.result()
     }
 
     fn stats(&self, mut argument: Argument<Stats>) -> Result {
@@ -259,6 +256,38 @@ impl Call<'_> {
             pages_skipped: stats.skipped(),
         };
         argument.write()
+    }
+}
+
+/// How far a call came on its way through a range, which a signal may have ended.
+struct Way {
+    range: Range<usize>,
+    next: usize,
+}
+
+impl Way {
+    /// The way through `range` of `go`, which returns where it ended.
+    fn of(range: Range<usize>, go: impl FnOnce() -> Result<usize>) -> Result<Self> {
+        let next = match go() {
+            Err(error) if error == ERESTARTSYS => range.start,
+            result => result?,
+        };
+        Ok(Self { range, next })
+    }
+
+    /// What the call returns once its argument is written.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS`: it has done nothing, and the kernel may begin it again. `EINTR`: it has come a part of the way.
+    fn result(self) -> Result {
+        if self.next >= self.range.end {
+            Ok(())
+        } else if self.next == self.range.start {
+            Err(ERESTARTSYS)
+        } else {
+            Err(EINTR)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod bindings;
 pub(crate) mod clear_hold;
 pub(crate) mod cpu;
 pub(crate) mod gate;
+mod interval;
 pub(crate) mod memory_region;
 pub(crate) mod migrate;
 pub(crate) mod mm;

@@ -98,7 +98,7 @@ pub(crate) struct Movers<'a> {
 ///
 /// # Errors
 ///
-/// `ENOMEM`, or `ENODEV` if the device is dead.
+/// `ENOMEM`, `ENODEV` if the device is dead, or `ERESTARTSYS` if a signal came before anything moved.
 pub(crate) fn migrate(
     movers: &Movers<'_>,
     mm: &ARef<MmWithUser>,

@@ -7,7 +7,8 @@ use super::{
     page_range,
     prefetch::Job,
     Call,
-    OpenSession, //
+    OpenSession,
+    Way, //
 };
 use crate::{
     migration::{
@@ -128,6 +129,14 @@ impl Call<'_> {
         pool.server().spaces().of(pool, mm)
     }
 
+    /// The same; `None` where too many processes are known already. Such a process has no account.
+    pub(super) fn known_if_room(&self, mm: &MmWithUser) -> Result<Option<Known>> {
+        match self.known(mm) {
+            Err(error) if error == ENOSPC => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     pub(super) fn advise(&self, mut argument: Argument<Advise>) -> Result {
         let call = argument.get_mut();
         let change = Change::new(call)?;
@@ -202,7 +211,7 @@ impl Call<'_> {
         }
         let range = page_range(call.start, call.end)?;
         let mm = address_space_of(call.pid)?;
-        let known = self.known(&mm).ok();
+        let known = self.known_if_room(&mm)?;
         let order = self.order(
             direction.unwrap_or(Direction::ToDevice),
             MigrateFlags(call.flags),
@@ -250,15 +259,13 @@ impl Call<'_> {
             None,
         );
         let mut tally = Tally::default();
-        let end = range.end;
-        let next = migrate(&self.movers(), &mm, None, range, order, &mut tally)?;
+        let way = Way::of(range.clone(), || {
+            migrate(&self.movers(), &mm, None, range, order, &mut tally)
+        })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;
         argument.write()?;
-        if next < end {
-            return Err(EINTR);
-        }
-        Ok(())
+        way.result()
     }
 
     pub(super) fn limit(&self, mut argument: Argument<Limit>) -> Result {

@@ -220,14 +220,15 @@ impl Prefetch {
     ///
     /// # Errors
     ///
-    /// `EINTR`: a signal came.
+    /// If a signal came, `ERESTARTSYS`, or `EINTR` if there is a limit: who begins again does not know
+    /// what is left of it.
     pub(super) fn wait(&self, timeout_ms: u32) -> Result<Report> {
         let mut left = msecs_to_jiffies(timeout_ms);
         let mut report = self.report.lock();
         while report.state == PrefetchState::Running && left > 0 {
             if timeout_ms == WAIT_FOR_EVER {
                 if self.ended.wait_interruptible(&mut report) {
-                    return Err(EINTR);
+                    return Err(ERESTARTSYS);
                 }
                 continue;
             }

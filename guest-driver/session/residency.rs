@@ -61,7 +61,7 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
     let mut address = range.start;
     while address < range.end {
         if signal_waits() {
-            return Err(EINTR);
+            return Err(ERESTARTSYS);
         }
         address = look(
             memory,

@@ -7,6 +7,7 @@
 
 use super::{
     bindings,
+    interval,
     mmap_lock::MmapLocked,
     pagemap::Owner, //
 };
@@ -90,23 +91,14 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, or `ERESTARTSYS` if a signal came.
     pub(crate) fn new(mm: ARef<MmWithUser>) -> impl PinInit<Self, Error> {
-        let raw = mm.as_raw();
+        let inserted = mm.clone();
         try_pin_init!(Self {
             mm,
             notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
-                // SAFETY: `slot` is pinned until drop removes it, the address space has users,
-                // and the operations are static.
-                to_result(unsafe {
-                    bindings::mmu_interval_notifier_insert(
-                        slot,
-                        raw,
-                        0,
-                        usize::MAX & !((1 << PAGE_SHIFT) - 1),
-                        &Self::OPS,
-                    )
-                })
+                // SAFETY: `slot` is pinned until drop removes it, and `invalidate` uses nothing.
+                unsafe { interval::insert(slot, &inserted, &Self::OPS) }
             }),
         })
     }

@@ -12,17 +12,16 @@ use super::{
         ClearHolds,
         OwnClears, //
     },
+    interval,
     pagemap::Owner, //
 };
 use core::ops::Range;
 use kernel::{
     container_of,
-    error::to_result,
     mm::{
         Mm,
         MmWithUser, //
     },
-    page::PAGE_SHIFT,
     prelude::*,
     types::Opaque, //
 };
@@ -82,7 +81,7 @@ impl<W: Watcher> Watch<W> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, or `ERESTARTSYS` if a signal came.
     pub(crate) fn new<'a>(
         mm: &'a MmWithUser,
         watcher: impl PinInit<W, Error> + 'a,
@@ -95,17 +94,9 @@ impl<W: Watcher> Watch<W> {
             watcher <- watcher,
             holds <- ClearHolds::new(),
             notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
-                // SAFETY: `slot` is pinned until drop removes it, the address space has users, and
-                // the operations are static.
-                to_result(unsafe {
-                    bindings::mmu_interval_notifier_insert(
-                        slot,
-                        mm.as_raw(),
-                        0,
-                        usize::MAX & !((1 << PAGE_SHIFT) - 1),
-                        &Self::OPS,
-                    )
-                })
+                // SAFETY: `slot` is pinned until drop removes it, and so is the watcher, which goes
+                // after that.
+                unsafe { interval::insert(slot, mm, &Self::OPS) }
             }),
         })
     }

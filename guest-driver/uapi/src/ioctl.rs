@@ -100,7 +100,9 @@ impl MigrateFlags {
 /// MIGRATE: moves what can move of a range of a process, and counts the rest by reason.
 ///
 /// The call succeeds even if no page moved. A signal, or a system that goes to sleep, ends it early
-/// with `EINTR`; the structure is written in that case too, and `next` tells where to go on.
+/// with `EINTR`; the structure is written in that case too, and `next` tells where to go on. A call
+/// that a signal ends before it has begun anything is begun again by the kernel, unless the
+/// signal's handler forbids it.
 ///
 /// Errors: `EINVAL` (flags, direction, size, range unaligned, empty or wrapping), `ESRCH` (no such
 /// process, or it has no memory), `EPERM` (another process without `CAP_SYS_PTRACE`), `EINTR`,

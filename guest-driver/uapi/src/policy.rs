@@ -97,7 +97,7 @@ pub struct Advise {
 
 /// PREFETCH: begins to move a range of a process, and does not wait for it.
 ///
-/// Errors: those of MIGRATE but `EINTR`, and `EAGAIN`: [`PREFETCHES_MAX`] prefetches of this open
+/// Errors: those of MIGRATE, and `EAGAIN`: [`PREFETCHES_MAX`] prefetches of this open
 /// file were not waited for.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -163,7 +163,8 @@ impl PrefetchState {
 
 /// WAIT: waits for a prefetch of this open file. Once that it has ended is told, its id is gone.
 ///
-/// Errors: `EINVAL` (flags), `ENOENT` (no such id), `EINTR` (a signal came; the id stays).
+/// Errors: `EINVAL` (flags), `ENOENT` (no such id), `EINTR` (a signal came; the id stays.
+/// Without a limit of time the kernel begins the call again, unless the signal's handler forbids it).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Wait {

@@ -3,8 +3,9 @@
 
 use crate::cases::support::gate::Gate;
 use crate::cases::support::prelude::*;
-use crate::cases::support::signals::while_interrupted;
+use crate::cases::support::signals::{Calls, while_interrupted};
 use hmm_uapi::client::MigrateRequest;
+use rustix::mm::MprotectFlags;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub(super) const CASES: &[Case] = &[
@@ -12,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("migrate/two-movers-anon-4k", two_movers),
     Case::new("migrate/while-unmapping-anon-4k", while_unmapping),
     Case::new("migrate/interrupted-by-signal-anon-4k", interrupted),
+    Case::new("migrate/interrupted-at-first-anon-4k", interrupted_at_first),
 ];
 
 /// Threads count in words of the memory while it moves; no count is lost.
@@ -161,7 +163,7 @@ fn interrupted() -> Result<()> {
     // Pieces that are handed out come to their end, so there must be more of them than workers.
     let mut memory = Memory::single(32 << 10)?;
     memory.fill(1);
-    let interruptions = while_interrupted(|| {
+    let interruptions = while_interrupted(Calls::End, || {
         let mut interruptions = 0;
         for round in 0..40 {
             let direction = if round % 2 == 0 {
@@ -178,6 +180,48 @@ fn interrupted() -> Result<()> {
     })?;
     ensure!(interruptions > 0, "no call was interrupted");
     memory.check(1)
+}
+
+/// The first call for a process takes the locks of all its mappings, which the kernel gives up when a signal comes. Such a
+/// call has begun nothing, and says so.
+fn interrupted_at_first() -> Result<()> {
+    // So many that it takes long.
+    const MAPPINGS: usize = 10_000;
+    const CHILDREN: usize = 40;
+    let others = Memory::single(2 * MAPPINGS)?;
+    for mapping in 0..MAPPINGS {
+        others.protect(2 * mapping..2 * mapping + 1, MprotectFlags::READ)?;
+    }
+    let mut memory = Memory::single(16)?;
+    memory.fill(1);
+    let begun_nothing = Memory::shared(1)?;
+    for _ in 0..CHILDREN {
+        fork(|| {
+            let mover = Mover::open()?;
+            let first = MigrateRequest {
+                process: Process::Caller,
+                range: memory.range(),
+                direction: Direction::ToDevice,
+                flags: MigrateFlags::default(),
+            };
+            let report = while_interrupted(Calls::End, || Ok(mover.device.migrate(&first)?))?;
+            let counted = report.pages_moved + report.skipped.total();
+            if report.interrupted {
+                ensure!(
+                    report.next == first.range.start && counted == 0,
+                    "{report:?}"
+                );
+                begun_nothing.word(0).fetch_add(1, Ordering::Relaxed);
+            }
+            move_with_signals(&mover, &memory, Direction::ToDevice)?;
+            memory.check(1)
+        })?
+        .wait()?;
+        if begun_nothing.word(0).load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+    }
+    bail!("no first call was interrupted in {CHILDREN} processes")
 }
 
 /// Moves everything in as many calls as it takes; the interruptions.

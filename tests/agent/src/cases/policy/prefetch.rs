@@ -5,7 +5,7 @@ use super::super::support::gate::Gate;
 use super::super::support::inject::Faults;
 use super::super::support::ioctl::expect_errno;
 use super::super::support::prelude::*;
-use super::super::support::signals::while_interrupted;
+use super::super::support::signals::{Calls, while_interrupted};
 use super::super::support::tracefs::Recording;
 use super::{PAGES, call, filled, request};
 use hmm_uapi::client::{Error, PrefetchRequest};
@@ -69,15 +69,26 @@ fn wait_interrupted() -> Result<()> {
     let mover = Mover::open()?;
     let faults = Faults::of_first_device()?;
     let memory = filled(1)?;
-    for (direction, limit) in [
-        (Direction::ToDevice, None),
-        (Direction::ToSystem, Some(Duration::from_secs(60))),
+    for (direction, limit, calls) in [
+        (Direction::ToDevice, None, Calls::End),
+        (
+            Direction::ToSystem,
+            Some(Duration::from_secs(60)),
+            Calls::End,
+        ),
+        (Direction::ToDevice, None, Calls::Restart),
+        // What is left of a limit is not known to a call that begins again.
+        (
+            Direction::ToSystem,
+            Some(Duration::from_secs(60)),
+            Calls::Restart,
+        ),
     ] {
         faults.add(
             json!({ "action": "delay", "queue": "bulk", "microseconds": 500_000, "count": 1 }),
         )?;
         // Nothing here maps memory: that would wait for the batch.
-        let (report, interruptions) = while_interrupted(|| {
+        let (report, interruptions) = while_interrupted(calls, || {
             let id = (mover.device).prefetch(&request(memory.range(), Some(direction)))?;
             let mut interruptions = 0;
             loop {
@@ -89,7 +100,11 @@ fn wait_interrupted() -> Result<()> {
                 }
             }
         })?;
-        ensure!(interruptions > 0, "no wait was interrupted");
+        let begins_again = limit.is_none() && calls == Calls::Restart;
+        ensure!(
+            (interruptions == 0) == begins_again,
+            "{calls:?}, {limit:?}: {interruptions} interruptions"
+        );
         ensure!(
             report.state == PrefetchState::Done && report.pages_moved == PAGES as u64,
             "{report:?}"

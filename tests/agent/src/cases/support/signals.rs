@@ -1,16 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Signals that interrupt what a thread does.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// What becomes of a system call during which a signal comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cases) enum Calls {
+    /// It ends with `EINTR`.
+    End,
+    /// The kernel begins it again, if it is one that can be.
+    Restart,
+}
+
 /// Does `work` while the calling thread gets a signal every 2 ms, which it handles by doing nothing.
-pub(in crate::cases) fn while_interrupted<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(in crate::cases) fn while_interrupted<T>(
+    calls: Calls,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: All zero is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = ignore as *const () as libc::sighandler_t;
+    action.sa_flags = match calls {
+        Calls::End => 0,
+        Calls::Restart => libc::SA_RESTART,
+    };
     // SAFETY: The handler does nothing, so it may run at any time.
-    unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
+    let result = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
+    ensure!(result == 0, std::io::Error::last_os_error());
     // SAFETY: The id of the calling thread takes no arguments.
     let thread = unsafe { libc::pthread_self() };
     let (stop, is_there) = (AtomicBool::new(false), Barrier::new(2));
