@@ -161,7 +161,7 @@ impl<'a> Hold<'a, '_> {
                 .unwrap_or_default(),
         };
         let (migration, failed) = copying.finish();
-        account.skip(SkipReason::CopyFailed, failed);
+        account.skip(reason_of_failure(self.request), failed);
         let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
         keep_what_is_advised(self.request, &migration, range.start);
         let moved = install(stats, self.request.order.trigger, migration);
@@ -190,6 +190,15 @@ impl<'a> Hold<'a, '_> {
         // Nothing but what was taken from there comes back.
         let result = self.scratch.marks.push_within_capacity(marks);
         debug_assert!(result.is_ok());
+    }
+}
+
+/// What a page is counted as that the device did not copy. It is where it was, unless that was on a
+/// device that is dead.
+fn reason_of_failure(request: &Request<'_>) -> SkipReason {
+    match request.order.direction {
+        Direction::ToSystem if request.link.is_dead() => SkipReason::Lost,
+        _ => SkipReason::CopyFailed,
     }
 }
 

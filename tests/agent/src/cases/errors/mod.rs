@@ -3,13 +3,14 @@
 
 mod calls;
 mod device;
+mod loss;
 mod timeouts;
 
 use super::case::Case;
 
 /// The cases of this group.
 pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
-    [calls::CASES, device::CASES, timeouts::CASES]
+    [calls::CASES, device::CASES, timeouts::CASES, loss::CASES]
         .into_iter()
         .flatten()
 }

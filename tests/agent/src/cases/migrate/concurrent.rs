@@ -2,16 +2,19 @@
 //! Moves while others use or move the same memory.
 
 use crate::cases::support::gate::Gate;
+use crate::cases::support::inject::Faults;
 use crate::cases::support::prelude::*;
 use crate::cases::support::signals::{Calls, while_interrupted};
 use hmm_uapi::client::MigrateRequest;
 use rustix::mm::MprotectFlags;
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("migrate/while-writing-anon-4k", while_writing),
     Case::new("migrate/two-movers-anon-4k", two_movers),
     Case::new("migrate/while-unmapping-anon-4k", while_unmapping),
+    Case::new("migrate/hole-filled-meanwhile-anon-4k", hole_filled),
     Case::new("migrate/interrupted-by-signal-anon-4k", interrupted),
     Case::new("migrate/interrupted-at-first-anon-4k", interrupted_at_first),
 ];
@@ -155,6 +158,41 @@ fn while_unmapping() -> Result<()> {
         }
     }
     child.wait()
+}
+
+/// A thread writes to a hole that a device page is on its way to. Its page stays, and the device's goes.
+fn hole_filled() -> Result<()> {
+    const PAGES: usize = 64;
+    const WRITTEN: usize = 40;
+    let faults = Faults::of_first_device()?;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill_pages(0..1, 1);
+    faults.add(
+        json!({ "action": "delay", "queue": "bulk", "microseconds": 1_000_000, "count": 1 }),
+    )?;
+    let before = mover.device.stats()?.batches;
+    let moved = std::thread::scope(|scope| -> Result<_> {
+        let written = scope.spawn(|| -> Result<()> {
+            while mover.device.stats()?.batches == before {
+                std::thread::yield_now();
+            }
+            memory.word(WRITTEN * PAGE).store(7, Ordering::Relaxed);
+            Ok(())
+        });
+        let moved = mover.call(memory.range(), Direction::ToDevice, MigrateFlags::POPULATE)?;
+        written
+            .join()
+            .map_err(|_| anyhow::anyhow!("the writer has panicked"))??;
+        Ok(moved)
+    })?;
+    moved.expect(PAGES - 1, &[(SkipReason::LostRace, 1)])?;
+    mover.expect_in_system(memory.part(WRITTEN..WRITTEN + 1))?;
+    let word = memory.word(WRITTEN * PAGE).load(Ordering::Relaxed);
+    ensure!(word == 7, "what was written has become {word}");
+    memory.check_pages(0..1, 1)?;
+    memory.check_zero(1..WRITTEN)?;
+    memory.check_zero(WRITTEN + 1..PAGES)
 }
 
 /// A signal ends the call early; what it says about its way so far is right, and the rest can be asked for.

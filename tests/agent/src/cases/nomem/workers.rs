@@ -5,6 +5,7 @@ use super::call_done_or_no_memory;
 use crate::cases::support::failing_driver::{Kind, sweep};
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::MigrateRequest;
+use std::cell::Cell;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("nomem/driver-objects-to-device-anon-4k", || {
@@ -30,6 +31,7 @@ fn moves(kind: Kind, direction: Direction) -> Result<()> {
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
     let memory = memory;
+    let without_page = Cell::new(0);
     sweep(
         kind,
         || match direction {
@@ -45,12 +47,21 @@ fn moves(kind: Kind, direction: Direction) -> Result<()> {
             })
         },
         |result| {
+            let skipped = result.as_ref().map(|report| report.skipped);
+            let here = skipped.map_or(0, |skipped| skipped.get(SkipReason::NoSystemMemory));
+            without_page.set(without_page.get() + here);
             call_done_or_no_memory(result)?;
             memory.check(1)?;
             mover.all_to_device(memory.range())?;
             memory.check(1)
         },
-    )
+    )?;
+    ensure!(
+        (without_page.get() > 0) == matches!(kind, Kind::Pages),
+        "{kind:?} failed, and {} pages found no page to move to",
+        without_page.get()
+    );
+    Ok(())
 }
 
 fn fault() -> Result<()> {
