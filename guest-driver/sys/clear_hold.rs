@@ -193,6 +193,17 @@ fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
 ///
 /// Its task must not begin another one meanwhile: who clears waits for the one and may be waited
 /// for by the other.
+///
+/// # Examples
+///
+/// ```ignore
+/// // Under the mmap lock, before anything is collected.
+/// let select = match watch.hold(range.clone(), memory.owner()).as_ref() {
+///     Some(hold) => Select::DeviceHuge(Undisturbed::Held(hold)),
+///     // Somebody is clearing; single pages need no hold.
+///     None => Select::Device,
+/// };
+/// ```
 pub(crate) struct ClearHold<'a> {
     holds: &'a ClearHolds,
     mm: &'a Mm,

@@ -15,6 +15,13 @@ use kernel::{
 /// # Invariants
 ///
 /// `resource` is a child of `iomem_resource` that this object requested.
+///
+/// # Examples
+///
+/// ```ignore
+/// let region = FreeRegion::new(64 << 20, c"sample")?;
+/// let (first, last) = region.bounds();
+/// ```
 pub(crate) struct FreeRegion {
     resource: *mut bindings::resource,
 }
@@ -57,5 +64,38 @@ impl Drop for FreeRegion {
         unsafe {
             bindings::__release_region(&raw mut bindings::iomem_resource, start, end - start + 1)
         };
+    }
+}
+
+#[kunit_tests(virtio_hmm_memory_region)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_large_enough_and_apart() -> Result {
+        let bytes = 1 << 20;
+        let (one, other) = (
+            FreeRegion::new(bytes, c"virtio_hmm_kunit")?,
+            FreeRegion::new(bytes, c"virtio_hmm_kunit")?,
+        );
+        for region in [&one, &other] {
+            let (first, last) = region.bounds();
+            assert!(last - first + 1 >= bytes as u64);
+        }
+        let ((first, last), (other_first, other_last)) = (one.bounds(), other.bounds());
+        assert!(last < other_first || other_last < first);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_given_back_is_free() -> Result {
+        let bounds = FreeRegion::new(1, c"virtio_hmm_kunit")?.bounds();
+        assert!(FreeRegion::new(1, c"virtio_hmm_kunit")?.bounds() == bounds);
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_no_room_for_everything() {
+        assert!(FreeRegion::new(usize::MAX / 2, c"virtio_hmm_kunit").is_err());
     }
 }

@@ -36,6 +36,14 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 /// A registered misc device.
+///
+/// # Examples
+///
+/// ```ignore
+/// let node = KBox::pin_init(Node::new(c"sample0", handler), GFP_KERNEL)?;
+/// // Nobody opens it any more; files that are open keep what `Handler::open` returned.
+/// drop(node);
+/// ```
 #[pin_data]
 pub(crate) struct Node<H: Handler> {
     // Deregistered before the handler goes.

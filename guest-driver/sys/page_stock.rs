@@ -107,3 +107,45 @@ impl Drop for PageStock {
         }
     }
 }
+
+#[kunit_tests(virtio_hmm_page_stock)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_all_different() -> Result {
+        let mut stock = PageStock::new(AT_ONCE + 3);
+        let mut taken = KVec::new();
+        for _ in 0..AT_ONCE + 3 {
+            taken.push(stock.take_any()?.into_raw(), GFP_KERNEL)?;
+        }
+        let is_new = |(index, page): (usize, &NonNull<_>)| !taken[..index].contains(page);
+        assert!(taken.iter().enumerate().all(is_new));
+        for page in taken {
+            // SAFETY: The page is a locked single one, and its reference came from the stock.
+            drop(unsafe { Destination::from_raw(page, false) });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn more_may_be_taken_than_was_thought() -> Result {
+        for wanted in [0, 1, 2] {
+            let mut stock = PageStock::new(wanted);
+            for _ in 0..4 {
+                assert!(!stock.take_any()?.is_huge());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_more_is_allocated_than_will_be_taken() -> Result {
+        let mut stock = PageStock::new(3);
+        let first = stock.take_any()?;
+        assert!(stock.len <= 2);
+        drop(first);
+        assert!(stock.pages[stock.len..].iter().all(|page| page.is_null()));
+        Ok(())
+    }
+}

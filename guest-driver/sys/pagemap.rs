@@ -105,6 +105,19 @@ impl Owner {
 /// # Invariants
 ///
 /// `pgmap` is registered from initialisation to drop, and its owner is its own address.
+///
+/// # Examples
+///
+/// ```ignore
+/// let memory = KBox::pin_init(
+///     PrivateMemory::new(bytes >> PAGE_SHIFT, c"sample", SampleOperations::new()),
+///     GFP_KERNEL,
+/// )?;
+/// // A page that its allocator says is free. Until a migration takes it, dropping it frees it.
+/// let destination = memory.destination(index)?;
+/// // The device knows it by its index.
+/// let device_address = index << PAGE_SHIFT;
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct PrivateMemory<T: Operations> {
     #[pin]
@@ -393,5 +406,94 @@ impl Fault<'_> {
     pub(crate) fn page(&self) -> PageRef<'_> {
         // SAFETY: By the constructor's requirement the page is not null and stays.
         unsafe { PageRef::from_raw(NonNull::new_unchecked((*self.vmf).page)) }
+    }
+}
+
+#[kunit_tests(virtio_hmm_pagemap)]
+mod tests {
+    use super::*;
+    use kernel::sync::Arc;
+
+    const PAGES: usize = 2 * HUGE_PAGES;
+
+    /// Counts the pages that go free.
+    struct Counter(Arc<Atomic<usize>>);
+
+    impl Operations for Counter {
+        fn migrate_to_ram(_: &PrivateMemory<Self>, _: &Fault<'_>) -> Result<(), FaultError> {
+            Err(FaultError::Lost)
+        }
+
+        fn pages_freed(&self, indices: Range<usize>) {
+            self.0.fetch_add(indices.len(), Relaxed);
+        }
+    }
+
+    type Memory = Pin<KBox<PrivateMemory<Counter>>>;
+
+    /// Memory, and how many of its pages went free.
+    fn memory() -> Result<(Memory, Arc<Atomic<usize>>)> {
+        let freed = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let memory = PrivateMemory::new(PAGES, c"virtio_hmm_kunit", Counter(freed.clone()));
+        Ok((KBox::pin_init(memory, GFP_KERNEL)?, freed))
+    }
+
+    #[test]
+    fn an_owner_is_known_as_long_as_it_lives() -> Result {
+        let (one, _) = memory()?;
+        let (other, _) = memory()?;
+        let owner = other.owner();
+        assert!(one.owner() != owner);
+        assert!(Owner::all().any(|known| known == owner));
+        drop(other);
+        assert!(!Owner::all().any(|known| known == owner));
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_is_given_out_once() -> Result {
+        let (memory, freed) = memory()?;
+        assert!(memory.page_in_use(3).is_none());
+        let page = memory.destination(3)?;
+        assert!(!page.is_huge());
+        let in_use = memory.page_in_use(3).and_then(|page| memory.index_of(page));
+        assert_eq!(in_use, Some(3));
+        assert_eq!(memory.destination(3).err(), Some(EBUSY));
+        assert_eq!(freed.load(Relaxed), 0);
+        drop(page);
+        assert_eq!(freed.load(Relaxed), 1);
+        assert!(memory.page_in_use(3).is_none());
+        assert!(memory.destination(3).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn a_huge_page_is_given_out_as_one() -> Result {
+        let (memory, freed) = memory()?;
+        let page = memory.huge_destination(HUGE_PAGES)?;
+        assert!(page.is_huge());
+        let head = memory.page_in_use(HUGE_PAGES);
+        assert!(head.is_some_and(PageRef::is_large));
+        // The others are parts of it.
+        assert!(memory.page_in_use(HUGE_PAGES + 1).is_none());
+        assert_eq!(memory.destination(PAGES - 1).err(), Some(EBUSY));
+        drop(page);
+        assert_eq!(freed.load(Relaxed), HUGE_PAGES);
+        assert!(memory.destination(PAGES - 1).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_given_out() -> Result {
+        let (memory, _) = memory()?;
+        assert_eq!(memory.destination(PAGES).err(), Some(EINVAL));
+        assert_eq!(memory.huge_destination(PAGES).err(), Some(EINVAL));
+        assert_eq!(memory.huge_destination(1).err(), Some(EINVAL));
+        assert!(memory.page_in_use(PAGES).is_none());
+        let pfn = memory.pfn(0).ok_or(EINVAL)?;
+        assert_eq!(memory.index_of_pfn(pfn + PAGES - 1), Some(PAGES - 1));
+        assert_eq!(memory.index_of_pfn(pfn + PAGES), None);
+        assert_eq!(memory.index_of_pfn(pfn - 1), None);
+        Ok(())
     }
 }

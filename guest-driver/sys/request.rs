@@ -75,6 +75,22 @@ impl Request {
 }
 
 /// A request in the hands of the driver.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut request = Idle::new(8, 4)?;
+/// request.readable().copy_from_slice(&question.to_le_bytes());
+/// let (submitted, _) = queue.submit(request, 8, 4).map_err(|(error, _)| error)?;
+/// match submitted.try_take() {
+///     // The device may have written anything, and lie about how much.
+///     Returned::Used(mut request, 4) => pr_info!("{:?}\n", request.writable()),
+///     Returned::Used(..) => return Err(EIO),
+///     Returned::Cancelled(_) => return Err(ENODEV),
+///     // It is to be waited for, or the queue to be stopped.
+///     Returned::Pending(submitted) => return Ok(Some(submitted)),
+/// }
+/// ```
 pub(crate) struct Idle(Arc<Request>);
 
 impl Idle {

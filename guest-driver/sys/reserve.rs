@@ -117,3 +117,58 @@ impl<T> Reserve<T> {
         }
     }
 }
+
+#[kunit_tests(virtio_hmm_reserve)]
+mod tests {
+    use super::*;
+    use kernel::static_lock_class;
+
+    fn reserve(count: usize) -> Result<Pin<KBox<Reserve<usize>>>> {
+        let mut made = 0;
+        let reserve = Reserve::new(
+            count,
+            move || {
+                made += 1;
+                Ok(made)
+            },
+            (c"kunit::idle", static_lock_class!()),
+            (c"kunit::returned", static_lock_class!()),
+        );
+        KBox::pin_init(reserve, GFP_KERNEL)
+    }
+
+    #[test]
+    fn each_thing_is_had_once() -> Result {
+        let reserve = reserve(2)?;
+        let (one, other) = (reserve.take(), reserve.take());
+        assert!(one != other);
+        assert!(reserve.try_take().is_none());
+        reserve.give(one);
+        assert_eq!(reserve.try_take(), Some(one));
+        reserve.give(other);
+        assert_eq!(reserve.take(), other);
+        Ok(())
+    }
+
+    #[test]
+    fn a_limit_leaves_one_at_least() -> Result {
+        let reserve = reserve(5)?;
+        reserve.limit(7);
+        reserve.limit(3);
+        reserve.limit(0);
+        assert!(reserve.try_take().is_some());
+        assert!(reserve.try_take().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_an_error() {
+        let reserve = Reserve::<usize>::new(
+            2,
+            || Err(EIO),
+            (c"kunit::idle", static_lock_class!()),
+            (c"kunit::returned", static_lock_class!()),
+        );
+        assert!(KBox::pin_init(reserve, GFP_KERNEL).is_err());
+    }
+}

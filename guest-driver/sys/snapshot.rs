@@ -247,3 +247,26 @@ impl PinnedDrop for Snapshot {
         unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
     }
 }
+
+#[kunit_tests(virtio_hmm_snapshot)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valid_entry_tells_how_large_its_page_is() {
+        assert_eq!(order(VALID), 0);
+        assert_eq!(order(VALID | 9 << ORDER_SHIFT), 9);
+        assert_eq!(order(9 << ORDER_SHIFT), 0);
+        assert_eq!(order(VALID | ERROR | 9 << ORDER_SHIFT), 0);
+    }
+
+    #[test]
+    fn an_entry_without_a_page_is_nowhere() {
+        assert!(place(0) == Place::Nowhere);
+        assert!(place(ERROR) == Place::Special);
+        assert!(place(ERROR | VALID) == Place::Special);
+        assert!(!is_merged(0));
+        assert!(!is_merged(ERROR));
+        assert!(!is_merged(VALID | 9 << ORDER_SHIFT));
+    }
+}

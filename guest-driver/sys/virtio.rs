@@ -166,6 +166,47 @@ unsafe impl RawDeviceId for DeviceId {
 pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;
 
 /// A virtio driver.
+///
+/// # Examples
+///
+/// ```ignore
+/// kernel::module_device_table!("virtio", virtio::DeviceId, SAMPLES, @none, [
+///     virtio::DeviceId::new(42),
+/// ]);
+///
+/// struct SampleDriver;
+///
+/// impl virtio::Driver for SampleDriver {
+///     type Data<'bound> = Sample;
+///
+///     const ID_TABLE: virtio::IdTable = &SAMPLES;
+///     const FEATURES: &'static [u32] = &[SAMPLE_F_FAST];
+///     const UNWANTED_FEATURES: &'static [u32] = &[];
+///
+///     fn probe<'bound>(
+///         vdev: &'bound virtio::Device<Core<'_>>,
+///     ) -> impl PinInit<Sample, Error> + 'bound {
+///         pin_init::pin_init_scope(move || {
+///             let mut names = KVec::new();
+///             names.push(c"requests", GFP_KERNEL)?;
+///             Ok(try_pin_init!(Sample {
+///                 is_fast: vdev.has_feature(SAMPLE_F_FAST),
+///                 queues <- Virtqueues::new(vdev, names),
+///             }? Error))
+///         })
+///     }
+///
+///     fn unbind<'bound>(_vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Sample>) {
+///         this.queues.stop();
+///     }
+///
+///     fn shutdown<'bound>(_vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Sample>) {
+///         this.queues.stop();
+///     }
+/// }
+///
+/// type Registration = kernel::driver::Registration<virtio::Adapter<SampleDriver>>;
+/// ```
 pub(crate) trait Driver {
     /// Private data of a bound device. Dropped by the driver core after [`Driver::unbind`].
     type Data<'bound>: Send + 'bound;

@@ -7,6 +7,7 @@ use super::super::{
     page::HUGE_PAGES, //
 };
 use core::ptr::NonNull;
+use kernel::prelude::*;
 
 /// The entry has a page.
 pub(super) const VALID: usize = bindings::MIGRATE_PFN_VALID as usize;
@@ -33,4 +34,25 @@ pub(super) fn page_of(entry: usize) -> Option<NonNull<bindings::page>> {
     }
     // SAFETY: A valid entry holds a pfn with a struct page.
     NonNull::new(unsafe { bindings::vhmm_pfn_to_page(entry >> SHIFT) })
+}
+
+#[kunit_tests(virtio_hmm_migrate_entry)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stands_for_one_page_or_a_huge_one() {
+        assert_eq!(pages_of(0), 1);
+        assert_eq!(pages_of(VALID | MIGRATE), 1);
+        assert_eq!(pages_of(MIGRATE | COMPOUND), HUGE_PAGES);
+        assert_eq!(pages_of(VALID | MIGRATE | COMPOUND), HUGE_PAGES);
+    }
+
+    #[test]
+    fn a_hole_has_no_page() {
+        assert!(page_of(0).is_none());
+        assert!(page_of(MIGRATE).is_none());
+        assert!(page_of(MIGRATE | COMPOUND).is_none());
+        assert!(page_of(VALID | MIGRATE | 1 << SHIFT).is_some());
+    }
 }

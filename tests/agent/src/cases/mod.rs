@@ -20,6 +20,7 @@ mod hmmctl;
 mod huge;
 mod hygiene;
 mod ktap;
+mod kunit;
 mod leaks;
 mod load;
 mod migrate;
@@ -42,7 +43,8 @@ use case::Case;
 
 /// Every case, in the order in which they run.
 fn all() -> impl Iterator<Item = &'static Case> {
-    migrate::cases()
+    (kunit::CASES.iter())
+        .chain(migrate::cases())
         .chain(fault::cases())
         .chain(fork::CASES)
         .chain(huge::CASES)
