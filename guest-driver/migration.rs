@@ -29,7 +29,8 @@ pub(crate) use self::tally::Tally;
 use self::{
     ahead::Ahead,
     evict::Background,
-    learned::Learned, //
+    learned::Learned,
+    range::Scratches, //
 };
 use crate::{
     link::{
@@ -83,6 +84,7 @@ pub(crate) struct Engine {
     learned: Pin<KBox<Learned>>,
     ahead: Pin<KBox<Ahead>>,
     background: Arc<Background>,
+    scratches: Pin<KBox<Scratches>>,
     spaces: Pin<KBox<Spaces>>,
     stats: Arc<Stats>,
 }
@@ -109,6 +111,7 @@ impl Engine {
             learned: KBox::pin_init(Learned::new(most), GFP_KERNEL)?,
             ahead: KBox::pin_init(Ahead::new(), GFP_KERNEL)?,
             background: Background::new()?,
+            scratches: KBox::pin_init(Scratches::new(), GFP_KERNEL)?,
             spaces: KBox::pin_init(Spaces::new(), GFP_KERNEL)?,
             stats,
         })

@@ -6,14 +6,17 @@ mod account;
 mod explain;
 mod hold;
 mod merged;
+mod scratch;
 mod stragglers;
 mod walk;
 
-pub(super) use self::account::Account;
+pub(super) use self::{
+    account::Account,
+    scratch::Scratches, //
+};
 use self::walk::{
     walk,
-    Request,
-    Scratch, //
+    Request, //
 };
 use super::{
     evict,
@@ -241,9 +244,9 @@ impl Work {
             was_short: &self.was_short,
         };
         let mut tally = Tally::default();
-        let result = Scratch::new().and_then(|mut scratch| {
+        let result = memory.ops().server().scratches.with(|scratch| {
             while let Some(piece) = self.take() {
-                walk(&request, piece, &mut scratch, &mut tally)?;
+                walk(&request, piece, scratch, &mut tally)?;
                 match role {
                     Role::Caller => self.heed_signals(),
                     Role::Helper(member) => member.report(),

@@ -12,10 +12,8 @@ use super::{
         front,
         Front, //
     },
-    walk::{
-        Request,
-        Scratch, //
-    },
+    scratch::Scratch,
+    walk::Request,
     TABLE_BYTES, //
 };
 use crate::{

@@ -39,6 +39,11 @@ impl Stragglers {
         })
     }
 
+    /// Forgets what is left of a walk that came to nothing.
+    pub(super) fn forget(&mut self) {
+        self.runs.clear();
+    }
+
     /// From now on pages are remembered, or no more.
     pub(super) fn set_open(&mut self, is_open: bool) {
         self.is_open = is_open;

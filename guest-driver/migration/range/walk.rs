@@ -6,11 +6,10 @@ use super::{
     super::{
         evict,
         DeviceMemory,
-        Tally,
-        BATCH_PAGES, //
+        Tally, //
     },
     hold::hold,
-    stragglers::Stragglers,
+    scratch::Scratch,
     Order, //
 };
 use crate::{
@@ -34,8 +33,6 @@ use kernel::{
 
 /// How often room is made for one batch.
 const TRIES: usize = 4;
-/// Batches of a walk that exist at once.
-const DEPTH: usize = 2;
 /// How often pages are tried again that somebody held.
 const ROUNDS: usize = 2;
 /// What those who hold pages are given to let go of them.
@@ -54,34 +51,6 @@ pub(super) struct Request<'a> {
     pub(super) was_short: &'a AtomicFlag,
 }
 
-/// Scratch space of one walk.
-pub(super) struct Scratch {
-    /// A mark for each page of a batch, for each batch.
-    pub(super) marks: KVec<KVVec<bool>>,
-    pub(super) snapshot: KVVec<usize>,
-    pub(super) stragglers: Stragglers,
-}
-
-impl Scratch {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn new() -> Result<Self> {
-        let mut marks = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
-        for _ in 0..DEPTH {
-            marks.push(
-                KVVec::from_elem(false, BATCH_PAGES, GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
-        }
-        Ok(Self {
-            marks,
-            snapshot: KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?,
-            stragglers: Stragglers::new()?,
-        })
-    }
-}
-
 /// Moves `range` (page aligned), to its end, and then once more what somebody held.
 ///
 /// # Errors
@@ -93,6 +62,7 @@ pub(super) fn walk(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) -> Result {
+    scratch.stragglers.forget();
     scratch.stragglers.set_open(true);
     once(request, range, scratch, tally)?;
     for rounds_left in (0..ROUNDS).rev() {
@@ -101,10 +71,10 @@ pub(super) fn walk(
         if !runs.is_empty() {
             fsleep(PAUSE);
         }
-        for run in runs.iter() {
-            once(request, run.clone(), scratch, tally)?;
-        }
+        let mut rest = runs.iter();
+        let result = rest.try_for_each(|run| once(request, run.clone(), scratch, tally));
         scratch.stragglers.give_back(runs);
+        result?;
     }
     Ok(())
 }

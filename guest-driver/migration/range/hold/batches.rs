@@ -4,10 +4,8 @@
 
 use super::{
     super::{
-        walk::{
-            Request,
-            Scratch, //
-        },
+        scratch::Scratch,
+        walk::Request,
         Account, //
     },
     Hold,

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Scratch space of those who move ranges. To make it anew takes as long as to move a few pages, so it
+//! is kept.
+
+use super::{
+    super::BATCH_PAGES,
+    stragglers::Stragglers, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+/// Batches of a walk that exist at once.
+const DEPTH: usize = 2;
+/// How many scratch spaces are kept.
+const KEPT: usize = 4;
+
+/// Scratch space of one walk.
+pub(super) struct Scratch {
+    /// A mark for each page of a batch, for each batch.
+    pub(super) marks: KVec<KVVec<bool>>,
+    pub(super) snapshot: KVVec<usize>,
+    pub(super) stragglers: Stragglers,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let mut marks = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
+        for _ in 0..DEPTH {
+            marks.push(
+                KVVec::from_elem(false, BATCH_PAGES, GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(Self {
+            marks,
+            snapshot: KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?,
+            stragglers: Stragglers::new()?,
+        })
+    }
+}
+
+/// Scratch spaces that nobody uses at the moment.
+#[pin_data]
+pub(crate) struct Scratches {
+    #[pin]
+    kept: SpinLock<KVec<Scratch>>,
+}
+
+impl Scratches {
+    /// None is kept yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(|| {
+            let kept = KVec::with_capacity(KEPT, GFP_KERNEL)?;
+            Ok(try_pin_init!(Self {
+                kept <- new_spinlock!(kept, "migration::range::Scratches::kept"),
+            }? Error))
+        })
+    }
+
+    /// Does `work` with scratch space that nobody else has meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of `work`.
+    pub(super) fn with(&self, work: impl FnOnce(&mut Scratch) -> Result) -> Result {
+        let kept = self.kept.lock().pop();
+        let mut scratch = kept.map_or_else(Scratch::new, Ok)?;
+        let result = work(&mut scratch);
+        // One that there is no room for goes, after the lock.
+        let surplus = self.kept.lock().push_within_capacity(scratch);
+        drop(surplus);
+        result
+    }
+}
