@@ -75,10 +75,10 @@ pub(super) fn qemu(
         // and an interrupt in that moment finds KASAN taking every address for a wild one.
         append.insert(0, "no5lvl".to_owned());
     }
-    if artifacts.environment.kernel.debug && spec.share_host_root {
-        // The share's process writes files into the guest's memory behind the back of an emulated processor, which may
-        // go on with what it has translated of the page's old contents. A kernel that clears new pages itself, as
-        // Debian's does by default, makes it forget them.
+    if accelerator == Accelerator::Tcg {
+        // Processes of the host write code into the guest's memory, from shared files and from device memory, behind the
+        // back of an emulated processor, which goes on with what it has translated of a page's old contents. A kernel
+        // that clears new pages itself, as Debian's does by default, makes it forget them.
         append.insert(0, "init_on_alloc=1".to_owned());
     }
     let parts = Parts {

@@ -5,6 +5,7 @@ mod ahead;
 mod by_cpu;
 mod by_kernel;
 mod by_process;
+mod code;
 
 use super::support::prelude::*;
 
@@ -14,6 +15,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(ahead::CASES)
         .chain(by_kernel::CASES)
         .chain(by_process::CASES)
+        .chain(code::CASES)
 }
 
 /// Memory with the pattern of a seed, on the device.
