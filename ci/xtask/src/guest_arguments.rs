@@ -36,7 +36,7 @@ pub(crate) struct GuestArguments {
     /// The shape of the machine: one of qemu-config/machines, or a file like those.
     #[arg(long, value_name = "NAME|FILE", default_value = "q35")]
     machine: String,
-    /// Words to add to the guest's kernel command line.
+    /// Words to add to the guest's kernel command line. Without KVM, programs crash with `init_on_alloc=0` (docs/benchmarks.md).
     #[arg(long, value_name = "KERNEL-ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
     /// Words to add to the command line of the device's process; it runs in a folder of its own, so paths are absolute.

@@ -8,6 +8,7 @@ use crate::cases::support::signals::{Calls, while_interrupted};
 use hmm_uapi::client::MigrateRequest;
 use rustix::mm::MprotectFlags;
 use serde_json::json;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub(super) const CASES: &[Case] = &[
@@ -172,14 +173,18 @@ fn hole_filled() -> Result<()> {
         json!({ "action": "delay", "queue": "bulk", "microseconds": 1_000_000, "count": 1 }),
     )?;
     let before = mover.device.stats()?.batches;
+    let is_there = Barrier::new(2);
     let moved = std::thread::scope(|scope| -> Result<_> {
         let written = scope.spawn(|| -> Result<()> {
+            is_there.wait();
             while mover.device.stats()?.batches == before {
                 std::thread::yield_now();
             }
             memory.word(WRITTEN * PAGE).store(7, Ordering::Relaxed);
             Ok(())
         });
+        // A thread that begins maps memory, which would wait for the batch.
+        is_there.wait();
         let moved = mover.call(memory.range(), Direction::ToDevice, MigrateFlags::POPULATE)?;
         written
             .join()
@@ -224,7 +229,7 @@ fn interrupted() -> Result<()> {
 /// call has begun nothing, and says so.
 fn interrupted_at_first() -> Result<()> {
     // So many that it takes long.
-    const MAPPINGS: usize = 10_000;
+    const MAPPINGS: usize = 4_000;
     const CHILDREN: usize = 40;
     let others = Memory::single(2 * MAPPINGS)?;
     for mapping in 0..MAPPINGS {

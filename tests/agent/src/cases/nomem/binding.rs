@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The driver comes and goes.
 
+use super::call_done_or_no_memory;
 use crate::cases::support::failing::{Failing, Steps};
 use crate::cases::support::prelude::*;
 use crate::cases::support::{driver, nodes};
+use hmm_uapi::client::MigrateRequest;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("nomem/unbind-anon-4k", unbind).within(300),
     Case::new("nomem/bind", bind).within(300),
+    Case::new("nomem/first-request-anon-4k", first_request).within(300),
     Case::new("nomem/load", load).within(300),
 ];
 
@@ -103,6 +106,39 @@ fn bind() -> Result<()> {
     memory.fill(1);
     Mover::on(&second.node)?.all_to_device(memory.range())?;
     memory.check(1)
+}
+
+/// What the first request after that makes, later ones find.
+fn first_request() -> Result<()> {
+    let second = Second::new()?;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    let memory = memory;
+    Failing::new()?.sweep(
+        Steps::Every,
+        || {
+            if second.is_bound()? {
+                driver::unbind(&second.device)?;
+            }
+            second.ensure_bound()?;
+            Mover::on(&second.node)
+        },
+        |mover| {
+            let result = mover.device.migrate(&MigrateRequest {
+                process: Process::Caller,
+                range: memory.range(),
+                direction: Direction::ToDevice,
+                flags: MigrateFlags::default(),
+            });
+            (mover, result)
+        },
+        |(mover, result)| {
+            call_done_or_no_memory(result)?;
+            memory.check(1)?;
+            mover.all_to_device(memory.range())?;
+            memory.check(1)
+        },
+    )
 }
 
 /// A module that does not load leaves nothing, and one that loads without its devices can be removed.
