@@ -10,13 +10,13 @@ mod scratch;
 mod stragglers;
 mod walk;
 
-pub(super) use self::{
-    account::Account,
-    scratch::Scratches, //
-};
 use self::walk::{
     walk,
     Request, //
+};
+pub(super) use self::{
+    account::Account,
+    scratch::Scratches, //
 };
 use super::{
     evict,

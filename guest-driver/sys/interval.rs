@@ -33,11 +33,5 @@ pub(super) unsafe fn insert(
     let last = usize::MAX & !((1 << PAGE_SHIFT) - 1);
     // SAFETY: The address space has users. The rest is what the caller promises.
     let result = unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, last, ops) };
-    to_result(result).map_err(|error| {
-        if error == EINTR {
-            ERESTARTSYS
-        } else {
-            error
-        }
-    })
+    to_result(result).map_err(|error| if error == EINTR { ERESTARTSYS } else { error })
 }
