@@ -2,10 +2,9 @@
 //! Allocations that the driver makes in whatever thread, its own workers among them.
 
 use super::call_done_or_no_memory;
-use crate::cases::support::failing_driver::{Kind, sweep};
+use crate::cases::support::failing_driver::{Kind, sweep, while_all_fail};
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::MigrateRequest;
-use std::cell::Cell;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("nomem/driver-objects-to-device-anon-4k", || {
@@ -21,6 +20,7 @@ pub(super) const CASES: &[Case] = &[
     })
     .within(300),
     Case::new("nomem/driver-pages-fault-anon-4k", fault).within(300),
+    Case::new("nomem/no-pages-to-system-anon-4k", no_pages),
 ];
 
 /// More than one batch, so that several are under way, and few enough for a try for each.
@@ -31,7 +31,6 @@ fn moves(kind: Kind, direction: Direction) -> Result<()> {
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
     let memory = memory;
-    let without_page = Cell::new(0);
     sweep(
         kind,
         || match direction {
@@ -47,21 +46,46 @@ fn moves(kind: Kind, direction: Direction) -> Result<()> {
             })
         },
         |result| {
-            let skipped = result.as_ref().map(|report| report.skipped);
-            let here = skipped.map_or(0, |skipped| skipped.get(SkipReason::NoSystemMemory));
-            without_page.set(without_page.get() + here);
             call_done_or_no_memory(result)?;
             memory.check(1)?;
             mover.all_to_device(memory.range())?;
             memory.check(1)
         },
-    )?;
-    ensure!(
-        (without_page.get() > 0) == matches!(kind, Kind::Pages),
-        "{kind:?} failed, and {} pages found no page to move to",
-        without_page.get()
-    );
-    Ok(())
+    )
+}
+
+/// There is no page for any that is to come home. All stay, and are counted.
+fn no_pages() -> Result<()> {
+    const TRIES: usize = 5;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    let memory = memory;
+    // What is made once is made.
+    mover.all_to_device(memory.range())?;
+    mover.to_system(memory.range())?;
+    mover.all_to_device(memory.range())?;
+    for _ in 0..TRIES {
+        let request = MigrateRequest {
+            process: Process::Caller,
+            range: memory.range(),
+            direction: Direction::ToSystem,
+            flags: MigrateFlags::default(),
+        };
+        let result = while_all_fail(Kind::Pages, || mover.device.migrate(&request))?;
+        // The allocator of objects may have needed a page.
+        let Some(report) = call_done_or_no_memory(result)? else {
+            continue;
+        };
+        let without_page = report.skipped.get(SkipReason::NoSystemMemory);
+        ensure!(
+            report.pages_moved == 0 && without_page == PAGES as u64,
+            "{report:?}"
+        );
+        mover.expect_on_device(memory.range())?;
+        return memory.check(1);
+    }
+    bail!("none of {TRIES} requests got as far as to the pages")
 }
 
 fn fault() -> Result<()> {

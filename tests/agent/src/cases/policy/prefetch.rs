@@ -69,6 +69,9 @@ fn wait_interrupted() -> Result<()> {
     let mover = Mover::open()?;
     let faults = Faults::of_first_device()?;
     let memory = filled(1)?;
+    // A signal may also end the first call for a process.
+    mover.all_to_device(memory.part(0..1))?;
+    memory.check(1)?;
     for (direction, limit, calls) in [
         (Direction::ToDevice, None, Calls::End),
         (

@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str); 4] = [
 /// How many callers of an allocation are looked at, which is the most that the kernel can.
 const DEPTH: &str = "32";
 /// No operation of a case has so many allocations.
-const MOST: u32 = 5000;
+const MOST: u32 = 50_000;
 /// Operations in a row without a failure after which there is nothing left to fail. An allocation is not needed each
 /// time: the kernel keeps some memory at hand.
 const QUIET: u32 = 3;

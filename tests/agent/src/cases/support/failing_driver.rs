@@ -49,42 +49,17 @@ pub(in crate::cases) fn sweep<T>(
     mut operation: impl FnMut() -> T,
     mut check: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    let folder = kind.folder();
-    if !folder.join("require-start").exists() {
-        return Err(skip("the kernel has no failing allocations"));
-    }
-    let set = |name: &str, value: &str| {
-        let file = folder.join(name);
-        fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
-    };
-    let (start, end) = text_of_driver()?;
-    let _everybody = Everybody(&folder);
-    for (name, value) in [
-        ("probability", "0"),
-        ("ignore-gfp-wait", "N"),
-        ("verbose", "0"),
-        ("interval", "1"),
-        ("task-filter", "N"),
-        ("stacktrace-depth", "32"),
-        ("require-start", &format!("{start:#x}")),
-        ("require-end", &format!("{end:#x}")),
-    ] {
-        set(name, value)?;
-    }
-    if matches!(kind, Kind::Pages) {
-        set("min-order", "0")?;
-        set("ignore-gfp-highmem", "N")?;
-    }
+    let settings = Settings::new(kind)?;
     let (mut tries, mut met, mut quiet) = (0, 0, 0);
     while quiet < QUIET {
         ensure!(tries < MOST, "more than {MOST} allocations");
         prepare().context("before the next failure")?;
-        set("space", &(tries * kind.step()).to_string())?;
-        set("times", "1")?;
-        set("probability", "100")?;
+        settings.set("space", &(tries * kind.step()).to_string())?;
+        settings.set("times", "1")?;
+        settings.set("probability", "100")?;
         let result = operation();
-        set("probability", "0")?;
-        let failed = fs::read_to_string(folder.join("times"))?.trim() == "0";
+        settings.set("probability", "0")?;
+        let failed = settings.get("times")?.trim() == "0";
         check(result).with_context(|| format!("try {tries} of {kind:?}, failed: {failed}"))?;
         tries += 1;
         if failed {
@@ -99,10 +74,63 @@ pub(in crate::cases) fn sweep<T>(
     Ok(())
 }
 
-/// Undoes the choice by caller, which other sweeps do not make, and lets nothing fail any more.
-struct Everybody<'a>(&'a Path);
+/// Lets all allocations of the driver fail while `operation` runs.
+pub(in crate::cases) fn while_all_fail<T>(kind: Kind, operation: impl FnOnce() -> T) -> Result<T> {
+    let settings = Settings::new(kind)?;
+    settings.set("space", "0")?;
+    settings.set("times", "-1")?;
+    settings.set("probability", "100")?;
+    let result = operation();
+    settings.set("probability", "0")?;
+    Ok(result)
+}
 
-impl Drop for Everybody<'_> {
+/// What the kernel is told of allocations that fail: nothing does yet, and what does will be the driver's.
+///
+/// Dropping it undoes the choice by caller, which others do not make, and lets nothing fail any more.
+struct Settings {
+    folder: PathBuf,
+}
+
+impl Settings {
+    fn new(kind: Kind) -> Result<Self> {
+        let folder = kind.folder();
+        if !folder.join("require-start").exists() {
+            return Err(skip("the kernel has no failing allocations"));
+        }
+        let settings = Self { folder };
+        let (start, end) = text_of_driver()?;
+        for (name, value) in [
+            ("probability", "0"),
+            ("ignore-gfp-wait", "N"),
+            ("verbose", "0"),
+            ("interval", "1"),
+            ("task-filter", "N"),
+            ("stacktrace-depth", "32"),
+            ("require-start", &format!("{start:#x}")),
+            ("require-end", &format!("{end:#x}")),
+        ] {
+            settings.set(name, value)?;
+        }
+        if matches!(kind, Kind::Pages) {
+            settings.set("min-order", "0")?;
+            settings.set("ignore-gfp-highmem", "N")?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<()> {
+        let file = self.folder.join(name);
+        fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn get(&self, name: &str) -> Result<String> {
+        let file = self.folder.join(name);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+}
+
+impl Drop for Settings {
     fn drop(&mut self) {
         let all = u64::MAX.to_string();
         for (name, value) in [
@@ -111,7 +139,7 @@ impl Drop for Everybody<'_> {
             ("require-end", &all),
         ] {
             // The files were there a moment ago.
-            let _ = fs::write(self.0.join(name), value);
+            let _ = self.set(name, value);
         }
     }
 }
