@@ -35,6 +35,7 @@ use crate::{
             mmap_lock_is_contended,
             Vma, //
         },
+        mmap_lock::MmapReadGuard,
         page::{
             Destination,
             HUGE_PAGES, //
@@ -49,8 +50,7 @@ use hmm_uapi::Trigger;
 use kernel::{
     mm::{
         Mm,
-        MmWithUser,
-        MmapReadGuard, //
+        MmWithUser, //
     },
     new_spinlock,
     page::PAGE_SIZE,
@@ -253,7 +253,7 @@ impl Fetch<'_> {
     /// Brings it home, as far as it is mapped.
     fn run(&self, mut rest: Rest) {
         while rest.front().is_some() && !self.link.is_stopping() {
-            let guard = self.mm.mmap_read_lock();
+            let guard = MmapReadGuard::lock(self.mm);
             if !self.hold(&guard, &mut rest) {
                 return;
             }
@@ -296,7 +296,7 @@ impl Fetch<'_> {
         select: Select<'b>,
         range: Range<usize>,
     ) -> Option<Copying<'b>> {
-        let vma = Vma::find(self.mm, guard, range.start)?;
+        let vma = Vma::find(guard, range.start)?;
         if vma.start() > range.start || vma.end() < range.end {
             return None;
         }

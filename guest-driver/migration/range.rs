@@ -218,8 +218,8 @@ impl Work {
                 mm,
                 known,
                 order,
-                // Takes the mmap lock for writing, so it comes first.
-                snapshot <- Snapshot::new(seen),
+                // Before the mmap lock is taken.
+                snapshot <- Snapshot::new(&seen),
                 next: Atomic::new(range.start),
                 end: range.end,
                 piece,

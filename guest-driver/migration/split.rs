@@ -13,6 +13,7 @@ use crate::{
     sys::{
         migrate::Select,
         mm::Vma,
+        mmap_lock::MmapReadGuard,
         page::HUGE_PAGES, //
     }, //
 };
@@ -112,8 +113,8 @@ pub(super) fn bring_home(memory: &DeviceMemory, link: &Link, mm: &MmWithUser, ad
 
 /// Returns whether there is nothing left to be done.
 fn attempt(memory: &DeviceMemory, link: &Link, mm: &MmWithUser, range: Range<usize>) -> bool {
-    let guard = mm.mmap_read_lock();
-    let Some(vma) = Vma::find(mm, &guard, range.start) else {
+    let guard = MmapReadGuard::lock(mm);
+    let Some(vma) = Vma::find(&guard, range.start) else {
         return true;
     };
     // It is mapped as one, or not huge any more.

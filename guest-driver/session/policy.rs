@@ -24,6 +24,7 @@ use crate::{
             may_touch_others,
             Vma, //
         },
+        mmap_lock::MmapReadGuard,
         snapshot::{
             Place,
             Snapshot, //
@@ -53,10 +54,7 @@ use hmm_uapi::{
     NO_LIMIT, //
 };
 use kernel::{
-    mm::{
-        MmWithUser,
-        MmapReadGuard, //
-    },
+    mm::MmWithUser,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -143,12 +141,12 @@ impl Call<'_> {
         let range = page_range(call.start, call.end)?;
         let mm = address_space_of(call.pid)?;
         let known = self.known(&mm)?;
-        // Both take the mmap lock for writing, so they come first.
-        let snapshot = KBox::pin_init(Snapshot::new(mm.clone()), GFP_KERNEL)?;
+        // Before the mmap lock is taken.
+        let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
-        let guard = mm.mmap_read_lock();
-        expect_mapped(&mm, &guard, range.clone())?;
+        let guard = MmapReadGuard::lock(&mm);
+        expect_mapped(&guard, range.clone())?;
         known.watcher().advise(range.clone(), |advice| {
             advice.side = change.side.unwrap_or(advice.side);
             advice.keep = change.keep.unwrap_or(advice.keep);
@@ -156,7 +154,7 @@ impl Call<'_> {
         })?;
         match change.keep {
             // What is on the device already.
-            Some(keep) => self.keep(&mm, &guard, &snapshot, range, keep, &mut entries),
+            Some(keep) => self.keep(&guard, &snapshot, range, keep, &mut entries),
             None => Ok(()),
         }
     }
@@ -164,7 +162,6 @@ impl Call<'_> {
     /// Marks the device pages of `range`, which is mapped.
     fn keep(
         &self,
-        mm: &MmWithUser,
         guard: &MmapReadGuard<'_>,
         snapshot: &Snapshot,
         range: Range<usize>,
@@ -174,7 +171,7 @@ impl Call<'_> {
         let memory = self.memory;
         let mut address = range.start;
         while address < range.end {
-            let Some(vma) = Vma::find(mm, guard, address) else {
+            let Some(vma) = Vma::find(guard, address) else {
                 return Ok(());
             };
             let most = address.saturating_add(entries.len() << PAGE_SHIFT);
@@ -321,10 +318,10 @@ pub(super) fn wait(session: &OpenSession, mut argument: Argument<Wait>) -> Resul
 }
 
 /// Checks that all of `range` is mapped.
-fn expect_mapped(mm: &MmWithUser, guard: &MmapReadGuard<'_>, range: Range<usize>) -> Result {
+fn expect_mapped(guard: &MmapReadGuard<'_>, range: Range<usize>) -> Result {
     let mut address = range.start;
     while address < range.end {
-        match Vma::find(mm, guard, address) {
+        match Vma::find(guard, address) {
             Some(vma) if vma.start() <= address => address = vma.end(),
             _ => return Err(ENOMEM),
         }

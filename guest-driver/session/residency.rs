@@ -16,6 +16,7 @@ use crate::{
             address_space_of,
             Vma, //
         },
+        mmap_lock::MmapReadGuard,
         signal::signal_waits,
         snapshot::{
             Place,
@@ -56,7 +57,7 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
     // User memory must not be touched under the mmap lock, so the map is written at the end.
     let mut map = KVVec::from_elem(PageState::None as u8, pages, GFP_KERNEL)?;
     let mut scratch = KVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
-    let snapshot = KBox::pin_init(Snapshot::new(mm.clone()), GFP_KERNEL)?;
+    let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
 
     let mut address = range.start;
     while address < range.end {
@@ -94,8 +95,8 @@ fn look(
     map: &mut [u8],
     scratch: &mut [usize],
 ) -> Result<usize> {
-    let guard = mm.mmap_read_lock();
-    let vma = match Vma::find(mm, &guard, rest.start) {
+    let guard = MmapReadGuard::lock(mm);
+    let vma = match Vma::find(&guard, rest.start) {
         Some(vma) if vma.start() < rest.end => vma,
         _ => return Ok(rest.end),
     };

@@ -12,8 +12,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// Inserts a notifier of all addresses of `mm`. Takes the mmap lock for writing, so the caller must
-/// not hold it.
+/// Inserts a notifier of all addresses of `mm`. The first one takes the mmap lock for writing, so the
+/// caller must not hold it.
 ///
 /// # Errors
 ///

@@ -75,8 +75,8 @@ enum Kind {
 /// # Examples
 ///
 /// ```ignore
-/// let guard = mm.mmap_read_lock();
-/// let vma = Vma::find(&mm, &guard, range.start).ok_or(EFAULT)?;
+/// let guard = MmapReadGuard::lock(&mm);
+/// let vma = Vma::find(&guard, range.start).ok_or(EFAULT)?;
 /// let mut migration =
 ///     Migration::of_range(vma, range, Select::System, &memory, buffers.lease())?;
 /// migration.for_each_source(|visit| {

@@ -125,17 +125,11 @@ impl<'a> Vma<'a> {
         }
     }
 
-    /// The first mapping that ends after `address`.
-    pub(crate) fn find(
-        mm: &'a MmWithUser,
-        guard: &'a dyn MmapLocked,
-        address: usize,
-    ) -> Option<Self> {
-        // The guard does not tell its address space, so ask it for a mapping and compare.
-        let _held = guard;
-        // SAFETY: The mmap lock is held: `guard` is the only way that callers lock `mm`.
-        let vma = unsafe { bindings::find_vma(mm.as_raw(), address) };
-        // SAFETY: The mapping is valid while the lock is held.
+    /// The first mapping of the guard's address space that ends after `address`.
+    pub(crate) fn find(guard: &'a dyn MmapLocked, address: usize) -> Option<Self> {
+        // SAFETY: The guard holds the mmap lock of this address space.
+        let vma = unsafe { bindings::find_vma(guard.mm().as_raw(), address) };
+        // SAFETY: The mapping is valid while the lock is held, which is as long as the guard is borrowed.
         (!vma.is_null()).then(|| unsafe { Self::from_raw(vma) })
     }
 

@@ -9,10 +9,7 @@ use super::{
     mm::Vma, //
 };
 use kernel::{
-    mm::{
-        MmWithUser,
-        MmapReadGuard, //
-    },
+    mm::MmWithUser,
     types::NotThreadSafe, //
 };
 
@@ -20,25 +17,66 @@ use kernel::{
 ///
 /// # Safety
 ///
-/// While the value lives the lock is held, for reading or for writing.
-pub(crate) unsafe trait MmapLocked {}
+/// While the value lives the mmap lock of [`MmapLocked::mm`] is held, for reading or for writing.
+pub(crate) unsafe trait MmapLocked {
+    /// The address space whose lock is held.
+    fn mm(&self) -> &MmWithUser;
+}
 
-// SAFETY: This is what the guard stands for.
-unsafe impl MmapLocked for MmapReadGuard<'_> {}
-// SAFETY: By the type invariant.
-unsafe impl MmapLocked for MmapWriteGuard<'_> {}
+/// The mmap lock, held for reading. Unlike the guard of the `kernel` crate it tells whose lock it is.
+///
+/// # Invariants
+///
+/// The guard is that of `mm`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let guard = MmapReadGuard::lock(&mm);
+/// let vma = Vma::find(&guard, address).ok_or(EFAULT)?;
+/// // The mapping stays what it is.
+/// ```
+pub(crate) struct MmapReadGuard<'a> {
+    mm: &'a MmWithUser,
+    _guard: kernel::mm::MmapReadGuard<'a>,
+}
+
+impl<'a> MmapReadGuard<'a> {
+    /// Waits for the lock.
+    pub(crate) fn lock(mm: &'a MmWithUser) -> Self {
+        // INVARIANT: It is.
+        Self {
+            mm,
+            _guard: mm.mmap_read_lock(),
+        }
+    }
+
+    /// Takes the lock if nobody has it for writing.
+    pub(crate) fn try_lock(mm: &'a MmWithUser) -> Option<Self> {
+        let guard = mm.mmap_read_trylock()?;
+        // INVARIANT: It is.
+        Some(Self { mm, _guard: guard })
+    }
+}
+
+// SAFETY: By the type invariant; this is what the guard of the `kernel` crate stands for.
+unsafe impl MmapLocked for MmapReadGuard<'_> {
+    fn mm(&self) -> &MmWithUser {
+        self.mm
+    }
+}
 
 /// The mmap lock, held for writing.
 ///
 /// # Invariants
 ///
-/// The current thread holds the lock for writing, and this object owns that.
+/// The current thread holds the lock of `mm` for writing, and this object owns that.
 ///
 /// # Examples
 ///
 /// ```ignore
 /// let guard = MmapWriteGuard::lock(&mm);
-/// let vma = Vma::find(&mm, &guard, address).ok_or(EFAULT)?;
+/// let vma = Vma::find(&guard, address).ok_or(EFAULT)?;
 /// guard.keep_faults_out(&vma);
 /// // No page of the mapping comes or goes but by reclaim.
 /// ```
@@ -65,11 +103,21 @@ impl<'a> MmapWriteGuard<'a> {
     }
 
     /// Waits until no page fault of the mapping is being served, and lets none begin until the lock
-    /// is given up. Without this, faults go on under the lock of the mapping alone.
+    /// is given up. Without this, faults go on under the lock of the mapping alone. Does nothing for
+    /// a mapping of another address space.
     pub(crate) fn keep_faults_out(&self, vma: &Vma<'_>) {
-        // SAFETY: The mmap lock of the mapping's address space is held, and callers lock no other
-        // than that one at a time; it is held for writing, by the type invariant.
-        unsafe { bindings::vhmm_vma_start_write(vma.as_raw()) };
+        if self.is_of(vma) {
+            // SAFETY: By the type invariant the mmap lock of the mapping's address space is held for
+            // writing.
+            unsafe { bindings::vhmm_vma_start_write(vma.as_raw()) };
+        }
+    }
+}
+
+// SAFETY: By the type invariant.
+unsafe impl MmapLocked for MmapWriteGuard<'_> {
+    fn mm(&self) -> &MmWithUser {
+        self.mm
     }
 }
 

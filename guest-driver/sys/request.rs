@@ -58,9 +58,11 @@ impl Request {
     /// Gives the request back to whoever waits for it. Any context.
     fn finish(&self, state: u32, used: u32) {
         self.used.store(used, Relaxed);
-        self.state.store(state, Release);
-        // SAFETY: The completion was initialised by `Idle::new`.
+        // SAFETY: The completion was initialised by `Idle::submit`.
         unsafe { bindings::complete_all(self.returned.get()) };
+        // The state comes last: whoever sees it may hand the request to another queue at once, whose
+        // lock is another one, and initialise the completion anew.
+        self.state.store(state, Release);
     }
 
     /// The device returned the request and says that it wrote `used` bytes.
@@ -135,7 +137,8 @@ impl Idle {
     /// Hands the request to the device: the virtqueue's reference, and what the driver keeps.
     pub(super) fn submit(self) -> (Arc<Request>, Submitted) {
         self.0.state.store(SUBMITTED, Relaxed);
-        // SAFETY: Nobody waits for an idle request, so it may be initialised anew.
+        // SAFETY: Nobody waits for an idle request, and who returned it is done with it (`finish`), so
+        // it may be initialised anew.
         unsafe { bindings::init_completion(self.0.returned.get()) };
         (self.0.clone(), Submitted(self.0))
     }
@@ -202,7 +205,8 @@ impl Submitted {
         }
     }
 
-    /// Sleeps until the device returns the request, at most `timeout` jiffies.
+    /// Sleeps until the device returns the request, at most `timeout` jiffies. It may be a moment
+    /// more until [`Submitted::is_returned`] says so.
     pub(super) fn sleep(&self, timeout: usize) {
         // SAFETY: The completion was initialised by `Idle::submit`.
         unsafe { bindings::wait_for_completion_timeout(self.0.returned.get(), timeout) };

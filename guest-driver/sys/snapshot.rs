@@ -18,9 +18,11 @@ use core::{
 use kernel::{
     error::to_result,
     mm::MmWithUser,
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
-    sync::aref::ARef,
     types::Opaque, //
 };
 
@@ -50,17 +52,17 @@ pub(crate) enum Place {
 ///
 /// # Invariants
 ///
-/// `notifier` is inserted into `mm` from initialisation to drop.
+/// `notifier` is inserted into an address space from initialisation to drop.
 ///
 /// # Examples
 ///
 /// ```ignore
 /// // Both before the mmap lock is taken.
-/// let snapshot = KBox::pin_init(Snapshot::new(mm.clone()), GFP_KERNEL)?;
+/// let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
 /// let mut entries = KVVec::from_elem(0, range.len() >> PAGE_SHIFT, GFP_KERNEL)?;
 ///
 /// let mut on_device = 0;
-/// let guard = mm.mmap_read_lock();
+/// let guard = MmapReadGuard::lock(&mm);
 /// snapshot.look(&guard, range, memory.owner(), &mut entries, |_, place| {
 ///     if let Place::Device(_) = place {
 ///         on_device += 1;
@@ -71,7 +73,6 @@ pub(crate) enum Place {
 pub(crate) struct Snapshot {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
-    mm: ARef<MmWithUser>,
 }
 
 // SAFETY: The notifier may be used and removed from any thread.
@@ -86,31 +87,30 @@ impl Snapshot {
         invalidate_finish: None,
     };
 
-    /// Prepares for snapshots of `mm`. Takes the mmap lock for writing, so the caller must not
-    /// hold it.
+    /// Prepares for snapshots of `mm`. The first notifier of an address space takes the mmap lock for
+    /// writing, so the caller must not hold it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, or `ERESTARTSYS` if a signal came.
-    pub(crate) fn new(mm: ARef<MmWithUser>) -> impl PinInit<Self, Error> {
-        let inserted = mm.clone();
+    pub(crate) fn new(mm: &MmWithUser) -> impl PinInit<Self, Error> + '_ {
         try_pin_init!(Self {
-            mm,
             notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
                 // SAFETY: `slot` is pinned until drop removes it, and `invalidate` uses nothing.
-                unsafe { interval::insert(slot, &inserted, &Self::OPS) }
+                unsafe { interval::insert(slot, mm, &Self::OPS) }
             }),
         })
     }
 
-    /// Looks at every page of `range`, which must be page aligned and lie within one mapping, with the
-    /// eyes of `owner`, and calls `each` with the number of the page within the range. `entries` is scratch space
-    /// of at least as many elements as pages.
+    /// Looks at every page of `range`, which lies within one mapping of the guard's address space, with
+    /// the eyes of `owner`, and calls `each` with the number of the page within the range. `entries` is
+    /// scratch space of at least as many elements as pages.
     ///
     /// # Errors
     ///
-    /// `EINVAL` range or scratch space. Nothing else: no page is asked for, and what changes
-    /// meanwhile is not noticed ([`Snapshot::invalidate`]).
+    /// `EINVAL`: the guard is of another address space, the range is not page aligned, or the
+    /// scratch space is too small. Nothing else: no page is asked for, and what changes meanwhile is
+    /// not noticed ([`Snapshot::invalidate`]).
     pub(crate) fn look(
         &self,
         guard: &dyn MmapLocked,
@@ -154,11 +154,17 @@ impl Snapshot {
     /// Has the kernel fill the entries of `range`.
     fn entries<'e>(
         &self,
-        _guard: &dyn MmapLocked,
+        guard: &dyn MmapLocked,
         range: Range<usize>,
         owner: *mut c_void,
         entries: &'e mut [usize],
     ) -> Result<&'e [usize]> {
+        // SAFETY: The notifier was inserted, which set `mm` for good.
+        let mm = unsafe { (*self.notifier.get()).mm };
+        let is_aligned = (range.start | range.end) % PAGE_SIZE == 0;
+        if mm != guard.mm().as_raw() || !is_aligned {
+            return Err(EINVAL);
+        }
         let pages = range.end.checked_sub(range.start).ok_or(EINVAL)? >> PAGE_SHIFT;
         let entries = entries.get_mut(..pages).ok_or(EINVAL)?;
         entries.fill(0);
@@ -173,8 +179,8 @@ impl Snapshot {
             pfn_flags_mask: 0,
             dev_private_owner: owner,
         };
-        // SAFETY: The mmap lock is held, `entries` has room for the range. Without flags no page is
-        // faulted in.
+        // SAFETY: `guard` holds the mmap lock of the notifier's address space, and `entries` has room
+        // for the range. Without flags no page is faulted in.
         to_result(unsafe { bindings::hmm_range_fault(&mut query) })?;
         Ok(entries)
     }

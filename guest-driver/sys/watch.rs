@@ -77,7 +77,8 @@ impl<W: Watcher> Watch<W> {
         invalidate_finish: None,
     };
 
-    /// Begins to watch. Takes the mmap lock for writing, so the caller must not hold it.
+    /// Begins to watch. The first notifier of an address space takes the mmap lock for writing, so the
+    /// caller must not hold it.
     ///
     /// # Errors
     ///

@@ -16,7 +16,8 @@ use crate::{
         anon_vma::AnonVma,
         clear_hold::Undisturbed,
         migrate::Select,
-        mm::Vma, //
+        mm::Vma,
+        mmap_lock::MmapReadGuard, //
     }, //
 };
 use core::ops::Range;
@@ -57,10 +58,10 @@ fn bring_home(
     range: Range<usize>,
 ) -> usize {
     // Nobody is waited for: who has the lock may be waiting for room.
-    let Some(guard) = mm.mmap_read_trylock() else {
+    let Some(guard) = MmapReadGuard::try_lock(mm) else {
         return 0;
     };
-    let Some(vma) = Vma::find(mm, &guard, range.start) else {
+    let Some(vma) = Vma::find(&guard, range.start) else {
         return 0;
     };
     if vma.start() > range.start || vma.end() < range.end {

@@ -36,6 +36,7 @@ use crate::{
         },
         mmap_lock::{
             MmapLocked,
+            MmapReadGuard,
             MmapWriteGuard, //
         }, //
     }, //
@@ -82,7 +83,7 @@ pub(super) fn hold(
             tally,
         )
     } else {
-        let guard = request.mm.mmap_read_lock();
+        let guard = MmapReadGuard::lock(request.mm);
         hold_with(request, range, &guard, None, may_evict, scratch, tally)
     }
 }
@@ -171,7 +172,7 @@ impl<'a> Hold<'a, '_> {
     /// Deals with the front of `rest`: a gap, a mapping that cannot move, or one batch. Returns
     /// where it ends.
     fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NeedsRoom> {
-        let vma = match Vma::find(self.request.mm, self.guard, rest.start) {
+        let vma = match Vma::find(self.guard, rest.start) {
             Some(vma) if vma.start() < rest.end => vma,
             _ => {
                 self.skip(SkipReason::Unmapped, &rest);
