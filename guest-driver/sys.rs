@@ -12,6 +12,8 @@ pub(crate) mod clear_hold;
 pub(crate) mod cpu;
 pub(crate) mod gate;
 mod interval;
+#[cfg(CONFIG_KUNIT)]
+mod kunit;
 pub(crate) mod memory_region;
 pub(crate) mod migrate;
 pub(crate) mod mm;

@@ -57,6 +57,7 @@ use super::{
     }, //
 };
 use core::marker::PhantomData;
+use kernel::prelude::*;
 
 /// State: sources are collected.
 pub(crate) struct Collected;
@@ -247,5 +248,182 @@ impl Drop for Inner<'_> {
                 *anon_vma = None;
             }
         }
+    }
+}
+
+#[kunit_tests(virtio_hmm_migrate)]
+mod tests {
+    use super::*;
+    use crate::sys::{
+        kunit::{
+            buffers,
+            device,
+            give_each,
+            TestDevice,
+            TestMemory, //
+        },
+        mm::Vma,
+        mmap_lock::MmapReadGuard, //
+    };
+    use core::ops::Range;
+    use kernel::page::PAGE_SIZE;
+
+    const PAGES: usize = 8;
+
+    /// Collects `range` of the calling test's memory and lets `then` go on.
+    fn collect<R>(
+        memory: &TestMemory,
+        range: Range<usize>,
+        select: Select<'_>,
+        device: &TestDevice,
+        then: impl FnOnce(Migration<'_, Collected>) -> Result<R>,
+    ) -> Result<R> {
+        let (mm, buffers) = (memory.mm()?, buffers(PAGES)?);
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
+        let lease = buffers.lease();
+        let migration = Migration::of_range(vma, range, select, device, lease)?;
+        then(migration)
+    }
+
+    /// Moves all pages to the device pages with the same numbers. Returns how many moved.
+    fn to_device(memory: &TestMemory, device: &TestDevice) -> Result<usize> {
+        collect(
+            memory,
+            memory.range(),
+            Select::System,
+            device,
+            |mut migration| {
+                give_each(&mut migration, |page| device.destination(page))?;
+                Ok(migration.install().moved())
+            },
+        )
+    }
+
+    /// Moves what is on the device to system memory. Returns how many pages moved.
+    fn to_system(memory: &TestMemory, device: &TestDevice) -> Result<usize> {
+        collect(
+            memory,
+            memory.range(),
+            Select::Device,
+            device,
+            |mut migration| {
+                give_each(&mut migration, |_| Destination::system())?;
+                Ok(migration.install().moved())
+            },
+        )
+    }
+
+    #[test]
+    fn what_is_not_installed_stays_where_it_was() -> Result {
+        let (memory, (device, heard)) = (TestMemory::new(PAGES)?, device(PAGES)?);
+        memory.fill()?;
+        collect(
+            &memory,
+            memory.range(),
+            Select::System,
+            &device,
+            |mut migration| {
+                assert_eq!(migration.collected_pages().single, PAGES);
+                let given = give_each(&mut migration, |page| device.destination(page))?;
+                assert_eq!(given, PAGES);
+                assert_eq!(migration.transfers().count(), PAGES);
+                migration.clear_destination(0);
+                assert!(!migration.has_destination(0));
+                assert_eq!(heard.freed(), 1);
+                drop(migration);
+                assert_eq!(heard.freed(), PAGES);
+                Ok(())
+            },
+        )?;
+        for page in 0..PAGES {
+            assert_eq!(usize::from(memory.read(page)?), page);
+        }
+        assert_eq!(heard.faults(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_installed_is_on_the_device_until_it_comes_home() -> Result {
+        let (memory, (device, heard)) = (TestMemory::new(PAGES)?, device(PAGES)?);
+        memory.fill()?;
+        assert_eq!(to_device(&memory, &device)?, PAGES);
+        assert_eq!(memory.read(0), Err(EFAULT));
+        assert_eq!(heard.faults(), 1);
+        assert_eq!(
+            (to_system(&memory, &device)?, heard.freed()),
+            (PAGES, PAGES)
+        );
+        assert!(memory.read(0).is_ok());
+        assert_eq!(heard.faults(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_hole_moves_without_a_page() -> Result {
+        let (memory, (device, _)) = (TestMemory::new(PAGES)?, device(PAGES)?);
+        collect(
+            &memory,
+            memory.range(),
+            Select::System,
+            &device,
+            |mut migration| {
+                assert_eq!(migration.collected_pages().single_holes, PAGES);
+                give_each(&mut migration, |page| device.destination(page))?;
+                assert!(migration
+                    .transfers()
+                    .all(|transfer| transfer.source.is_none()));
+                assert_eq!(migration.install().moved(), PAGES);
+                Ok(())
+            },
+        )?;
+        assert_eq!(to_system(&memory, &device)?, PAGES);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_of_another_device_are_not_collected() -> Result {
+        let memory = TestMemory::new(PAGES)?;
+        let ((one, _), (other, _)) = (device(PAGES)?, device(PAGES)?);
+        memory.fill()?;
+        assert_eq!(to_device(&memory, &one)?, PAGES);
+        assert_eq!(to_system(&memory, &other)?, 0);
+        assert_eq!(to_device(&memory, &other)?, 0);
+        assert_eq!(to_system(&memory, &one)?, PAGES);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_are_found_by_their_numbers() -> Result {
+        let (memory, (device, heard)) = (TestMemory::new(PAGES)?, device(PAGES)?);
+        memory.fill()?;
+        assert_eq!(to_device(&memory, &device)?, PAGES);
+        let buffers = buffers(PAGES)?;
+        let mut migration = Migration::by_pfn(&device, 0..PAGES, buffers.lease())?;
+        give_each(&mut migration, |_| Destination::system())?;
+        let installed = migration.install();
+        assert_eq!(installed.moved(), PAGES);
+        drop(installed);
+        assert_eq!(heard.freed(), PAGES);
+        assert!(memory.read(0).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn a_range_must_be_one_of_the_mapping() -> Result {
+        let (memory, (device, _)) = (TestMemory::new(PAGES + 1)?, device(PAGES)?);
+        let Range { start, end } = memory.range();
+        let is_refused = |range| {
+            let result = collect(&memory, range, Select::System, &device, |_| Ok(()));
+            result == Err(EINVAL)
+        };
+        assert!(is_refused(start..start));
+        assert!(is_refused(start + 1..start + PAGE_SIZE));
+        assert!(is_refused(start - PAGE_SIZE..start));
+        assert!(is_refused(end - PAGE_SIZE..end + PAGE_SIZE));
+        // More than there are buffers for.
+        assert!(is_refused(start..end));
+        assert!(!is_refused(start + PAGE_SIZE..end));
+        Ok(())
     }
 }

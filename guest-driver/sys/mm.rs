@@ -216,3 +216,48 @@ impl<'a> Vma<'a> {
         }
     }
 }
+
+#[kunit_tests(virtio_hmm_mm)]
+mod tests {
+    use super::*;
+    use crate::sys::{
+        kunit::TestMemory,
+        mmap_lock::MmapReadGuard, //
+    };
+
+    #[test]
+    fn a_mapping_is_found_by_any_address_before_its_end() -> Result {
+        let memory = TestMemory::new(2)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, range.end - 1).ok_or(EFAULT)?;
+        assert!(vma.start() <= range.start && range.end <= vma.end());
+        assert!(vma.mm().as_raw() == mm.as_raw());
+        assert!(Vma::find(&guard, 0).is_some_and(|first| first.start() == vma.start()));
+        assert!(Vma::find(&guard, vma.end()).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_mapping_tells_what_keeps_its_pages() -> Result {
+        let what = |memory: TestMemory| {
+            let (mm, start) = (memory.mm()?, memory.range().start);
+            let guard = MmapReadGuard::lock(&mm);
+            let vma = Vma::find(&guard, start).ok_or(EFAULT)?;
+            Ok::<_, Error>((vma.obstacle(), vma.is_anonymous()))
+        };
+        assert!(what(TestMemory::new(1)?)? == (None, true));
+        assert!(what(TestMemory::without_access(1)?)? == (Some(VmaObstacle::NoAccess), true));
+        assert!(what(TestMemory::shared(1)?)? == (Some(VmaObstacle::Shared), false));
+        Ok(())
+    }
+
+    #[test]
+    fn the_own_address_space_has_no_number() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        assert!(address_space_of(0)?.as_raw() == mm.as_raw());
+        assert!(address_space_of(1)?.as_raw() != mm.as_raw());
+        assert_eq!(address_space_of(-1).err(), Some(ESRCH));
+        Ok(())
+    }
+}

@@ -10,6 +10,7 @@ use super::{
 };
 use kernel::{
     mm::MmWithUser,
+    prelude::*,
     types::NotThreadSafe, //
 };
 
@@ -125,5 +126,29 @@ impl Drop for MmapWriteGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::vhmm_mmap_write_unlock(self.mm.as_raw()) };
+    }
+}
+
+#[kunit_tests(virtio_hmm_mmap_lock)]
+mod tests {
+    use super::*;
+    use crate::sys::kunit::TestMemory;
+
+    #[test]
+    fn a_guard_tells_whose_lock_it_is() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        assert!(MmapReadGuard::lock(&mm).mm().as_raw() == mm.as_raw());
+        assert!(MmapWriteGuard::lock(&mm).mm().as_raw() == mm.as_raw());
+        Ok(())
+    }
+
+    #[test]
+    fn who_writes_has_the_lock_alone() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        let guard = MmapWriteGuard::lock(&mm);
+        assert!(MmapReadGuard::try_lock(&mm).is_none());
+        drop(guard);
+        assert!(MmapReadGuard::try_lock(&mm).is_some());
+        Ok(())
     }
 }

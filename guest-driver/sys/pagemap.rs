@@ -412,36 +412,14 @@ impl Fault<'_> {
 #[kunit_tests(virtio_hmm_pagemap)]
 mod tests {
     use super::*;
-    use kernel::sync::Arc;
+    use crate::sys::kunit::device;
 
     const PAGES: usize = 2 * HUGE_PAGES;
 
-    /// Counts the pages that go free.
-    struct Counter(Arc<Atomic<usize>>);
-
-    impl Operations for Counter {
-        fn migrate_to_ram(_: &PrivateMemory<Self>, _: &Fault<'_>) -> Result<(), FaultError> {
-            Err(FaultError::Lost)
-        }
-
-        fn pages_freed(&self, indices: Range<usize>) {
-            self.0.fetch_add(indices.len(), Relaxed);
-        }
-    }
-
-    type Memory = Pin<KBox<PrivateMemory<Counter>>>;
-
-    /// Memory, and how many of its pages went free.
-    fn memory() -> Result<(Memory, Arc<Atomic<usize>>)> {
-        let freed = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let memory = PrivateMemory::new(PAGES, c"virtio_hmm_kunit", Counter(freed.clone()));
-        Ok((KBox::pin_init(memory, GFP_KERNEL)?, freed))
-    }
-
     #[test]
     fn an_owner_is_known_as_long_as_it_lives() -> Result {
-        let (one, _) = memory()?;
-        let (other, _) = memory()?;
+        let (one, _) = device(PAGES)?;
+        let (other, _) = device(PAGES)?;
         let owner = other.owner();
         assert!(one.owner() != owner);
         assert!(Owner::all().any(|known| known == owner));
@@ -452,16 +430,16 @@ mod tests {
 
     #[test]
     fn a_page_is_given_out_once() -> Result {
-        let (memory, freed) = memory()?;
+        let (memory, heard) = device(PAGES)?;
         assert!(memory.page_in_use(3).is_none());
         let page = memory.destination(3)?;
         assert!(!page.is_huge());
         let in_use = memory.page_in_use(3).and_then(|page| memory.index_of(page));
         assert_eq!(in_use, Some(3));
         assert_eq!(memory.destination(3).err(), Some(EBUSY));
-        assert_eq!(freed.load(Relaxed), 0);
+        assert_eq!(heard.freed(), 0);
         drop(page);
-        assert_eq!(freed.load(Relaxed), 1);
+        assert_eq!(heard.freed(), 1);
         assert!(memory.page_in_use(3).is_none());
         assert!(memory.destination(3).is_ok());
         Ok(())
@@ -469,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_huge_page_is_given_out_as_one() -> Result {
-        let (memory, freed) = memory()?;
+        let (memory, heard) = device(PAGES)?;
         let page = memory.huge_destination(HUGE_PAGES)?;
         assert!(page.is_huge());
         let head = memory.page_in_use(HUGE_PAGES);
@@ -478,14 +456,14 @@ mod tests {
         assert!(memory.page_in_use(HUGE_PAGES + 1).is_none());
         assert_eq!(memory.destination(PAGES - 1).err(), Some(EBUSY));
         drop(page);
-        assert_eq!(freed.load(Relaxed), HUGE_PAGES);
+        assert_eq!(heard.freed(), HUGE_PAGES);
         assert!(memory.destination(PAGES - 1).is_ok());
         Ok(())
     }
 
     #[test]
     fn what_is_not_there_is_not_given_out() -> Result {
-        let (memory, _) = memory()?;
+        let (memory, _) = device(PAGES)?;
         assert_eq!(memory.destination(PAGES).err(), Some(EINVAL));
         assert_eq!(memory.huge_destination(PAGES).err(), Some(EINVAL));
         assert_eq!(memory.huge_destination(1).err(), Some(EINVAL));

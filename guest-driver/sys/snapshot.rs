@@ -257,6 +257,53 @@ impl PinnedDrop for Snapshot {
 #[kunit_tests(virtio_hmm_snapshot)]
 mod tests {
     use super::*;
+    use crate::sys::{
+        kunit::TestMemory,
+        mm::address_space_of,
+        mmap_lock::MmapReadGuard, //
+    };
+
+    #[test]
+    fn a_page_is_somewhere_once_it_has_been_touched() -> Result {
+        const PAGES: usize = 4;
+        let memory = TestMemory::new(PAGES)?;
+        let mm = memory.mm()?;
+        let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
+        let in_system_memory = || {
+            let (mut entries, mut count) = ([0; PAGES], 0);
+            let guard = MmapReadGuard::lock(&mm);
+            let (range, owner) = (memory.range(), Owner::nobody());
+            snapshot.look(&guard, range, owner, &mut entries, |_, place| match place {
+                Place::System | Place::SystemReferenced => count += 1,
+                _ => assert!(place == Place::Nowhere),
+            })?;
+            Ok::<_, Error>(count)
+        };
+        assert_eq!(in_system_memory()?, 0);
+        memory.fill()?;
+        assert_eq!(in_system_memory()?, PAGES);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_an_error() -> Result {
+        let memory = TestMemory::new(2)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        let look = |snapshot: &Snapshot, range, entries: &mut [usize]| {
+            let guard = MmapReadGuard::lock(&mm);
+            snapshot.look(&guard, range, Owner::nobody(), entries, |_, _| {})
+        };
+        let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
+        assert!(look(&snapshot, range.clone(), &mut [0; 2]).is_ok());
+        assert!(look(&snapshot, range.clone(), &mut [0; 1]) == Err(EINVAL));
+        assert!(look(&snapshot, range.start..range.end - 1, &mut [0; 2]) == Err(EINVAL));
+        assert!(look(&snapshot, range.end..range.start, &mut [0; 2]) == Err(EINVAL));
+        // A lock of another address space than that of the snapshot.
+        let other = address_space_of(1)?;
+        let snapshot = KBox::pin_init(Snapshot::new(&other), GFP_KERNEL)?;
+        assert!(look(&snapshot, range, &mut [0; 2]) == Err(EINVAL));
+        Ok(())
+    }
 
     #[test]
     fn a_valid_entry_tells_how_large_its_page_is() {

@@ -198,3 +198,72 @@ impl<W: Watcher> PinnedDrop for Watch<W> {
         unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
     }
 }
+
+#[kunit_tests(virtio_hmm_watch)]
+mod tests {
+    use super::*;
+    use crate::sys::{
+        kunit::TestMemory,
+        mm::address_space_of, //
+    };
+    use kernel::sync::atomic::{
+        ordering::Relaxed,
+        Atomic, //
+    };
+
+    /// Where and how much was unmapped last.
+    struct Last {
+        start: Atomic<usize>,
+        len: Atomic<usize>,
+    }
+
+    impl Watcher for Last {
+        fn unmapped(&self, range: Range<usize>) {
+            self.start.store(range.start, Relaxed);
+            self.len.store(range.len(), Relaxed);
+        }
+
+        fn ended(&self) {}
+    }
+
+    fn watch(mm: &MmWithUser) -> Result<Pin<KBox<Watch<Last>>>> {
+        let last = Last {
+            start: Atomic::new(0),
+            len: Atomic::new(0),
+        };
+        KBox::pin_init(Watch::new(mm, Ok(last)), GFP_KERNEL)
+    }
+
+    #[test]
+    fn what_is_unmapped_is_heard_of() -> Result {
+        let memory = TestMemory::new(3)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        let watch = watch(&mm)?;
+        memory.fill()?;
+        assert_eq!(watch.watcher().len.load(Relaxed), 0);
+        memory.unmap()?;
+        assert_eq!(watch.watcher().start.load(Relaxed), range.start);
+        assert_eq!(watch.watcher().len.load(Relaxed), range.len());
+        Ok(())
+    }
+
+    #[test]
+    fn one_address_space_is_watched() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        let watch = watch(&mm)?;
+        assert!(watch.is_of(&mm));
+        let other = address_space_of(1)?;
+        assert!(!watch.is_of(&other));
+        Ok(())
+    }
+
+    #[test]
+    fn nobody_waits_for_a_hold_of_its_own() -> Result {
+        let memory = TestMemory::new(1)?;
+        let mm = memory.mm()?;
+        let watch = watch(&mm)?;
+        let hold = watch.hold(memory.range(), Owner::nobody());
+        assert!(hold.as_ref().is_some_and(|hold| !hold.is_contended()));
+        memory.unmap()
+    }
+}
