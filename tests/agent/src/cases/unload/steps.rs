@@ -3,7 +3,7 @@
 
 use super::with_unbound;
 use crate::cases::support::driver::Reloaded;
-use crate::cases::support::inject::Faults;
+use crate::cases::support::inject::{ClearLater, Faults};
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::Error;
 use serde_json::{Value, json};
@@ -125,6 +125,10 @@ fn fault() -> Move {
 /// Unbinds while the move is under way. Every byte is there afterwards, and the device works when it is bound again.
 fn unbind_at(trouble: Trouble, what: &Move) -> Result<()> {
     let driver = Reloaded::with("timeout_ms=2000")?;
+    let end = match trouble.lasts {
+        true => Some(ClearLater::new(STALL)?),
+        false => None,
+    };
     let mover = Mover::open()?;
     let mut memory = match what.huge {
         true => Memory::huge(2)?,
@@ -144,9 +148,9 @@ fn unbind_at(trouble: Trouble, what: &Move) -> Result<()> {
             std::thread::sleep(Duration::from_millis(200));
             with_unbound(|| Ok(()))
         });
-        if trouble.lasts {
-            std::thread::sleep(STALL);
-            faults.clear()?;
+        if let Some(end) = end {
+            end.begin()?;
+            end.wait()?;
         } else {
             let end = Instant::now() + LIMIT;
             while faults.fired()? == 0 {
