@@ -7,9 +7,9 @@
 #define VHMM_BINDINGS_HELPER_H
 
 #include <linux/hmm.h>
-#include <linux/mman.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
+#include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/scatterlist.h>
 #include <linux/virtio.h>

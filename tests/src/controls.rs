@@ -59,8 +59,8 @@ fn exit_against_evict(artifacts: &Artifacts, spec: BootSpec, rules: &Rules) -> a
             |splat| splat.contains("BUG: KASAN: slab-use-after-free") && splat.contains("dmirror_"),
         )
     };
-    // Now and then the storm meets something else first that the test driver does wrong, and the guest dies of that: it
-    // copies a page that has no contents any more.
+    // Now and then the guest dies of something else first that the test driver does wrong: a page fault of the kernel's while
+    // it copies a page.
     let mut result = attempt();
     for _ in 1..ATTEMPTS {
         if result.is_ok() {
