@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `cargo xtask test`.
 
+mod failures;
 mod tally;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use hmm_vm::accel::AcceleratorChoice;
 use crate::build;
 use crate::setup_arguments::SetupArguments;
 use crate::signals::Followers;
+use failures::Failures;
 use tally::Tally;
 
 /// Arguments of `test`.
@@ -64,22 +66,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         true => Vec::new(),
         false => arguments.setup.kernels(),
     };
-    let mut sum = Tally::default();
+    let (mut sum, mut failures) = (Tally::default(), Failures::default());
     if !arguments.guest_only {
         progress.line("tests of the host");
-        sum += host_tests(arguments, &followers)?;
+        sum += host_tests(arguments, &followers, &mut failures)?;
     }
     for kernel in kernels {
         let options = arguments.setup.options_for(kernel);
         let artifacts = build::test_artifacts(&options, &progress)?;
         progress.line(&format!("tests of the guest, {}", options.kernel));
-        sum += guest_tests(arguments, &artifacts, &followers)?;
+        sum += guest_tests(arguments, &artifacts, &followers, &mut failures)?;
     }
     if sum.total() == 0
         && let Some(filter) = &arguments.filter
     {
         eprintln!("error: no test has '{filter}' in its name");
         return Ok(ExitCode::from(USAGE));
+    }
+    if !failures.is_empty() {
+        println!("{failures}");
     }
     println!("{sum}");
     Ok(ExitCode::from(if sum.failed > 0 {
@@ -91,10 +96,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }))
 }
 
-fn host_tests(arguments: &Arguments, followers: &Followers) -> anyhow::Result<Tally> {
+fn host_tests(
+    arguments: &Arguments,
+    followers: &Followers,
+    failures: &mut Failures,
+) -> anyhow::Result<Tally> {
     let mut command = cargo_test(&["--workspace", "--no-fail-fast"])?;
     harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command, followers)?;
+    let (tally, code) = counted(command, followers, failures)?;
     Ok(checked(tally, code))
 }
 
@@ -102,13 +111,14 @@ fn guest_tests(
     arguments: &Arguments,
     artifacts: &Path,
     followers: &Followers,
+    failures: &mut Failures,
 ) -> anyhow::Result<Tally> {
     let mut command = cargo_test(&["--package", "hmm-tests", "--test", "guest"])?;
     command
         .env(hmm_vm::ARTIFACTS_VARIABLE, artifacts)
         .env(ACCELERATOR_VARIABLE, &arguments.accel);
     harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command, followers)?;
+    let (tally, code) = counted(command, followers, failures)?;
     anyhow::ensure!(
         code != Some(crate::ENVIRONMENT.into()),
         "the guest tests cannot run here; what is missing is said above"
@@ -144,8 +154,13 @@ fn harness_arguments(command: &mut Command, arguments: &Arguments) {
     }
 }
 
-/// Runs tests, passes on what they print as it comes, and counts their results. Also returns cargo's exit code.
-fn counted(mut command: Command, followers: &Followers) -> anyhow::Result<(Tally, Option<i32>)> {
+/// Runs tests, passes on what they print as it comes, counts their results, and keeps why they failed. Also returns
+/// cargo's exit code.
+fn counted(
+    mut command: Command,
+    followers: &Followers,
+    failures: &mut Failures,
+) -> anyhow::Result<(Tally, Option<i32>)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -176,7 +191,9 @@ fn counted(mut command: Command, followers: &Followers) -> anyhow::Result<(Tally
             .context("cannot write to standard output")?;
         for &byte in bytes {
             if byte == b'\n' {
-                tally += Tally::of_line(&String::from_utf8_lossy(&line));
+                let text = String::from_utf8_lossy(&line);
+                tally += Tally::of_line(&text);
+                failures.line(&text);
                 line.clear();
             } else {
                 line.push(byte);
