@@ -10,6 +10,7 @@ pub(crate) mod anon_vma;
 mod bindings;
 pub(crate) mod clear_hold;
 pub(crate) mod cpu;
+pub(crate) mod exclusive;
 pub(crate) mod gate;
 mod interval;
 #[cfg(CONFIG_KUNIT)]

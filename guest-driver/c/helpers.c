@@ -283,16 +283,17 @@ bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned 
 }
 
 /*
- * Whether the page tables have, in the place of a huge page, a device page of @owner or a page that
- * is being migrated. The caller must not let page tables go: it has the mmap lock, the lock of the
- * mapping, or that of the reverse mapping. The page itself may be free by now, so it is not asked.
+ * Whether the page tables have, in the place of a huge page that lies wholly within the range, a
+ * device page of @owner or a page that is being migrated. The caller must not let page tables go: it
+ * has the mmap lock, the lock of the mapping, or that of the reverse mapping. The page itself may be
+ * free by now, so it is not asked.
  */
 bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
 			   const struct dev_pagemap *owner)
 {
 	unsigned long address;
 
-	for (address = start & PMD_MASK; address < end; address += PMD_SIZE) {
+	for (address = ALIGN(start, PMD_SIZE); address + PMD_SIZE <= end; address += PMD_SIZE) {
 		pgd_t *pgd = pgd_offset(mm, address);
 		phys_addr_t page;
 		p4d_t *p4d;
@@ -341,7 +342,7 @@ bool vhmm_task_makes_own_clears(void)
 
 bool vhmm_task_reclaims(void)
 {
-	return current->flags & PF_MEMALLOC;
+	return current->flags & (PF_MEMALLOC | PF_KCOMPACTD);
 }
 
 bool vhmm_signal_waits(void)

@@ -26,6 +26,7 @@ use crate::{
             ClearHold,
             Undisturbed, //
         },
+        exclusive::Exclusive,
         migrate::{
             Migration,
             Select,
@@ -264,8 +265,11 @@ impl Fetch<'_> {
     /// whether it is worth going on.
     fn hold(&self, guard: &MmapReadGuard<'_>, rest: &mut Rest) -> bool {
         // Before a step is begun: who has begun one must not wait for those who clear.
-        let held = (self.known.as_ref())
-            .and_then(|known| known.hold(rest.range.clone(), self.memory.owner()));
+        let held = self.known.as_ref().and_then(|known| {
+            let vma = Vma::find(guard, rest.range.start)?;
+            let all = Exclusive::of(&vma, rest.range.clone())?;
+            known.hold(all, self.memory.owner())
+        });
         let select = held
             .as_ref()
             .map(Undisturbed::Held)

@@ -22,6 +22,7 @@ use crate::{
     stats::Stage,
     sys::{
         clear_hold::Undisturbed,
+        exclusive::Exclusive,
         migrate::{
             Lease,
             Migration,
@@ -165,13 +166,13 @@ fn attempt<'a>(
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
-    let known = match fault.is_huge() && vma.is_exclusive() {
+    let known = match fault.is_huge() {
         true => memory.ops().server().spaces().find(vma.mm()),
         false => None,
     };
     let held = known
         .as_ref()
-        .and_then(|known| known.hold(range.clone(), memory.owner()));
+        .and_then(|known| known.hold(Exclusive::of(vma, range.clone())?, memory.owner()));
     let select = match &held {
         Some(held) => Select::DeviceHuge(Undisturbed::Held(held)),
         None if fault.is_huge() => return split(memory, link, fault),

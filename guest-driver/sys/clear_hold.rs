@@ -11,11 +11,18 @@
 //!
 //! # Who waits
 //!
-//! A migration takes locks of the reverse mapping, so nobody who has one may wait for it. Who has
-//! one is there for a page that it has locked, and finds that page mapped as a present one, or
-//! single. So who is to clear waits only where, in the place of a huge page, there is a device page
-//! or one that is being migrated. The exception is who splits a huge device page, and that is the
-//! driver only, within [`OwnClears`].
+//! A migration takes locks of the reverse mapping, so nobody who has one may wait for it. Who has one
+//! is there for a page that it has locked, and asks all mappings that may map the page, also those
+//! that have something else at its address. That makes these rules:
+//!
+//! - Only exclusive mappings are held ([`Exclusive`](super::exclusive::Exclusive)), so that nobody
+//!   comes for the page of another process that was forked. (A page of the same process may be asked
+//!   for at the address where it was mapped before an `mremap()`.)
+//! - Who is to clear waits only where it clears, in the place of a whole huge page, a device page or
+//!   one that is being migrated. Who clears a part of a huge page splits it before, which clears the
+//!   whole for a moment.
+//! - What a migration itself clears is its own: single pages, or the entry of a page that it is
+//!   splitting ([`OwnClears`]).
 //!
 //! Who finds something else passes. It may still be clearing when that has become a huge device
 //! page, so none may be made there meanwhile: the holds that it passes remember it.
@@ -140,7 +147,7 @@ impl ClearHolds {
         true
     }
 
-    /// Begins to hold `range` of `mm` for the device pages of `owner`, unless `is_noted` says that
+    /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless `is_noted` says that
     /// somebody began to clear.
     ///
     /// # Errors
@@ -178,8 +185,8 @@ fn this_task() -> usize {
     current!().as_ptr() as usize
 }
 
-/// Whether there is, in the place of a huge page, a device page of `owner` or a page that is being
-/// migrated. The caller does not let the page tables of `range` go.
+/// Whether there is, in the place of a huge page wholly within `range`, a device page of `owner` or a
+/// page that is being migrated. The caller does not let the page tables of `range` go.
 fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
     let owner = owner.as_raw().cast();
     // SAFETY: The address space is valid, and who is to clear entries of a range has a lock that
@@ -198,7 +205,8 @@ fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
 ///
 /// ```ignore
 /// // Under the mmap lock, before anything is collected.
-/// let select = match watch.hold(range.clone(), memory.owner()).as_ref() {
+/// let range = Exclusive::of(&vma, range).ok_or(EBUSY)?;
+/// let select = match watch.hold(range, memory.owner()).as_ref() {
 ///     Some(hold) => Select::DeviceHuge(Undisturbed::Held(hold)),
 ///     // Somebody is clearing; single pages need no hold.
 ///     None => Select::Device,
@@ -276,8 +284,8 @@ impl Undisturbed<'_> {
     }
 }
 
-/// While it lives, nobody makes its task wait that clears entries. For who splits huge pages, which
-/// clears entries for a moment.
+/// While it lives, nobody makes its task wait that clears entries. For who migrates, and clears no
+/// huge entry but that of a page which it has locked.
 pub(super) struct OwnClears {
     flags: u32,
     _not_send: NotThreadSafe,
@@ -294,7 +302,7 @@ impl OwnClears {
     }
 
     /// Whether the current task may clear without waiting: it does so within such a scope, or it
-    /// reclaims, which clears no device pages, and those who hold may need it.
+    /// reclaims or compacts, which clears no device pages, and those who hold may need it.
     pub(super) fn are_made() -> bool {
         // SAFETY: Has no requirements.
         unsafe { bindings::vhmm_task_makes_own_clears() || bindings::vhmm_task_reclaims() }

@@ -47,6 +47,7 @@ pub(crate) use self::{
 };
 use super::{
     bindings,
+    clear_hold::OwnClears,
     page::{
         Destination,
         PageRef, //
@@ -206,6 +207,8 @@ impl Inner<'_> {
 
     fn install(&mut self) {
         self.installed = true;
+        // A huge page is split for single destinations. Only its own migration entry is cleared.
+        let _clears = OwnClears::begin();
         match &mut self.kind {
             // SAFETY: `setup` succeeded with these arguments.
             Kind::Vma(args) => unsafe { bindings::migrate_vma_pages(args) },

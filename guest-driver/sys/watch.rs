@@ -12,6 +12,7 @@ use super::{
         ClearHolds,
         OwnClears, //
     },
+    exclusive::Exclusive,
     interval,
     pagemap::Owner, //
 };
@@ -109,17 +110,19 @@ impl<W: Watcher> Watch<W> {
         core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
     }
 
-    /// Makes whoever is to clear entries of huge device pages of `owner` in `range` wait until the
-    /// hold is dropped. Waits for those
-    /// who are clearing any of the address space now; `None` if there are always some, or too many
-    /// holds.
+    /// Makes whoever is to clear entries of huge device pages of `owner` wait until the hold of the
+    /// range is dropped. Waits for those who are clearing any of the address space now; `None` if
+    /// there are always some, or too many holds, or if another address space is watched.
     ///
-    /// The caller holds the mmap lock, no other hold, and no lock of a page but that of a device
-    /// page, which nobody needs for clearing.
-    pub(crate) fn hold(&self, range: Range<usize>, owner: Owner) -> Option<ClearHold<'_>> {
+    /// The caller has no other hold, and no lock of a page but that of a device page, which nobody
+    /// needs for clearing.
+    pub(crate) fn hold(&self, of: Exclusive<'_>, owner: Owner) -> Option<ClearHold<'_>> {
         kernel::task::might_sleep();
         let notifier = self.notifier.get();
-        let mm = self.mm();
+        let (mm, range) = (self.mm(), of.range());
+        if !self.is_of(of.mm()) {
+            return None;
+        }
         for _ in 0..TRIES {
             // SAFETY: By the type invariant.
             let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
@@ -204,7 +207,11 @@ mod tests {
     use super::*;
     use crate::sys::{
         kunit::TestMemory,
-        mm::address_space_of, //
+        mm::{
+            address_space_of,
+            Vma, //
+        },
+        mmap_lock::MmapReadGuard, //
     };
     use kernel::sync::atomic::{
         ordering::Relaxed,
@@ -262,8 +269,12 @@ mod tests {
         let memory = TestMemory::new(1)?;
         let mm = memory.mm()?;
         let watch = watch(&mm)?;
-        let hold = watch.hold(memory.range(), Owner::nobody());
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
+        let all = Exclusive::of(&vma, memory.range()).ok_or(EFAULT)?;
+        let hold = watch.hold(all, Owner::nobody());
         assert!(hold.as_ref().is_some_and(|hold| !hold.is_contended()));
+        drop(guard);
         memory.unmap()
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     sys::{
         anon_vma::AnonVma,
         clear_hold::Undisturbed,
+        exclusive::Exclusive,
         migrate::Select,
         mm::Vma,
         mmap_lock::MmapReadGuard, //
@@ -67,14 +68,15 @@ fn bring_home(
     if vma.start() > range.start || vma.end() < range.end {
         return 0;
     }
+    // First, since who has some may be waiting for our hold to end.
+    let lease = memory.ops().server().evict_buffers.lease();
     let known = memory.ops().server().spaces().find(mm);
     let held = known
         .as_ref()
-        .and_then(|known| known.hold(range.clone(), memory.owner()));
+        .and_then(|known| known.hold(Exclusive::of(&vma, range.clone())?, memory.owner()));
     let select = held
         .as_ref()
         .map(Undisturbed::Held)
         .map_or(Select::Device, Select::DeviceHuge);
-    let lease = memory.ops().server().evict_buffers.lease();
     home::bring(memory, link, trigger, vma, range, select, lease).map_or(0, |home| home.moved)
 }

@@ -24,6 +24,7 @@ use crate::{
             ClearHold,
             Undisturbed, //
         },
+        exclusive::Sharing,
         migrate::{
             Lease,
             Select, //
@@ -99,9 +100,17 @@ fn hold_with(
     tally: &mut Tally,
 ) -> Stop {
     // Before a batch is begun: who has begun one must not wait for those who clear.
-    let held = match (exclusive, request.known) {
-        (None, Some(known)) => known.hold(range.clone(), request.memory.owner()),
-        _ => None,
+    let (range, held) = match (exclusive, request.known) {
+        (None, Some(known)) => {
+            let front = Sharing::of_front(guard, range.clone());
+            let range = range.start..front.end();
+            let held = match front {
+                Sharing::Exclusive(front) => known.hold(front, request.memory.owner()),
+                Sharing::Shared(_) => None,
+            };
+            (range, held)
+        }
+        _ => (range, None),
     };
     let undisturbed = match (exclusive, &held) {
         (Some(lock), _) => Some(Undisturbed::Locked(lock)),

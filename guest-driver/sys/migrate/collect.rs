@@ -189,6 +189,9 @@ impl<'a> Migration<'a, Collected> {
             wanted += 1;
         }
         if wanted > 0 {
+            // The entries that it clears are single; a hold of a huge one, which another process may
+            // have at the same address, is waited for in vain.
+            let _clears = OwnClears::begin();
             // SAFETY: The first `wanted` entries are pfns of device pages.
             let collected =
                 unsafe { bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted) };

@@ -9,6 +9,7 @@ use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("kunit/clear-hold", || suite("clear_hold")),
+    Case::new("kunit/exclusive", || suite("exclusive")),
     Case::new("kunit/gate", || suite("gate")),
     Case::new("kunit/memory-region", || suite("memory_region")),
     Case::new("kunit/migrate", || suite("migrate")),

@@ -2,6 +2,8 @@
 //! `storm/*`: processes are killed, or want their pages back, while the device evicts them. `control/exit-against-evict` is the
 //! storm of killing against a driver that does not stand it.
 
+mod relatives;
+
 use super::support::gate::Gate;
 use super::support::prelude::*;
 use super::support::random::Random;
@@ -36,6 +38,11 @@ pub(super) const CASES: &[Case] = &[
     .within(300),
     Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
     Case::new("storm/clear-against-return-anon-thp", clear_against_return).within(300),
+    Case::new(
+        "storm/relatives-against-evict-anon-thp",
+        relatives::relatives_against_evict,
+    )
+    .within(300),
 ];
 
 const TIME: Duration = Duration::from_secs(20);
@@ -259,9 +266,15 @@ fn family(node: &Path, seed: u64, ready: &Gate) -> Result<()> {
     to_device(node, &kept)?;
     to_device(node, &cleared)?;
     // It shares all of it, and clears its own entries without anybody's leave.
+    let parent = rustix::process::getpid();
     let child = fork(|| {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask for a signal")?;
+        // It may have been killed before.
+        ensure!(
+            rustix::process::getppid() == Some(parent),
+            "the family is gone already"
+        );
         let mut random = Random::new(seed);
         loop {
             kept.check(seed)?;
