@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `evict/*`: more is wanted on the device than it holds. These cases use the second device, which is small.
 
-use super::support::nodes;
 use super::support::prelude::*;
+use super::support::{kernel, nodes};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("evict/oldest-first-anon-4k", oldest_first),
@@ -180,7 +180,9 @@ fn partly_unmapped() -> Result<()> {
 fn processes_that_exit() -> Result<()> {
     let (mover, room) = small()?;
     let mut new = Memory::single(room / 2)?;
-    for round in 1..=20 {
+    // A debug kernel takes half a minute for each.
+    let rounds = if kernel::is_debug() { 5 } else { 20 };
+    for round in 1..=rounds {
         let child = fork(|| {
             let mut memory = Memory::single(room * 3 / 4)?;
             memory.fill(7);
