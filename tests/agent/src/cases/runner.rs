@@ -20,7 +20,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the processes of a case that was killed may take to go.
-const DEATH_LIMIT: Duration = Duration::from_secs(20);
+const DEATH_LIMIT: Duration = Duration::from_secs(60);
 
 /// How many cases ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
