@@ -36,6 +36,8 @@ use kernel::{
 
 /// How often a batch that was not answered, or not sensibly, is tried.
 const TRIES: usize = 2;
+/// How often a batch is made that finds its queue closed, since the device is being started anew.
+const TRIES_TO_SEND: usize = 8;
 
 /// A migration whose pages the device copies.
 ///
@@ -48,6 +50,24 @@ pub(super) struct Copying<'a> {
     link: &'a Link,
     trigger: Trigger,
     op: Op,
+    /// Pages that the device cannot reach.
+    unmapped: usize,
+}
+
+/// Why a batch was not sent.
+enum NotSent {
+    /// The queue is closed. All pages are as they were.
+    Closed,
+    /// So many pages could not be mapped for the device; they have no destination any more.
+    Unmapped(usize),
+    /// There is no request for it, or it does not take it.
+    Refused,
+}
+
+impl From<Error> for NotSent {
+    fn from(_: Error) -> Self {
+        Self::Refused
+    }
 }
 
 impl<'a> Copying<'a> {
@@ -66,26 +86,40 @@ impl<'a> Copying<'a> {
             link,
             trigger,
             op,
+            unmapped: 0,
         };
         copying.send();
         copying
     }
 
     fn send(&mut self) {
-        let Some(first) = self.migration.transfers().next() else {
-            return;
-        };
         let _time = self.link.stats().measure(Stage::Submit, self.trigger);
-        // What could not be sent counts as not answered.
-        self.flight = send(
-            self.memory,
-            self.link,
-            self.trigger,
-            self.op,
-            &mut self.migration,
-            &first,
-        )
-        .ok();
+        for _ in 0..TRIES_TO_SEND {
+            let Some(first) = self.migration.transfers().next() else {
+                return;
+            };
+            let sent = send(
+                self.memory,
+                self.link,
+                self.trigger,
+                self.op,
+                &mut self.migration,
+                &first,
+            );
+            match sent {
+                Ok(flight) => self.flight = Some(flight),
+                // A new batch waits until the device has been started.
+                Err(NotSent::Closed) => continue,
+                // What is left may do with another form.
+                Err(NotSent::Unmapped(pages)) => {
+                    self.unmapped += pages;
+                    continue;
+                }
+                // What could not be sent counts as not answered.
+                Err(NotSent::Refused) => {}
+            }
+            return;
+        }
     }
 
     /// Waits for the device. What it did not copy loses its destination; the number of those pages
@@ -105,14 +139,14 @@ impl<'a> Copying<'a> {
                     } else {
                         self.drop_failed(|entry| !outcome.is_ok(entry))
                     };
-                    return (self.migration, failed);
+                    return (self.migration, failed + self.unmapped);
                 }
             }
             if attempt < TRIES {
                 self.send();
             }
         }
-        let failed = self.drop_failed(|_| true);
+        let failed = self.drop_failed(|_| true) + self.unmapped;
         (self.migration, failed)
     }
 
@@ -164,7 +198,7 @@ fn send<'a>(
     op: Op,
     migration: &mut Migration<'a, Collected>,
     first: &Transfer,
-) -> Result<InFlight<'a>> {
+) -> core::result::Result<InFlight<'a>, NotSent> {
     let direction = match op {
         Op::ToDevice => DmaDirection::ToDevice,
         _ => DmaDirection::FromDevice,
@@ -172,9 +206,10 @@ fn send<'a>(
     let start = device_index(memory, op, first).ok_or(EINVAL)?;
     // Single pages in a row on the device need 8 bytes each, everything else 32. Mostly they are.
     let mut batch = Batch::of_pages(link, trigger, op, device_address(start))?;
-    if !migration.map(batch.queue(), direction) {
-        // What is left may do with another form; so it is tried again.
-        return Err(ENOMEM);
+    match migration.map(batch.queue(), direction) {
+        Ok(0) => {}
+        Ok(unmapped) => return Err(NotSent::Unmapped(unmapped)),
+        Err(_) => return Err(NotSent::Closed),
     }
     let mut is_row = true;
     for (transfer, index) in migration.transfers().zip(start..) {
@@ -189,7 +224,7 @@ fn send<'a>(
         batch = batch.into_entries();
         for transfer in migration.transfers() {
             let device = device_address(device_index(memory, op, &transfer).ok_or(EINVAL)?);
-            let bytes = u32::try_from(transfer.pages * PAGE_SIZE)?;
+            let bytes = u32::try_from(transfer.pages * PAGE_SIZE).map_err(|_| NotSent::Refused)?;
             batch.push_entry(match migration.dma_address(&transfer) {
                 Some(address) => CopyEntry::new(op, address, device, bytes),
                 None => CopyEntry::new(Op::Fill, 0, device, bytes),

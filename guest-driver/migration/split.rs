@@ -117,8 +117,8 @@ fn attempt(memory: &DeviceMemory, link: &Link, mm: &MmWithUser, range: Range<usi
     let Some(vma) = Vma::find(&guard, range.start) else {
         return true;
     };
-    // It is mapped as one, or not huge any more.
-    if vma.start() > range.start || vma.end() < range.end {
+    // Somebody else has split it or brought it home, if not unmapped.
+    if !memory.is_huge_in(&vma, &range) {
         return true;
     }
     let lease = memory.ops().server().bulk_buffers.lease();

@@ -187,11 +187,11 @@ fn this_task() -> usize {
 
 /// Whether there is, in the place of a huge page wholly within `range`, a device page of `owner` or a
 /// page that is being migrated. The caller does not let the page tables of `range` go.
-fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
+pub(super) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
     let owner = owner.as_raw().cast();
-    // SAFETY: The address space is valid, and who is to clear entries of a range has a lock that
-    // keeps its page tables: this is only asked for such a range. An owner is the address of a
-    // pagemap, which stays as long as somebody holds for it.
+    // SAFETY: The address space is valid, and who is to clear entries of a range, or has its mmap
+    // lock, keeps its page tables: this is only asked for such a range. An owner is the address of a
+    // pagemap, which stays as long as somebody holds for it, or asks it.
     unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner) }
 }
 

@@ -88,7 +88,7 @@ enum Kind {
 ///         }
 ///     }
 /// });
-/// migration.map(queue, DmaDirection::ToDevice);
+/// migration.map(queue, DmaDirection::ToDevice)?;
 /// for transfer in migration.transfers() {
 ///     copy(migration.dma_address(&transfer), transfer.destination);
 /// }

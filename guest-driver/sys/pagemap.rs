@@ -6,6 +6,7 @@
 
 use super::{
     bindings,
+    clear_hold::has_huge_leaf,
     memory_region::FreeRegion,
     mm::Vma,
     page::{
@@ -202,6 +203,13 @@ impl<T: Operations> PrivateMemory<T> {
     /// What tells this memory from that of other devices.
     pub(crate) fn owner(&self) -> Owner {
         Owner(self.pgmap.get() as usize)
+    }
+
+    /// Whether `vma` has, in the place of a huge page wholly within `range`, a page of this memory or
+    /// one that is being migrated.
+    pub(crate) fn is_huge_in(&self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
+        let range = range.start.max(vma.start())..range.end.min(vma.end());
+        has_huge_leaf(vma.mm(), range, self.owner())
     }
 
     /// The index of a page of this memory.

@@ -17,15 +17,22 @@ use super::{
     Migration,
     Transfer, //
 };
-use kernel::page::PAGE_SIZE;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// Pages that are mapped for the device, or unmapped, with interrupts off.
 const MAPPED_AT_ONCE: usize = 64;
 
 impl<'a> Migration<'a, Collected> {
     /// Maps the system side of everything that is to be copied, for `queue`'s device. What cannot
-    /// be mapped loses its destination. Returns whether everything is mapped.
-    pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) -> bool {
+    /// be mapped loses its destination; returns how many pages that are.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the queue is closed. Nothing lost its destination.
+    pub(crate) fn map(&mut self, queue: &'a Queue, direction: DmaDirection) -> Result<usize> {
         self.inner.unmap();
         self.inner.mapped = Some((queue, direction));
         let mut complete = true;
@@ -50,6 +57,9 @@ impl<'a> Migration<'a, Collected> {
                 let bytes = pages_of(entry) * PAGE_SIZE;
                 // SAFETY: The migration holds the page until it is dropped, and unmaps it before.
                 let address = unsafe { mapper.map(page, bytes, direction) };
+                if matches!(address, Err(error) if error == ENODEV) {
+                    return Err(ENODEV);
+                }
                 complete &= address.is_ok();
                 if let Some(slot) = buffers.dma.get_mut(index) {
                     *slot = address.ok().map(|address| (address, bytes));
@@ -57,15 +67,17 @@ impl<'a> Migration<'a, Collected> {
                 index += pages_of(entry);
             }
         }
+        let mut lost = 0;
         if !complete {
             let mut cursor = Cursor::default();
             while let Some(transfer) = self.next_transfer(&mut cursor) {
                 if transfer.source.is_some() && self.dma_address(&transfer).is_none() {
                     self.clear_destination(transfer.index());
+                    lost += transfer.pages;
                 }
             }
         }
-        complete
+        Ok(lost)
     }
 
     /// Where the device finds the system side of a transfer; `None` if there is nothing to read.

@@ -3,6 +3,7 @@
 
 use crate::cases::support::driver::Reloaded;
 use crate::cases::support::inject::Faults;
+use crate::cases::support::kernel;
 use crate::cases::support::prelude::*;
 use serde_json::{Value, json};
 
@@ -10,6 +11,11 @@ pub(super) const CASES: &[Case] = &[
     Case::new("errors/lost-completion-to-device-anon-4k", lost_to_device),
     Case::new("errors/lost-completion-to-system-anon-4k", lost_to_system),
     Case::new("errors/lost-completion-fault-anon-4k", lost_fault),
+    Case::new(
+        "errors/lost-completions-of-several-anon-4k",
+        lost_of_several,
+    )
+    .within(300),
     Case::new("errors/late-completion-anon-4k", late),
     Case::new("errors/stalled-queue-anon-4k", stalled),
     Case::new("errors/wrong-length-anon-4k", wrong_length),
@@ -119,6 +125,30 @@ fn lost_fault() -> Result<()> {
     trial.memory.check(1)?;
     ensure!(trial.timeouts()? >= 1, "a time-out was not counted");
     trial.afterwards()
+}
+
+/// Several who move parts of a range lose batches, so that each meets a device that another is starting anew.
+fn lost_of_several() -> Result<()> {
+    const ROUNDS: u64 = 12;
+    let _driver = Reloaded::with(&format!("timeout_ms={}", 300 * kernel::patience()))?;
+    let faults = Faults::of_first_device()?;
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(8 * HUGE / PAGE)?;
+    let mut failed = 0;
+    for round in 0..ROUNDS {
+        memory.fill(round);
+        for direction in [Direction::ToDevice, Direction::ToSystem] {
+            faults.add(json!({ "action": "drop", "queue": "bulk", "count": 2 }))?;
+            // This checks that every page is accounted for.
+            let moved = mover.call(memory.range(), direction, MigrateFlags::default())?;
+            failed += moved.skipped(SkipReason::CopyFailed);
+            faults.clear()?;
+        }
+        memory.check(round)?;
+    }
+    eprintln!("{failed} pages were not copied");
+    mover.all_to_device(memory.range())?;
+    memory.check(ROUNDS - 1)
 }
 
 /// The answer comes after the driver has stopped to wait for it, when the pages are long used for something else.
