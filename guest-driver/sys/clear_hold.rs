@@ -147,8 +147,8 @@ impl ClearHolds {
         true
     }
 
-    /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless `is_noted` says that
-    /// somebody began to clear.
+    /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless
+    /// `is_noted` says that somebody began to clear.
     ///
     /// # Errors
     ///
