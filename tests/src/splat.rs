@@ -211,7 +211,7 @@ mod tests {
         "[    9.000001] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "[    9.000001] page:ffffea0004000000 refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x100000",
         "[    9.000001] page dumped because: VM_BUG_ON_FOLIO(folio_test_locked(folio))",
-        "[    9.000001] rust_kernel: panicked at guest-driver/link.rs:12:5:",
+        "[    9.000001] rust_kernel: panicked at guest-driver/module/link.rs:12:5:",
         "[    9.000001] DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
         "[    9.000001] INFO: trying to register non-static key.",
         "[    9.000001] hmmctl: page allocation failure: order:9, mode:0x1400dc0",

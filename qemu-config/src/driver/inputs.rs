@@ -8,15 +8,16 @@ use crate::cache::KeyBuilder;
 use crate::{Result, SetupError};
 
 /// The folder of the module.
-pub(super) const DRIVER: &str = "guest-driver";
+pub(super) const DRIVER: &str = "guest-driver/module";
 
 /// Where the module's sources are, below the project's root: its own folder, and the crates that it shares with
 /// programs.
-const FOLDERS: &[&str] = &[DRIVER, "device/protocol/src"];
-
-/// Folders below [`DRIVER`] that only Cargo builds: by path, and by name.
-const PROGRAMS: &[&str] = &["guest-driver/hmmctl"];
-const TESTS: &str = "tests";
+const FOLDERS: &[&str] = &[
+    DRIVER,
+    "device/protocol/src",
+    "guest-driver/logic/src",
+    "guest-driver/uapi/src",
+];
 
 /// The endings of files that a build may read, and the names of those without one.
 const ENDINGS: &[&str] = &["c", "h", "rs"];
@@ -53,9 +54,6 @@ pub(super) fn add_to(mut key: KeyBuilder, repository: &Path) -> Result<KeyBuilde
 }
 
 fn collect(repository: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if PROGRAMS.iter().any(|program| folder == Path::new(program)) || folder.ends_with(TESTS) {
-        return Ok(());
-    }
     let path = repository.join(folder);
     for entry in fs::read_dir(&path).map_err(SetupError::io("list", &path))? {
         let entry = entry.map_err(SetupError::io("list", &path))?;
@@ -81,14 +79,15 @@ mod tests {
     fn project() -> tempfile::TempDir {
         let project = tempfile::tempdir().unwrap();
         for file in [
-            "guest-driver/Kbuild",
-            "guest-driver/virtio_hmm.rs",
-            "guest-driver/link/queue.rs",
-            "guest-driver/c/helpers.c",
-            "guest-driver/README.md",
+            "guest-driver/module/Kbuild",
+            "guest-driver/module/virtio_hmm.rs",
+            "guest-driver/module/link/queue.rs",
+            "guest-driver/module/c/helpers.c",
+            "guest-driver/module/README.md",
             "guest-driver/logic/Cargo.toml",
             "guest-driver/logic/src/lib.rs",
             "guest-driver/logic/tests/model.rs",
+            "guest-driver/uapi/src/lib.rs",
             "guest-driver/hmmctl/src/main.rs",
             "device/protocol/Cargo.toml",
             "device/protocol/src/lib.rs",
@@ -111,14 +110,18 @@ mod tests {
         let project = project();
         let expected = [
             "device/protocol/src/lib.rs",
-            "guest-driver/Kbuild",
-            "guest-driver/c/helpers.c",
-            "guest-driver/link/queue.rs",
             "guest-driver/logic/src/lib.rs",
-            "guest-driver/virtio_hmm.rs",
+            "guest-driver/module/Kbuild",
+            "guest-driver/module/c/helpers.c",
+            "guest-driver/module/link/queue.rs",
+            "guest-driver/module/virtio_hmm.rs",
+            "guest-driver/uapi/src/lib.rs",
         ];
         assert_eq!(files(project.path()).unwrap(), expected.map(PathBuf::from));
-        let own = ["guest-driver/link/queue.rs", "guest-driver/virtio_hmm.rs"];
+        let own = [
+            "guest-driver/module/link/queue.rs",
+            "guest-driver/module/virtio_hmm.rs",
+        ];
         assert_eq!(
             module_rust_files(project.path()).unwrap(),
             own.map(PathBuf::from)

@@ -24,7 +24,7 @@ pub(crate) fn lint(workshop: &Workshop, tree: &ModuleTree) -> Result<()> {
     let key = inputs::add_to(key, &workshop.repository)?;
     let key = (key.file(
         "rustfmt.toml",
-        &workshop.repository.join("guest-driver/rustfmt.toml"),
+        &workshop.repository.join("guest-driver/module/rustfmt.toml"),
     )?)
     .finish();
     workshop.step(STEP, &key, |work| {
@@ -84,7 +84,7 @@ fn check_form(workshop: &Workshop) -> Result<String> {
     let files = inputs::module_rust_files(&workshop.repository)?;
     let sandbox = BuildRoot::get(workshop)?.sandbox()?;
     let arguments = (["--check", "--config-path"].map(PathBuf::from).into_iter())
-        .chain([inside(Path::new("guest-driver/rustfmt.toml"))])
+        .chain([inside(Path::new("guest-driver/module/rustfmt.toml"))])
         .chain(files.iter().map(|file| inside(file)));
     let sandbox = sandbox.read(&workshop.repository, REPOSITORY_INSIDE);
     let mut command = sandbox.program("rustfmt", arguments).into_command();

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What bindgen reads for sys/bindings.rs: the headers that rust/bindings/bindings_helper.h of the
+ * kernel does not include.
+ */
+#ifndef VHMM_BINDINGS_HELPER_H
+#define VHMM_BINDINGS_HELPER_H
+
+#include <linux/hmm.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/mman.h>
+#include <linux/mmu_notifier.h>
+#include <linux/scatterlist.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+
+#include <linux/page-flags.h>
+
+#include "events.h"
+#include "helpers.h"
+#include "walkers.h"
+
+/* What the low bits of a mapping say, for AnonVma. */
+static const unsigned long VHMM_MAPPING_ANON = FOLIO_MAPPING_ANON;
+
+#endif

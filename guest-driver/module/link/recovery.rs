@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What happens when a device does not answer, and when the system sleeps.
+
+use super::{
+    Link,
+    DEAD,
+    RECOVERING,
+    RUNNING,
+    STRIKES, //
+};
+use crate::sys::{
+    services::trace,
+    virtio::request::{
+        Idle,
+        Submitted, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::ordering::{
+        Acquire,
+        Relaxed,
+        Release, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// How often a request looks whether the system is awake again.
+const SLEEP_POLL: Delta = Delta::from_millis(10);
+
+impl Link {
+    /// A request was not answered in time. Starts the device anew unless the answer came after
+    /// all. When this returns the device has the request no more, and works again or is dead.
+    pub(super) fn not_answered(&self, submitted: Submitted) -> Option<Idle> {
+        self.stats.timeouts.add(1);
+        let guard = self.recovery.lock();
+        if !submitted.is_returned() && !self.is_dead() {
+            self.recover();
+        }
+        drop(guard);
+        submitted.into_returned()
+    }
+
+    /// A queue does not accept requests, in the given epoch. Starts the device anew unless somebody
+    /// else did.
+    pub(super) fn queue_broken(&self, epoch: u32) {
+        let guard = self.recovery.lock();
+        if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
+            dev_warn!(self.device(), "a queue is broken\n");
+            self.recover();
+        }
+        drop(guard);
+    }
+
+    /// Starts the device anew, or gives it up. The caller holds `recovery`.
+    fn recover(&self) {
+        self.state.store(RECOVERING, Release);
+        let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
+        let result = if strikes > STRIKES {
+            Err(("no_answer", ETIMEDOUT))
+        } else {
+            dev_warn!(
+                self.device(),
+                "the device does not answer; starting it anew\n"
+            );
+            self.epoch.fetch_add(1, Relaxed);
+            match self.queues.restart() {
+                Ok(()) => {
+                    self.events.take_back(self);
+                    self.open_session(Some(self.generation()))
+                        .map_err(|error| ("not_adopted", error))
+                }
+                Err(error) => Err(("no_restart", error)),
+            }
+        };
+        match result {
+            Ok(()) => {
+                dev_warn!(
+                    self.device(),
+                    "the device works again, with its memory as it was\n"
+                );
+                self.state.store(RUNNING, Release);
+            }
+            Err((cause, error)) => self.give_up(cause, error),
+        }
+    }
+
+    /// Gives the device up, and says why. The caller holds `recovery`.
+    fn give_up(&self, cause: &'static str, error: Error) {
+        dev_err!(
+            self.device(),
+            "the device is given up ({})\n",
+            error.to_errno()
+        );
+        trace::loss(self.device(), cause, self.generation());
+        self.state.store(DEAD, Release);
+        self.queues.stop();
+        self.events.take_back(self);
+    }
+
+    /// Stops the device until [`Link::resume`]. Requests wait meanwhile.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(crate) fn suspend(&self) {
+        let guard = self.recovery.lock();
+        if !self.is_dead() {
+            self.state.store(RECOVERING, Release);
+        }
+        self.queues.stop();
+        self.events.take_back(self);
+        drop(guard);
+    }
+
+    /// Starts the device after [`Link::suspend`], with its memory as it was.
+    ///
+    /// # Errors
+    ///
+    /// The device does not work, or has lost its contents. It is given up then.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(crate) fn resume(&self) -> Result {
+        let guard = self.recovery.lock();
+        if self.is_dead() {
+            return Err(ENODEV);
+        }
+        self.epoch.fetch_add(1, Relaxed);
+        let result = match self.queues.resume() {
+            Ok(()) => self
+                .open_session(Some(self.generation()))
+                .map_err(|error| ("not_adopted", error)),
+            Err(error) => Err(("no_restart", error)),
+        };
+        let result = match result {
+            Ok(()) => {
+                self.state.store(RUNNING, Release);
+                Ok(())
+            }
+            Err((cause, error)) => {
+                self.give_up(cause, error);
+                Err(error)
+            }
+        };
+        drop(guard);
+        result
+    }
+
+    /// Waits while the device is started anew, or the system sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the device is dead.
+    pub(super) fn ready(&self) -> Result {
+        loop {
+            match self.state.load(Acquire) {
+                RUNNING => return Ok(()),
+                RECOVERING => drop(self.recovery.lock()),
+                _ => return Err(ENODEV),
+            }
+            if self.state.load(Acquire) == RECOVERING {
+                fsleep(SLEEP_POLL);
+            }
+        }
+    }
+}

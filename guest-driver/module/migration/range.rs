@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Moves a range of an address space; a large one with several workers.
+
+mod account;
+mod explain;
+mod hold;
+mod merged;
+mod scratch;
+mod stragglers;
+mod walk;
+
+use self::walk::{
+    walk,
+    Request, //
+};
+pub(super) use self::{
+    account::Account,
+    scratch::Scratches, //
+};
+use super::{
+    evict,
+    DeviceMemory,
+    Door,
+    Tally,
+    BATCH_PAGES, //
+};
+use crate::{
+    link::Link,
+    policy::Known,
+    pool::{
+        AccountId,
+        Ticket, //
+    },
+    sys::{
+        address_space::snapshot::Snapshot,
+        services::{
+            cpu::online_cpus,
+            signal::signal_waits,
+            workqueue::WorkQueue, //
+        }, //
+    }, //
+};
+use core::ops::Range;
+use hmm_uapi::{
+    Direction,
+    MigrateFlags,
+    Trigger, //
+};
+use kernel::{
+    mm::MmWithUser,
+    new_condvar,
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            ordering::Relaxed,
+            Atomic,
+            AtomicFlag, //
+        },
+        Arc,
+        CondVar,
+        Mutex, //
+    }, //
+};
+
+/// Most bytes that a worker takes at once; a signal is noticed after so many.
+const PIECE_MOST: usize = BATCH_PAGES * PAGE_SIZE;
+/// What one page table maps, bytes: the least that is worth waking a worker for.
+const TABLE_BYTES: usize = 2 << 20;
+/// Workers that help with one request, beside the caller.
+const HELPERS: usize = 3;
+
+/// What is to be moved.
+#[derive(Clone, Copy)]
+pub(crate) struct Order {
+    pub(crate) direction: Direction,
+    pub(crate) flags: MigrateFlags,
+    /// Whether huge pages may be huge on the device.
+    pub(crate) huge: bool,
+    /// When the request began: what was wanted on the device before may be evicted for it.
+    pub(crate) ticket: Ticket,
+    /// Who wants it.
+    pub(crate) trigger: Trigger,
+    /// Who is charged for device memory.
+    pub(crate) account: AccountId,
+}
+
+/// Who moves pages, and where to.
+pub(crate) struct Movers<'a> {
+    pub(crate) queue: &'a WorkQueue,
+    /// The device, for those who help.
+    pub(crate) door: &'a Arc<Door>,
+    /// The device, for the caller, who passed the door.
+    pub(crate) memory: &'a DeviceMemory,
+    pub(crate) link: &'a Link,
+}
+
+/// Moves `range` (page aligned) of `mm`. Returns the address where it stopped, which is before the
+/// end only if a signal came.
+///
+/// # Errors
+///
+/// `ENOMEM`, `ENODEV` if the device is dead, or `ERESTARTSYS` if a signal came before anything moved.
+pub(crate) fn migrate(
+    movers: &Movers<'_>,
+    mm: &ARef<MmWithUser>,
+    known: Option<Known>,
+    range: Range<usize>,
+    order: Order,
+    tally: &mut Tally,
+) -> Result<usize> {
+    kernel::task::might_sleep();
+    let end = range.end;
+    let workers = (HELPERS + 1).min(online_cpus());
+    // Also what is no larger than a piece is shared.
+    let tables = range.end.div_ceil(TABLE_BYTES) - range.start / TABLE_BYTES;
+    let piece = (tables.div_ceil(workers) * TABLE_BYTES).clamp(TABLE_BYTES, PIECE_MOST);
+    let pieces = (tables * TABLE_BYTES).div_ceil(piece);
+    // Whoever takes system pages of an address space interrupts every CPU that runs in it, for each
+    // page. So the caller leaves that to workers, who run in none, and sleeps.
+    let is_left_to_others =
+        order.direction == Direction::ToDevice && workers > 1 && pieces > 1 && is_own(mm);
+    let helpers = match is_left_to_others {
+        true => workers.min(pieces),
+        false => (workers - 1).min(pieces - 1),
+    };
+    let work = Work::new(mm.clone(), known, range, piece, order)?;
+    let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
+
+    for _ in 0..helpers {
+        let (work, door, member) = (work.clone(), movers.door.clone(), Team::join(&team));
+        // Without help it takes longer, that is all.
+        let _ = movers.queue.spawn(move || {
+            if let Some(memory) = door.enter() {
+                if let Some(link) = memory.ops().server().link().enter() {
+                    work.run(&memory, &link, Role::Helper(&member));
+                }
+            }
+            // The caller goes on once the member is gone, and then the rest must be, too.
+            drop(work);
+            drop(door);
+            drop(member);
+        });
+    }
+    if is_left_to_others {
+        team.wait(|| work.heed_signals());
+    }
+    // What the helpers left, if anything.
+    work.run(movers.memory, movers.link, Role::Caller);
+    team.wait(|| {});
+    if work.was_short.load(Relaxed) {
+        evict::in_background(movers.queue, movers.door, movers.memory, order.ticket);
+    }
+
+    let result = work.result.lock();
+    *tally = result.tally;
+    match result.error {
+        Some(error) => Err(error),
+        None => Ok(end.min(work.next.load(Relaxed))),
+    }
+}
+
+/// Whether `mm` is what the caller runs in.
+fn is_own(mm: &MmWithUser) -> bool {
+    current!()
+        .mm()
+        .is_some_and(|own| own.as_raw() == mm.as_raw())
+}
+
+/// Who works on a request.
+#[derive(Clone, Copy)]
+enum Role<'a> {
+    /// Whose request it is.
+    Caller,
+    /// Somebody who helps.
+    Helper(&'a Member),
+}
+
+/// A request that several work on.
+#[pin_data]
+struct Work {
+    mm: ARef<MmWithUser>,
+    known: Option<Known>,
+    order: Order,
+    #[pin]
+    snapshot: Snapshot,
+    /// The first address that nobody has taken.
+    next: Atomic<usize>,
+    end: usize,
+    /// Bytes of a piece.
+    piece: usize,
+    stop: AtomicFlag,
+    /// Whether device memory was short.
+    was_short: AtomicFlag,
+    #[pin]
+    result: Mutex<Outcome>,
+}
+
+/// What came of it so far.
+#[derive(Default)]
+struct Outcome {
+    tally: Tally,
+    error: Option<Error>,
+}
+
+impl Work {
+    fn new(
+        mm: ARef<MmWithUser>,
+        known: Option<Known>,
+        range: Range<usize>,
+        piece: usize,
+        order: Order,
+    ) -> Result<Arc<Self>> {
+        let seen = mm.clone();
+        Arc::pin_init(
+            try_pin_init!(Self {
+                mm,
+                known,
+                order,
+                // Before the mmap lock is taken.
+                snapshot <- Snapshot::new(&seen),
+                next: Atomic::new(range.start),
+                end: range.end,
+                piece,
+                stop: AtomicFlag::new(false),
+                was_short: AtomicFlag::new(false),
+                result <- new_mutex!(Outcome::default(), "migration::range::Work::result"),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Takes pieces and moves them until there are none, an error occurs, or the caller gets a
+    /// signal.
+    fn run(&self, memory: &DeviceMemory, link: &Link, role: Role<'_>) {
+        let request = Request {
+            memory,
+            link,
+            mm: &self.mm,
+            known: self.known.as_ref(),
+            order: self.order,
+            snapshot: &self.snapshot,
+            was_short: &self.was_short,
+        };
+        let mut tally = Tally::default();
+        let result = memory.ops().server().scratches.with(|scratch| {
+            while let Some(piece) = self.take() {
+                walk(&request, piece, scratch, &mut tally)?;
+                match role {
+                    Role::Caller => self.heed_signals(),
+                    Role::Helper(member) => member.report(),
+                }
+            }
+            Ok(())
+        });
+        let mut outcome = self.result.lock();
+        outcome.tally.add(&tally);
+        if let Err(error) = result {
+            self.stop.store(true, Relaxed);
+            // A helper that finds no memory leaves its work to the others.
+            if matches!(role, Role::Caller) || error != ENOMEM {
+                outcome.error = Some(error);
+            }
+        }
+    }
+
+    /// Takes no further piece if a signal waits for the caller, who calls this.
+    fn heed_signals(&self) {
+        if signal_waits() {
+            self.stop.store(true, Relaxed);
+        }
+    }
+
+    /// The next piece. Pieces begin and end where page tables do, but for the first and the last.
+    fn take(&self) -> Option<Range<usize>> {
+        if self.stop.load(Relaxed) {
+            return None;
+        }
+        let mut start = self.next.load(Relaxed);
+        loop {
+            if start >= self.end {
+                return None;
+            }
+            let table = start & !(TABLE_BYTES - 1);
+            let end = table.saturating_add(self.piece).min(self.end);
+            match self.next.cmpxchg(start, end, Relaxed) {
+                Ok(_) => return Some(start..end),
+                Err(other) => start = other,
+            }
+        }
+    }
+}
+
+/// Those who help with a request.
+#[pin_data]
+struct Team {
+    #[pin]
+    members: Mutex<usize>,
+    #[pin]
+    left: CondVar,
+}
+
+impl Team {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            members <- new_mutex!(0, "migration::range::Team::members"),
+            left <- new_condvar!("migration::range::Team::left"),
+        })
+    }
+
+    fn join(team: &Arc<Self>) -> Member {
+        *team.members.lock() += 1;
+        Member(team.clone())
+    }
+
+    /// Waits until all members have left, and calls `meanwhile` whenever one has done a piece. What
+    /// they do is bounded.
+    fn wait(&self, meanwhile: impl Fn()) {
+        let mut members = self.members.lock();
+        while *members > 0 {
+            self.left.wait(&mut members);
+            meanwhile();
+        }
+    }
+}
+
+/// A place in the team, which is left by dropping it.
+struct Member(Arc<Team>);
+
+impl Member {
+    /// Lets whoever waits for the team look around.
+    fn report(&self) {
+        self.0.left.notify_one();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        *self.0.members.lock() -= 1;
+        self.0.left.notify_one();
+    }
+}

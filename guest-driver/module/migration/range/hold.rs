@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One hold of the mmap lock: as much of a piece as moves before somebody else needs the lock, or
+//! pages must be evicted.
+
+mod batches;
+
+use self::batches::Moving;
+use super::{
+    super::tally::reason_of_obstacle,
+    merged::{
+        front,
+        Front, //
+    },
+    scratch::Scratch,
+    walk::Request,
+    TABLE_BYTES, //
+};
+use crate::{
+    link::Lane,
+    migration::Tally,
+    sys::{
+        address_space::{
+            clear_hold::{
+                ClearHold,
+                Undisturbed, //
+            },
+            exclusive::Sharing,
+            mm::{
+                has_swapped_pages,
+                mmap_lock_is_contended,
+                Vma,
+                VmaObstacle, //
+            },
+            mmap_lock::{
+                MmapLocked,
+                MmapReadGuard,
+                MmapWriteGuard, //
+            }, //
+        },
+        migrate::{
+            Lease,
+            Select, //
+        }, //
+    }, //
+};
+use core::ops::Range;
+use hmm_uapi::{
+    Direction,
+    MigrateFlags,
+    SkipReason,
+    SKIP_REASONS, //
+};
+use kernel::page::{
+    PAGE_SHIFT,
+    PAGE_SIZE, //
+};
+
+/// Where a hold of the mmap lock ended.
+pub(super) struct Stop {
+    pub(super) address: usize,
+    /// Why, if it is that so many pages need room on the device.
+    pub(super) needs_room: Option<usize>,
+}
+
+/// Takes the mmap lock and moves what there is, until somebody else needs the lock, or pages must
+/// be evicted, if `may_evict`.
+pub(super) fn hold(
+    request: &Request<'_>,
+    range: Range<usize>,
+    may_evict: bool,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Stop {
+    if request.order.direction == Direction::ToDevice && has_swapped_pages(request.mm) {
+        // What a fault brings back from swap may be a merged page. None may come after the look for
+        // them.
+        let guard = MmapWriteGuard::lock(request.mm);
+        hold_with(
+            request,
+            range,
+            &guard,
+            Some(&guard),
+            may_evict,
+            scratch,
+            tally,
+        )
+    } else {
+        let guard = MmapReadGuard::lock(request.mm);
+        hold_with(request, range, &guard, None, may_evict, scratch, tally)
+    }
+}
+
+/// As [`hold`], with the lock held.
+fn hold_with(
+    request: &Request<'_>,
+    range: Range<usize>,
+    guard: &dyn MmapLocked,
+    exclusive: Option<&MmapWriteGuard<'_>>,
+    may_evict: bool,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Stop {
+    // Before a batch is begun: who has begun one must not wait for those who clear.
+    let (range, held) = match (exclusive, request.known) {
+        (None, Some(known)) => {
+            let front = Sharing::of_front(guard, range.clone());
+            let range = range.start..front.end();
+            let held = match front {
+                Sharing::Exclusive(front) => known.hold(front, request.memory.owner()),
+                Sharing::Shared(_) => None,
+            };
+            (range, held)
+        }
+        _ => (range, None),
+    };
+    let undisturbed = match (exclusive, &held) {
+        (Some(lock), _) => Some(Undisturbed::Locked(lock)),
+        (None, held) => held.as_ref().map(Undisturbed::Held),
+    };
+    let mut hold = Hold {
+        request,
+        guard,
+        exclusive,
+        may_evict,
+        select: match (request.order.direction, undisturbed) {
+            (Direction::ToDevice, Some(undisturbed)) if request.order.huge => {
+                Select::SystemHuge(undisturbed)
+            }
+            (Direction::ToDevice, _) => Select::System,
+            (Direction::ToSystem, undisturbed) => {
+                undisturbed.map_or(Select::Device, Select::DeviceHuge)
+            }
+        },
+        pending: None,
+        scratch,
+        tally,
+    };
+    let mut stop = Stop {
+        address: range.start,
+        needs_room: None,
+    };
+    while stop.address < range.end {
+        match hold.step(stop.address..range.end) {
+            Ok(end) => stop.address = end,
+            Err(NeedsRoom(pages)) => {
+                stop.needs_room = Some(pages);
+                break;
+            }
+        }
+        // A writer that waits, as one that has the lock, keeps every fault of the process waiting.
+        // So does who waits to clear.
+        let is_contended = exclusive.is_some()
+            || mmap_lock_is_contended(request.mm)
+            || held.as_ref().is_some_and(ClearHold::is_contended);
+        if is_contended || request.link.is_stopping() {
+            break;
+        }
+    }
+    hold.finish();
+    stop
+}
+
+/// A batch was not begun because there is no room for so many pages.
+struct NeedsRoom(usize);
+
+/// One hold of the mmap lock.
+struct Hold<'a, 's> {
+    request: &'a Request<'a>,
+    guard: &'a dyn MmapLocked,
+    /// The same, if nobody else has the lock.
+    exclusive: Option<&'a MmapWriteGuard<'a>>,
+    may_evict: bool,
+    /// What is collected.
+    select: Select<'a>,
+    /// The batch that the device is copying.
+    pending: Option<Moving<'a>>,
+    scratch: &'s mut Scratch,
+    tally: &'s mut Tally,
+}
+
+impl<'a> Hold<'a, '_> {
+    /// Deals with the front of `rest`: a gap, a mapping that cannot move, or one batch. Returns
+    /// where it ends.
+    fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NeedsRoom> {
+        let vma = match Vma::find(self.guard, rest.start) {
+            Some(vma) if vma.start() < rest.end => vma,
+            _ => {
+                self.skip(SkipReason::Unmapped, &rest);
+                return Ok(rest.end);
+            }
+        };
+        if rest.start < vma.start() {
+            let gap = rest.start..vma.start();
+            self.skip(SkipReason::Unmapped, &gap);
+            return Ok(gap.end);
+        }
+        let end = rest.end.min(vma.end());
+        if let Some(reason) = self.reason_to_skip(&vma) {
+            self.skip(reason, &(rest.start..end));
+            return Ok(end);
+        }
+        let lease = self.lease();
+        let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
+        let table = rest.start & !(TABLE_BYTES - 1);
+        let batch = match self.front(&vma, rest.start..end.min(table.saturating_add(bytes))) {
+            Ok(batch) => batch,
+            Err((reason, left_out)) => {
+                self.skip(reason, &left_out);
+                return Ok(left_out.end);
+            }
+        };
+        let batch_end = batch.end;
+        self.start(vma, batch, lease)?;
+        Ok(batch_end)
+    }
+
+    /// The front of a batch that may be collected; or one that must not, and why.
+    fn front(
+        &mut self,
+        vma: &Vma<'_>,
+        batch: Range<usize>,
+    ) -> core::result::Result<Range<usize>, (SkipReason, Range<usize>)> {
+        if self.request.order.direction == Direction::ToSystem {
+            return Ok(batch);
+        }
+        if let Some(lock) = self.exclusive {
+            lock.keep_faults_out(vma);
+        }
+        let entries = self.scratch.snapshot.as_mut_slice();
+        match front(self.request, self.guard, batch.clone(), entries) {
+            Ok(Front::Plain(plain)) => Ok(plain),
+            Ok(Front::Merged(merged)) => Err((SkipReason::Ksm, merged)),
+            // A mapping that cannot be looked at.
+            Err(_) => Err((SkipReason::Special, batch)),
+        }
+    }
+
+    fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
+        let pages = (range.len() >> PAGE_SHIFT) as u64;
+        let before = self.tally.skipped;
+        self.tally.skip(self.request.link.stats(), reason, pages);
+        self.trace_skips(&before, range);
+    }
+
+    /// Tells of the pages in `range` that were skipped since `before`.
+    fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
+        let (link, trigger) = (self.request.link, self.request.order.trigger);
+        self.tally.trace_since(before, link, trigger, range);
+    }
+
+    /// Why no page of the mapping is to move, if so.
+    fn reason_to_skip(&self, vma: &Vma<'_>) -> Option<SkipReason> {
+        let order = self.request.order;
+        match (order.direction, vma.obstacle()) {
+            // What went to the device before access was taken away must come back.
+            (Direction::ToSystem, Some(VmaObstacle::NoAccess)) => None,
+            (_, Some(obstacle)) => Some(reason_of_obstacle(obstacle)),
+            (Direction::ToDevice, None)
+                if vma.is_mlocked() && !order.flags.contains(MigrateFlags::MLOCKED) =>
+            {
+                Some(SkipReason::Mlocked)
+            }
+            // Also the pages that are not merged: while KSM merges one, its page table entry is there
+            // before the record by which the kernel finds it again, and it can happen at any time.
+            (Direction::ToDevice, None) if vma.is_mergeable() => Some(SkipReason::Ksm),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a batch, which begins and ends where page tables do.
+    fn batch_bytes(&self) -> usize {
+        let (pool, order) = (self.request.memory.ops(), self.request.order);
+        let entries = self.request.link.max_entries(Lane::Bulk) * PAGE_SIZE;
+        let learned = pool.server().learned.batch_bytes();
+        // What is beyond a limit would be collected for nothing, and cannot be reclaimed meanwhile.
+        let allowed = match order.direction {
+            Direction::ToDevice => pool.accounts().room(order.account),
+            Direction::ToSystem => u64::MAX,
+        };
+        let allowed = usize::try_from(allowed)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(PAGE_SIZE);
+        let bytes = learned.min(entries).min(allowed);
+        (bytes & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
+    }
+
+    /// Buffers for a batch. Who has some must not wait for more, so without any left the pending
+    /// batch comes first.
+    fn lease(&mut self) -> Lease<'a> {
+        let buffers = &self.request.memory.ops().server().bulk_buffers;
+        if let Some(lease) = buffers.try_lease() {
+            return lease;
+        }
+        self.finish();
+        buffers.lease()
+    }
+}

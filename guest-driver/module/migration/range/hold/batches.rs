@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Batches of a hold: the device copies one while the next is collected.
+
+use super::{
+    super::{
+        scratch::Scratch,
+        walk::Request,
+        Account, //
+    },
+    Hold,
+    NeedsRoom, //
+};
+use crate::{
+    migration::{
+        copy::{
+            install,
+            Copying, //
+        },
+        range::explain::explain,
+        to_device::{
+            self,
+            Collection, //
+        },
+        to_system, //
+    },
+    sys::{
+        address_space::mm::Vma,
+        migrate::{
+            Collected,
+            Lease,
+            Migration, //
+        }, //
+    }, //
+};
+use core::ops::Range;
+use hmm_protocol::Op;
+use hmm_uapi::{
+    Direction,
+    SkipReason, //
+};
+use kernel::{
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// A batch on its way.
+pub(super) struct Moving<'a> {
+    copying: Copying<'a>,
+    vma: Vma<'a>,
+    range: Range<usize>,
+    missing: KVVec<bool>,
+}
+
+impl<'a> Hold<'a, '_> {
+    /// Has the device copy a batch, and deals with the one before meanwhile.
+    pub(super) fn start(
+        &mut self,
+        vma: Vma<'a>,
+        range: Range<usize>,
+        lease: Lease<'a>,
+    ) -> core::result::Result<(), NeedsRoom> {
+        let request = self.request;
+        let (memory, link) = (request.memory, request.link);
+        let pages = range.len() >> PAGE_SHIFT;
+        let before = self.tally.skipped;
+        // There are as many as batches at once; the pending one has the other.
+        let mut missing = self.scratch.marks.pop().unwrap_or_default();
+        if let Some(marks) = missing.get_mut(..pages) {
+            marks.fill(false);
+        }
+        let mut account = Account {
+            stats: link.stats(),
+            tally: self.tally,
+            missing: &mut missing,
+        };
+        let collected = match request.order.direction {
+            Direction::ToDevice => to_device::collect(
+                memory,
+                vma,
+                range.clone(),
+                request.order,
+                to_device::How {
+                    select: self.select,
+                    may_evict: self.may_evict,
+                },
+                lease,
+                &mut account,
+            ),
+            Direction::ToSystem => {
+                let range = range.clone();
+                to_system::collect(
+                    memory,
+                    vma,
+                    range,
+                    request.order,
+                    self.select,
+                    lease,
+                    &mut account,
+                )
+                .map(Collection::Ready)
+            }
+        };
+        let migration = match collected {
+            Ok(Collection::Ready(migration)) => migration,
+            Ok(Collection::NeedsRoom(pages)) => {
+                self.take_back(missing);
+                return Err(NeedsRoom(pages));
+            }
+            Err(_) => {
+                // The kernel refuses the mapping as a whole.
+                account.skip(SkipReason::Special, pages);
+                self.trace_skips(&before, &range);
+                self.take_back(missing);
+                return Ok(());
+            }
+        };
+        self.trace_skips(&before, &range);
+        let copying = Copying::start(memory, link, request.order.trigger, self.op(), migration);
+        // The one before is done or about to be.
+        self.finish();
+        self.pending = Some(Moving {
+            copying,
+            vma,
+            range,
+            missing,
+        });
+        Ok(())
+    }
+
+    fn op(&self) -> Op {
+        match self.request.order.direction {
+            Direction::ToDevice => Op::ToDevice,
+            Direction::ToSystem => Op::ToSystem,
+        }
+    }
+
+    /// Waits for the pending batch, installs what was copied, and counts.
+    pub(super) fn finish(&mut self) {
+        let Some(moving) = self.pending.take() else {
+            return;
+        };
+        let Moving {
+            copying,
+            vma,
+            range,
+            mut missing,
+        } = moving;
+        let stats = self.request.link.stats();
+        let before = self.tally.skipped;
+        let mut account = Account {
+            stats,
+            tally: self.tally,
+            missing: missing
+                .get_mut(..range.len() >> PAGE_SHIFT)
+                .unwrap_or_default(),
+        };
+        let (migration, failed) = copying.finish();
+        account.skip(reason_of_failure(self.request), failed);
+        let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
+        keep_what_is_advised(self.request, &migration, range.start);
+        let moved = install(stats, self.request.order.trigger, migration);
+        account.skip(SkipReason::LostRace, copied - moved);
+        account.tally.moved += moved as u64;
+        let bytes = (moved * PAGE_SIZE) as u64;
+        match self.request.order.direction {
+            Direction::ToDevice => stats.bytes_to_device.add(bytes),
+            Direction::ToSystem => stats.bytes_to_system.add(bytes),
+        }
+        if account.missing.iter().any(|&missing| missing) {
+            let Scratch {
+                snapshot,
+                stragglers,
+                ..
+            } = &mut *self.scratch;
+            let entries = snapshot.as_mut_slice();
+            let (request, guard) = (self.request, self.guard);
+            explain(request, guard, &vma, &range, account, stragglers, entries);
+        }
+        self.trace_skips(&before, &range);
+        self.take_back(missing);
+    }
+
+    fn take_back(&mut self, marks: KVVec<bool>) {
+        // Nothing but what was taken from there comes back.
+        let result = self.scratch.marks.push_within_capacity(marks);
+        debug_assert!(result.is_ok());
+    }
+}
+
+/// What a page is counted as that the device did not copy. It is where it was, unless that was on a
+/// device that is dead.
+fn reason_of_failure(request: &Request<'_>) -> SkipReason {
+    match request.order.direction {
+        Direction::ToSystem if request.link.is_dead() => SkipReason::Lost,
+        _ => SkipReason::CopyFailed,
+    }
+}
+
+/// Marks the device pages that the process wants to be kept. Whatever goes free loses its mark.
+fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collected>, start: usize) {
+    let space = (request.known)
+        .map(|known| known.watcher())
+        .filter(|space| space.has_advice());
+    let (Some(space), Direction::ToDevice) = (space, request.order.direction) else {
+        return;
+    };
+    for transfer in migration.transfers() {
+        if !space.advice(start + transfer.index() * PAGE_SIZE).keep {
+            continue;
+        }
+        if let Some(index) = request.memory.index_of_pfn(transfer.destination) {
+            let pages = index..index + transfer.pages;
+            request.memory.ops().keep(pages, true);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Moves one piece of an address space to its end, hold by hold of the mmap lock.
+
+use super::{
+    super::{
+        evict,
+        DeviceMemory,
+        Tally, //
+    },
+    hold::hold,
+    scratch::Scratch,
+    Order, //
+};
+use crate::{
+    link::Link,
+    policy::Known,
+    sys::address_space::snapshot::Snapshot, //
+};
+use core::ops::Range;
+use kernel::{
+    mm::MmWithUser,
+    prelude::*,
+    sync::atomic::{
+        ordering::Relaxed,
+        AtomicFlag, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// How often room is made for one batch.
+const TRIES: usize = 4;
+/// How often pages are tried again that somebody held.
+const ROUNDS: usize = 2;
+/// What those who hold pages are given to let go of them.
+const PAUSE: Delta = Delta::from_micros(100);
+
+/// What is to be done, and with what.
+pub(super) struct Request<'a> {
+    pub(super) memory: &'a DeviceMemory,
+    pub(super) link: &'a Link,
+    pub(super) mm: &'a MmWithUser,
+    /// What is known of the process.
+    pub(super) known: Option<&'a Known>,
+    pub(super) order: Order,
+    pub(super) snapshot: &'a Snapshot,
+    /// Set when device memory is short.
+    pub(super) was_short: &'a AtomicFlag,
+}
+
+/// Moves `range` (page aligned), to its end, and then once more what somebody held.
+///
+/// # Errors
+///
+/// `ENODEV`: the device is dead, or going.
+pub(super) fn walk(
+    request: &Request<'_>,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result {
+    scratch.stragglers.forget();
+    scratch.stragglers.set_open(true);
+    once(request, range, scratch, tally)?;
+    for rounds_left in (0..ROUNDS).rev() {
+        scratch.stragglers.set_open(rounds_left > 0);
+        let runs = scratch.stragglers.take();
+        if !runs.is_empty() {
+            fsleep(PAUSE);
+        }
+        let mut rest = runs.iter();
+        let result = rest.try_for_each(|run| once(request, run.clone(), scratch, tally));
+        scratch.stragglers.give_back(runs);
+        result?;
+    }
+    Ok(())
+}
+
+/// Moves what there is in `range` (page aligned).
+fn once(
+    request: &Request<'_>,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result {
+    let mut address = range.start;
+    let mut may_evict = true;
+    // Others may take what was made available, so that may be needed more than once.
+    let mut tries = TRIES;
+    while address < range.end {
+        if request.link.is_stopping() {
+            return Err(ENODEV);
+        }
+        let stop = hold(request, address..range.end, may_evict, scratch, tally);
+        if stop.address > address {
+            tries = TRIES;
+        }
+        address = stop.address;
+        may_evict = true;
+        if let Some(pages) = stop.needs_room {
+            // If there is no room to be made, what fits is moved, and the rest is counted.
+            let (memory, link, before) = (request.memory, request.link, request.order.ticket);
+            request.was_short.store(true, Relaxed);
+            tries -= 1;
+            may_evict = evict::make_room(memory, link, pages, before) && tries > 0;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ioctls of `/dev/hmmN`. `hmm_uapi` describes them.
+
+mod argument;
+mod policy;
+mod prefetch;
+mod residency;
+
+use crate::{
+    link::Link,
+    migration::{
+        range::{
+            migrate,
+            Movers,
+            Order, //
+        },
+        DeviceMemory,
+        Door,
+        Tally,
+        BATCH_PAGES, //
+    },
+    policy::Known,
+    pool::AccountId,
+    sys::{
+        address_space::mm::address_space_of,
+        services::{
+            gate::Entered,
+            node::Handler,
+            workqueue::WorkQueue, //
+        }, //
+    }, //
+};
+use argument::Argument;
+use core::ops::Range;
+use hmm_logic::BLOCK_PAGES;
+use hmm_uapi::{
+    Direction,
+    Info,
+    Migrate,
+    MigrateFlags,
+    Stats,
+    Trigger,
+    ADVISE_NR,
+    EVICT_NR,
+    INFO_NR,
+    IOCTL_TYPE,
+    LIMIT_NR,
+    MIGRATE_NR,
+    PREFETCH_NR,
+    RESIDENCY_NR,
+    STATS_NR,
+    UAPI_VERSION, //
+    WAIT_NR,
+};
+use kernel::{
+    ioctl::{
+        _IOC_DIR,
+        _IOC_NR,
+        _IOC_TYPE, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+use prefetch::Prefetches;
+
+/// What stands behind `/dev/hmmN`.
+#[derive(Clone)]
+pub(crate) struct Session {
+    door: Arc<Door>,
+    workers: Arc<WorkQueue>,
+    /// For prefetches, which wait for those who help them on the other.
+    prefetchers: Arc<WorkQueue>,
+}
+
+/// An open file.
+pub(crate) struct OpenSession {
+    // Stopped before the workqueues go.
+    prefetches: Pin<KBox<Prefetches>>,
+    session: Session,
+}
+
+impl Session {
+    /// Sessions of the device behind `door`, whose moves `workers` help with.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(door: Arc<Door>, workers: Arc<WorkQueue>) -> Result<Self> {
+        let prefetchers = Arc::new(WorkQueue::freezable(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
+        Ok(Self {
+            door,
+            workers,
+            prefetchers,
+        })
+    }
+}
+
+impl Handler for Session {
+    type File = OpenSession;
+
+    fn open(&self) -> Result<OpenSession> {
+        drop(self.door.enter().ok_or(ENODEV)?);
+        Ok(OpenSession {
+            prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
+            session: self.clone(),
+        })
+    }
+
+    fn ioctl(file: &OpenSession, command: u32, argument: usize) -> Result<isize> {
+        // Both directions: every structure is read and written.
+        if _IOC_TYPE(command) != u32::from(IOCTL_TYPE) || _IOC_DIR(command) != 3 {
+            return Err(ENOTTY);
+        }
+        // CAST: The number has 8 bits.
+        let number = _IOC_NR(command) as u8;
+        if number == WAIT_NR {
+            // What has begun can be waited for even if the device has gone meanwhile.
+            return policy::wait(file, Argument::new(command, argument)?).map(|()| 0);
+        }
+        let session = &file.session;
+        let memory = session.door.enter().ok_or(ENODEV)?;
+        let engine = memory.ops().server();
+        let link = engine.link().enter().ok_or(ENODEV)?;
+        let call = Call {
+            session,
+            memory: &memory,
+            link: &link,
+        };
+        match number {
+            INFO_NR => call.info(Argument::new(command, argument)?),
+            MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
+            RESIDENCY_NR => residency::residency(&memory, Argument::new(command, argument)?),
+            STATS_NR => call.stats(Argument::new(command, argument)?),
+            ADVISE_NR => call.advise(Argument::new(command, argument)?),
+            PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
+            EVICT_NR => call.evict(Argument::new(command, argument)?),
+            LIMIT_NR => call.limit(Argument::new(command, argument)?),
+            _ => Err(ENOTTY),
+        }
+        .map(|()| 0)
+    }
+}
+
+/// An ioctl that found the device.
+struct Call<'a> {
+    session: &'a Session,
+    memory: &'a Entered<'a, Pin<KBox<DeviceMemory>>>,
+    link: &'a Link,
+}
+
+impl Call<'_> {
+    fn movers(&self) -> Movers<'_> {
+        Movers {
+            queue: &self.session.workers,
+            door: &self.session.door,
+            memory: self.memory,
+            link: self.link,
+        }
+    }
+
+    fn order(
+        &self,
+        direction: Direction,
+        flags: MigrateFlags,
+        trigger: Trigger,
+        known: Option<&Known>,
+    ) -> Order {
+        Order {
+            direction,
+            flags,
+            huge: *crate::module_parameters::huge_pages.value_ref() != 0,
+            ticket: self.memory.ops().ticket(),
+            trigger,
+            account: known.map_or(AccountId::NONE, |known| known.watcher().account().id()),
+        }
+    }
+
+    fn info(&self, mut argument: Argument<Info>) -> Result {
+        let info = argument.get_mut();
+        if info.flags != 0 {
+            return Err(EINVAL);
+        }
+        let limits = self.link.limits();
+        *info = Info {
+            flags: 0,
+            version: UAPI_VERSION,
+            features: self.link.features().0,
+            memory_bytes: limits.memory_bytes,
+            resident_bytes: self.memory.ops().resident_bytes(),
+            page_bytes: PAGE_SIZE as u32,
+            block_bytes: (BLOCK_PAGES * PAGE_SIZE) as u32,
+            max_batch_pages: BATCH_PAGES as u32,
+            bulk_queues: limits.bulk_queues,
+            generation: self.link.generation(),
+            uuid: self.link.uuid(),
+        };
+        argument.write()
+    }
+
+    fn migrate(&self, mut argument: Argument<Migrate>) -> Result {
+        let call = argument.get_mut();
+        let direction = Direction::from_raw(call.direction).ok_or(EINVAL)?;
+        if call.flags & !MigrateFlags::ALL.0 != 0 || call.reserved != 0 {
+            return Err(EINVAL);
+        }
+        if direction == Direction::ToSystem && call.flags != 0 {
+            return Err(EINVAL);
+        }
+        let range = page_range(call.start, call.end)?;
+        let mm = address_space_of(call.pid)?;
+        let stats = self.link.stats();
+        let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
+        let mut tally = Tally::default();
+        let way = Way::of(range.clone(), || {
+            let known = match direction {
+                Direction::ToDevice => self.known_if_room(&mm)?,
+                Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
+            };
+            let flags = MigrateFlags(call.flags);
+            let order = self.order(direction, flags, Trigger::User, known.as_ref());
+            migrate(&self.movers(), &mm, known, range, order, &mut tally)
+        })?;
+
+        call.next = way.next as u64;
+        call.pages_moved = tally.moved;
+        call.pages_skipped = tally.skipped;
+        call.batches = stats.batches.get() - batches;
+        call.doorbells = stats.doorbells.get() - doorbells;
+        argument.write()?;
+        way.result()
+    }
+
+    fn stats(&self, mut argument: Argument<Stats>) -> Result {
+        let call = argument.get_mut();
+        if call.flags != 0 || call.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let stats = self.link.stats();
+        let pool = self.memory.ops();
+        *call = Stats {
+            flags: 0,
+            reserved: 0,
+            bytes_to_device: stats.bytes_to_device.get(),
+            bytes_to_system: stats.bytes_to_system.get(),
+            bytes_by_fault: stats.bytes_by_fault.get(),
+            bytes_by_eviction: stats.bytes_by_eviction.get(),
+            resident_bytes: pool.resident_bytes(),
+            peak_resident_bytes: pool.peak_resident_bytes(),
+            cpu_faults: stats.cpu_faults.get(),
+            cpu_faults_failed: stats.cpu_faults_failed.get(),
+            batches: stats.batches.get(),
+            doorbells: stats.doorbells.get(),
+            copy_errors: stats.copy_errors.get(),
+            timeouts: stats.timeouts.get(),
+            protocol_errors: stats.protocol_errors.get(),
+            pages_skipped: stats.skipped(),
+        };
+        argument.write()
+    }
+}
+
+/// How far a call came on its way through a range, which a signal may have ended.
+struct Way {
+    range: Range<usize>,
+    next: usize,
+}
+
+impl Way {
+    /// The way through `range` of `go`, which returns where it ended.
+    fn of(range: Range<usize>, go: impl FnOnce() -> Result<usize>) -> Result<Self> {
+        let next = match go() {
+            Err(error) if error == ERESTARTSYS => range.start,
+            result => result?,
+        };
+        Ok(Self { range, next })
+    }
+
+    /// What the call returns once its argument is written.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS`: it has done nothing, and the kernel may begin it again. `EINTR`: it has come a part of the way.
+    fn result(self) -> Result {
+        if self.next >= self.range.end {
+            Ok(())
+        } else if self.next == self.range.start {
+            Err(ERESTARTSYS)
+        } else {
+            Err(EINTR)
+        }
+    }
+}
+
+/// Checks a range of addresses: page aligned, not empty, not wrapping.
+fn page_range(start: u64, end: u64) -> Result<Range<usize>> {
+    let (start, end) = (usize::try_from(start)?, usize::try_from(end)?);
+    if start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 || start >= end {
+        return Err(EINVAL);
+    }
+    Ok(start..end)
+}

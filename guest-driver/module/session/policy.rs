@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ioctls by which a process says where its memory had better be.
+
+use super::{
+    argument::Argument,
+    page_range,
+    prefetch::Job,
+    Call,
+    OpenSession,
+    Way, //
+};
+use crate::{
+    migration::{
+        evict,
+        range::migrate,
+        Tally,
+        BATCH_PAGES, //
+    },
+    policy::Known,
+    sys::address_space::{
+        mm::{
+            address_space_of,
+            may_touch_others,
+            Vma, //
+        },
+        mmap_lock::MmapReadGuard,
+        snapshot::{
+            Place,
+            Snapshot, //
+        }, //
+    }, //
+};
+use core::ops::Range;
+use hmm_logic::{
+    Side,
+    WindowBounds,
+    WINDOW_MOST, //
+};
+use hmm_uapi::{
+    Advise,
+    AdviseFlags,
+    Direction,
+    Evict,
+    Limit,
+    LimitFlags,
+    MigrateFlags,
+    PreferredSide,
+    Prefetch,
+    PrefetchState,
+    Trigger,
+    Wait,
+    WaitFlags,
+    NO_LIMIT, //
+};
+use kernel::{
+    mm::MmWithUser,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// What ADVISE changes; `None` stays as it was.
+#[derive(Clone, Copy)]
+struct Change {
+    side: Option<Option<Side>>,
+    keep: Option<bool>,
+    window: Option<Option<WindowBounds>>,
+}
+
+impl Change {
+    fn new(call: &Advise) -> Result<Self> {
+        let flags = AdviseFlags(call.flags);
+        if flags.0 == 0 || flags.0 & !AdviseFlags::ALL.0 != 0 {
+            return Err(EINVAL);
+        }
+        // Values that do not count must be zero, so that they may count one day.
+        let side = PreferredSide::from_raw(call.side).ok_or(EINVAL)?;
+        let keep = match call.keep {
+            0 => false,
+            1 => true,
+            _ => return Err(EINVAL),
+        };
+        let window = window_bounds(call.window_least, call.window_most)?;
+        let counts = |flag, is_zero: bool| {
+            let counts = flags.contains(flag);
+            if counts || is_zero {
+                Ok(counts)
+            } else {
+                Err(EINVAL)
+            }
+        };
+        let side = counts(AdviseFlags::SIDE, side == PreferredSide::None)?.then_some(match side {
+            PreferredSide::None => None,
+            PreferredSide::Device => Some(Side::Device),
+            PreferredSide::System => Some(Side::System),
+        });
+        Ok(Self {
+            side,
+            keep: counts(AdviseFlags::KEEP, !keep)?.then_some(keep),
+            window: counts(AdviseFlags::WINDOW, window.is_none())?.then_some(window),
+        })
+    }
+}
+
+/// Bounds of a fault's window, bytes; `None` for the driver's own choice.
+fn window_bounds(least: u32, most: u32) -> Result<Option<WindowBounds>> {
+    let (least, most) = (least as usize, most as usize);
+    if least == 0 && most == 0 {
+        return Ok(None);
+    }
+    let fits = |bytes: usize| bytes.is_power_of_two() && (PAGE_SIZE..=WINDOW_MOST).contains(&bytes);
+    if fits(least) && fits(most) && least <= most {
+        Ok(Some(WindowBounds { least, most }))
+    } else {
+        Err(EINVAL)
+    }
+}
+
+impl Call<'_> {
+    /// What is known of a process, which may not have been known before.
+    pub(super) fn known(&self, mm: &MmWithUser) -> Result<Known> {
+        let pool = self.memory.ops();
+        pool.server().spaces().of(pool, mm)
+    }
+
+    /// The same; `None` where too many processes are known already. Such a process has no account.
+    pub(super) fn known_if_room(&self, mm: &MmWithUser) -> Result<Option<Known>> {
+        match self.known(mm) {
+            Err(error) if error == ENOSPC => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    pub(super) fn advise(&self, mut argument: Argument<Advise>) -> Result {
+        let call = argument.get_mut();
+        let change = Change::new(call)?;
+        let range = page_range(call.start, call.end)?;
+        let mm = address_space_of(call.pid)?;
+        let known = self.known(&mm)?;
+        // Before the mmap lock is taken.
+        let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
+        let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
+
+        let guard = MmapReadGuard::lock(&mm);
+        expect_mapped(&guard, range.clone())?;
+        known.watcher().advise(range.clone(), |advice| {
+            advice.side = change.side.unwrap_or(advice.side);
+            advice.keep = change.keep.unwrap_or(advice.keep);
+            advice.window = change.window.unwrap_or(advice.window);
+        })?;
+        match change.keep {
+            // What is on the device already.
+            Some(keep) => self.keep(&guard, &snapshot, range, keep, &mut entries),
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the device pages of `range`, which is mapped.
+    fn keep(
+        &self,
+        guard: &MmapReadGuard<'_>,
+        snapshot: &Snapshot,
+        range: Range<usize>,
+        keep: bool,
+        entries: &mut [usize],
+    ) -> Result {
+        let memory = self.memory;
+        let mut address = range.start;
+        while address < range.end {
+            let Some(vma) = Vma::find(guard, address) else {
+                return Ok(());
+            };
+            let most = address.saturating_add(entries.len() << PAGE_SHIFT);
+            let part = address..range.end.min(vma.end()).min(most);
+            address = part.end;
+            // What it cannot see has no page of ours, but for PROT_NONE: its pages are not spared
+            // until they have been away.
+            snapshot.look(guard, part, memory.owner(), entries, |_, place| {
+                if let Place::Device(pfn) = place {
+                    if let Some(index) = memory.index_of_pfn(pfn) {
+                        memory.ops().keep(index..index + 1, keep);
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn prefetch(
+        &self,
+        session: &OpenSession,
+        mut argument: Argument<Prefetch>,
+    ) -> Result {
+        let call = argument.get_mut();
+        let direction = match call.direction {
+            0 => None,
+            other => Some(Direction::from_raw(other).ok_or(EINVAL)?),
+        };
+        if call.flags & !MigrateFlags::ALL.0 != 0
+            || call.reserved != 0
+            || (direction == Some(Direction::ToSystem) && call.flags != 0)
+        {
+            return Err(EINVAL);
+        }
+        let range = page_range(call.start, call.end)?;
+        let mm = address_space_of(call.pid)?;
+        let known = self.known_if_room(&mm)?;
+        let order = self.order(
+            direction.unwrap_or(Direction::ToDevice),
+            MigrateFlags(call.flags),
+            Trigger::Prefetch,
+            known.as_ref(),
+        );
+        let job = Job {
+            mm,
+            known,
+            range,
+            direction,
+            order,
+        };
+        call.id = session.prefetches.begin(&session.session, job)?;
+        argument.write()
+    }
+
+    pub(super) fn evict(&self, mut argument: Argument<Evict>) -> Result {
+        let call = argument.get_mut();
+        if call.flags != 0 {
+            return Err(EINVAL);
+        }
+        if call.bytes != 0 {
+            if call.start != 0 || call.end != 0 || call.pid != 0 {
+                return Err(EINVAL);
+            }
+            let bytes = usize::try_from(call.bytes)?;
+            if bytes % PAGE_SIZE != 0 {
+                return Err(EINVAL);
+            }
+            if !may_touch_others() {
+                return Err(EPERM);
+            }
+            let pool = self.memory.ops();
+            let moved = evict::some(self.memory, self.link, bytes >> PAGE_SHIFT, pool.ticket());
+            call.bytes_evicted = (moved << PAGE_SHIFT) as u64;
+            return argument.write();
+        }
+        let range = page_range(call.start, call.end)?;
+        let mm = address_space_of(call.pid)?;
+        let order = self.order(
+            Direction::ToSystem,
+            MigrateFlags::default(),
+            Trigger::Eviction,
+            None,
+        );
+        let mut tally = Tally::default();
+        let way = Way::of(range.clone(), || {
+            migrate(&self.movers(), &mm, None, range, order, &mut tally)
+        })?;
+        call.bytes_evicted = tally.moved << PAGE_SHIFT;
+        call.pages_skipped = tally.skipped;
+        argument.write()?;
+        way.result()
+    }
+
+    pub(super) fn limit(&self, mut argument: Argument<Limit>) -> Result {
+        let call = argument.get_mut();
+        let flags = LimitFlags(call.flags);
+        if flags.0 & !LimitFlags::ALL.0 != 0 {
+            return Err(EINVAL);
+        }
+        let mm: ARef<MmWithUser> = address_space_of(call.pid)?;
+        let known = self.known(&mm)?;
+        let account = known.watcher().account();
+        let accounts = account.all();
+        if flags.contains(LimitFlags::SET) {
+            let pages = match call.limit_bytes {
+                NO_LIMIT => u64::MAX,
+                bytes => bytes >> PAGE_SHIFT,
+            };
+            accounts.set_limit(account.id(), pages);
+        }
+        call.limit_bytes = match accounts.limit(account.id()) {
+            u64::MAX => NO_LIMIT,
+            pages => pages << PAGE_SHIFT,
+        };
+        call.resident_bytes = accounts.pages(account.id()) << PAGE_SHIFT;
+        argument.write()
+    }
+}
+
+/// Waits for a prefetch, which needs no device.
+pub(super) fn wait(session: &OpenSession, mut argument: Argument<Wait>) -> Result {
+    let call = argument.get_mut();
+    let flags = WaitFlags(call.flags);
+    if flags.0 & !WaitFlags::ALL.0 != 0 {
+        return Err(EINVAL);
+    }
+    let begun = session.prefetches.get(call.id)?;
+    if flags.contains(WaitFlags::CANCEL) {
+        begun.cancel();
+    }
+    let report = begun.wait(call.timeout_ms)?;
+    call.state = report.state as u32;
+    call.error = report.error;
+    call.next = report.next as u64;
+    call.pages_moved = report.tally.moved;
+    call.pages_skipped = report.tally.skipped;
+    let id = call.id;
+    argument.write()?;
+    // Only what was told may be forgotten.
+    if report.state != PrefetchState::Running {
+        session.prefetches.forget(id);
+    }
+    Ok(())
+}
+
+/// Checks that all of `range` is mapped.
+fn expect_mapped(guard: &MmapReadGuard<'_>, range: Range<usize>) -> Result {
+    let mut address = range.start;
+    while address < range.end {
+        match Vma::find(guard, address) {
+            Some(vma) if vma.start() <= address => address = vma.end(),
+            _ => return Err(ENOMEM),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Address spaces: mappings, the mmap lock, MMU notifiers, reverse mappings.
+
+pub(crate) mod anon_vma;
+pub(crate) mod clear_hold;
+pub(crate) mod exclusive;
+mod interval;
+pub(crate) mod mm;
+pub(crate) mod mmap_lock;
+pub(crate) mod snapshot;
+pub(crate) mod watch;

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Holds back those who are about to clear page table entries of huge pages.
+//!
+//! `MADV_DONTNEED` and its like clear entries without the mmap lock for writing, so a migration
+//! under the mmap lock for reading does not keep them away. Where it has to, because the kernel
+//! does not clear an entry right that is being migrated, they wait for the migration.
+//!
+//! Those who unmap need the mmap lock for writing, and who ends an address space needs it to have
+//! no users: against both the lock and the user that a migration has anyway are enough.
+//!
+//! # Who waits
+//!
+//! A migration takes locks of the reverse mapping, so nobody who has one may wait for it. Who has one
+//! is there for a page that it has locked, and asks all mappings that may map the page, also those
+//! that have something else at its address. That makes these rules:
+//!
+//! - Only exclusive mappings are held ([`Exclusive`](super::exclusive::Exclusive)), so that nobody
+//!   comes for the page of another process that was forked. (A page of the same process may be asked
+//!   for at the address where it was mapped before an `mremap()`.)
+//! - Who is to clear waits only where it clears, in the place of a whole huge page, a device page or
+//!   one that is being migrated. Who clears a part of a huge page splits it before, which clears the
+//!   whole for a moment.
+//! - What a migration itself clears is its own: single pages, or the entry of a page that it is
+//!   splitting ([`OwnClears`]).
+//!
+//! Who finds something else passes. It may still be clearing when that has become a huge device
+//! page, so none may be made there meanwhile: the holds that it passes remember it.
+
+use crate::sys::{
+    address_space::{
+        mm::Vma,
+        mmap_lock::MmapWriteGuard, //
+    },
+    bindings,
+    device_memory::pagemap::Owner, //
+};
+use core::ops::Range;
+use kernel::{
+    mm::Mm,
+    new_condvar,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        CondVar,
+        SpinLock, //
+    },
+    types::NotThreadSafe, //
+};
+
+/// Holds of one address space at once.
+const MOST: usize = 32;
+
+/// What is held, and who holds it.
+struct Slot {
+    range: Range<usize>,
+    /// Whose device pages are not to be cleared.
+    owner: Owner,
+    /// Address of the task, to tell it from others.
+    task: usize,
+    /// Where others may be clearing that found no huge device page.
+    passed: Range<usize>,
+}
+
+impl Slot {
+    /// What of `range` is held against `task`.
+    fn common(&self, range: &Range<usize>, task: usize) -> Option<Range<usize>> {
+        let common = intersection(&self.range, range);
+        (self.task != task && !common.is_empty()).then_some(common)
+    }
+
+    /// Somebody passes who is to clear `range`.
+    fn pass(&mut self, range: Range<usize>) {
+        self.passed = if self.passed.is_empty() {
+            range
+        } else {
+            self.passed.start.min(range.start)..self.passed.end.max(range.end)
+        };
+    }
+}
+
+fn intersection(one: &Range<usize>, other: &Range<usize>) -> Range<usize> {
+    one.start.max(other.start)..one.end.min(other.end)
+}
+
+struct Slots {
+    slots: [Option<Slot>; MOST],
+    /// How many wait for a hold to end.
+    waiting: usize,
+}
+
+/// All holds of one address space.
+#[pin_data]
+pub(in crate::sys) struct ClearHolds {
+    #[pin]
+    slots: SpinLock<Slots>,
+    #[pin]
+    released: CondVar,
+}
+
+impl ClearHolds {
+    /// Nothing is held.
+    pub(in crate::sys) fn new() -> impl PinInit<Self> {
+        let slots = Slots {
+            slots: [const { None }; MOST],
+            waiting: 0,
+        };
+        pin_init!(Self {
+            slots <- new_spinlock!(slots, "ClearHolds::slots"),
+            released <- new_condvar!("ClearHolds::released"),
+        })
+    }
+
+    /// Somebody is about to clear `range` of `mm`. Notes it with `note`, so that no hold begins, and
+    /// waits for the holds that there are; if that would be to sleep and `may_sleep` is false,
+    /// returns false.
+    ///
+    /// The caller does not let the page tables of `range` go.
+    pub(in crate::sys) fn clear(
+        &self,
+        mm: &Mm,
+        range: Range<usize>,
+        may_sleep: bool,
+        note: impl FnOnce(),
+    ) -> bool {
+        let task = this_task();
+        let mut slots = self.slots.lock();
+        note();
+        loop {
+            let mut held = slots.slots.iter().flatten().filter_map(|slot| {
+                let common = slot.common(&range, task)?;
+                Some((common, slot.owner))
+            });
+            if !held.any(|(common, owner)| has_huge_leaf(mm, common, owner)) {
+                break;
+            }
+            if !may_sleep {
+                return false;
+            }
+            slots.waiting += 1;
+            self.released.wait(&mut slots);
+            slots.waiting -= 1;
+        }
+        for slot in slots.slots.iter_mut().flatten() {
+            if let Some(common) = slot.common(&range, task) {
+                slot.pass(common);
+            }
+        }
+        true
+    }
+
+    /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless
+    /// `is_noted` says that somebody began to clear.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: somebody began to clear. `ENOSPC`: there are too many holds.
+    pub(in crate::sys) fn hold<'a>(
+        &'a self,
+        mm: &'a Mm,
+        range: Range<usize>,
+        owner: Owner,
+        is_noted: impl FnOnce() -> bool,
+    ) -> Result<ClearHold<'a>> {
+        let mut slots = self.slots.lock();
+        if is_noted() {
+            return Err(EAGAIN);
+        }
+        let index = (slots.slots.iter().position(Option::is_none)).ok_or(ENOSPC)?;
+        slots.slots[index] = Some(Slot {
+            range: range.clone(),
+            owner,
+            task: this_task(),
+            passed: 0..0,
+        });
+        drop(slots);
+        Ok(ClearHold {
+            holds: self,
+            mm,
+            range,
+            index,
+        })
+    }
+}
+
+fn this_task() -> usize {
+    current!().as_ptr() as usize
+}
+
+/// Whether there is, in the place of a huge page wholly within `range`, a device page of `owner` or a
+/// page that is being migrated. The caller does not let the page tables of `range` go.
+pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
+    let owner = owner.as_raw().cast();
+    // SAFETY: The address space is valid, and who is to clear entries of a range, or has its mmap
+    // lock, keeps its page tables: this is only asked for such a range. An owner is the address of a
+    // pagemap, which stays as long as somebody holds for it, or asks it.
+    unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner) }
+}
+
+/// While it lives, whoever is to clear entries of huge device pages in a range waits, except for
+/// the task that holds.
+///
+/// Its task must not begin another one meanwhile: who clears waits for the one and may be waited
+/// for by the other.
+///
+/// # Examples
+///
+/// ```ignore
+/// // Under the mmap lock, before anything is collected.
+/// let range = Exclusive::of(&vma, range).ok_or(EBUSY)?;
+/// let select = match watch.hold(range, memory.owner()).as_ref() {
+///     Some(hold) => Select::DeviceHuge(Undisturbed::Held(hold)),
+///     // Somebody is clearing; single pages need no hold.
+///     None => Select::Device,
+/// };
+/// ```
+pub(crate) struct ClearHold<'a> {
+    holds: &'a ClearHolds,
+    mm: &'a Mm,
+    range: Range<usize>,
+    index: usize,
+}
+
+impl ClearHold<'_> {
+    /// Whether all of `range` of the mapping's address space is held.
+    fn covers(&self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
+        self.mm.as_raw() == vma.mm().as_raw()
+            && self.range.start <= range.start
+            && range.end <= self.range.end
+    }
+
+    /// Whether somebody may be clearing entries of `range` that found no huge device page there.
+    fn was_passed(&self, range: &Range<usize>) -> bool {
+        let slots = self.holds.slots.lock();
+        (slots.slots[self.index].as_ref())
+            .is_some_and(|slot| !intersection(&slot.passed, range).is_empty())
+    }
+
+    /// Whether somebody waits for the end of a hold.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.holds.slots.lock().waiting > 0
+    }
+}
+
+impl Drop for ClearHold<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.holds.slots.lock();
+        slots.slots[self.index] = None;
+        let is_wanted = slots.waiting > 0;
+        drop(slots);
+        if is_wanted {
+            self.holds.released.notify_all();
+        }
+    }
+}
+
+/// Why nobody clears entries of a range.
+#[derive(Clone, Copy)]
+pub(crate) enum Undisturbed<'a> {
+    /// Who is about to waits.
+    Held(&'a ClearHold<'a>),
+    /// Whoever clears needs a lock that we have: that of the address space or of the mapping.
+    Locked(&'a MmapWriteGuard<'a>),
+}
+
+impl Undisturbed<'_> {
+    /// Sees to it that it is so for `range` of the mapping; false if it is not.
+    pub(in crate::sys) fn ensure(self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
+        match self {
+            Self::Held(hold) => hold.covers(vma, range),
+            Self::Locked(lock) if lock.is_of(vma) => {
+                lock.keep_faults_out(vma);
+                true
+            }
+            Self::Locked(_) => false,
+        }
+    }
+
+    /// Whether somebody may be clearing entries of `range` all the same, since there was no huge
+    /// device page; there must not be one now.
+    pub(in crate::sys) fn was_passed(self, range: &Range<usize>) -> bool {
+        match self {
+            Self::Held(hold) => hold.was_passed(range),
+            Self::Locked(_) => false,
+        }
+    }
+}
+
+/// While it lives, nobody makes its task wait that clears entries. For who migrates, and clears no
+/// huge entry but that of a page which it has locked.
+pub(in crate::sys) struct OwnClears {
+    flags: u32,
+    _not_send: NotThreadSafe,
+}
+
+impl OwnClears {
+    /// Begins.
+    pub(in crate::sys) fn begin() -> Self {
+        Self {
+            // SAFETY: Has no requirements. The drop ends it.
+            flags: unsafe { bindings::vhmm_own_clears_begin() },
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Whether the current task may clear without waiting: it does so within such a scope, or it
+    /// reclaims or compacts, which clears no device pages, and those who hold may need it.
+    pub(in crate::sys) fn are_made() -> bool {
+        // SAFETY: Has no requirements.
+        unsafe { bindings::vhmm_task_makes_own_clears() || bindings::vhmm_task_reclaims() }
+    }
+}
+
+impl Drop for OwnClears {
+    fn drop(&mut self) {
+        // SAFETY: The flags come from the beginning, on this thread.
+        unsafe { bindings::vhmm_own_clears_end(self.flags) };
+    }
+}
+
+#[kunit_tests(virtio_hmm_clear_hold)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            range: 10..20,
+            owner: Owner::nobody(),
+            task: 1,
+            passed: 0..0,
+        }
+    }
+
+    #[test]
+    fn a_slot_is_held_against_others() {
+        let slot = slot();
+        assert!(slot.common(&(19..30), 2) == Some(19..20));
+        assert!(slot.common(&(0..11), 2) == Some(10..11));
+        assert!(slot.common(&(20..30), 2).is_none());
+        assert!(slot.common(&(0..10), 2).is_none());
+        assert!(slot.common(&(10..20), 1).is_none());
+    }
+
+    #[test]
+    fn a_slot_remembers_who_passed() {
+        let mut slot = slot();
+        slot.pass(12..13);
+        assert!(slot.passed == (12..13));
+        slot.pass(15..17);
+        assert!(slot.passed == (12..17));
+        assert!(intersection(&slot.passed, &(17..20)).is_empty());
+    }
+}

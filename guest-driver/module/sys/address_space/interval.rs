@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Begins to be notified of what happens to an address space.
+//!
+//! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use crate::sys::bindings;
+use kernel::{
+    error::to_result,
+    mm::MmWithUser,
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
+
+/// Inserts a notifier of all addresses of `mm`. The first one takes the mmap lock for writing, so the
+/// caller must not hold it.
+///
+/// # Errors
+///
+/// `ENOMEM`, or `ERESTARTSYS` if a signal came: the first notifier of an address space takes the
+/// locks of all its mappings, which the kernel does only while no signal waits. Nothing has
+/// happened then, and a system call that has begun nothing either can be begun again.
+///
+/// # Safety
+///
+/// After success `slot` must stay where it is until `mmu_interval_notifier_remove()` has been
+/// called, and so must what the functions in `ops` use.
+pub(in crate::sys) unsafe fn insert(
+    slot: *mut bindings::mmu_interval_notifier,
+    mm: &MmWithUser,
+    ops: &'static bindings::mmu_interval_notifier_ops,
+) -> Result {
+    let last = usize::MAX & !((1 << PAGE_SHIFT) - 1);
+    // SAFETY: The address space has users. The rest is what the caller promises.
+    let result = unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, last, ops) };
+    to_result(result).map_err(|error| if error == EINTR { ERESTARTSYS } else { error })
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Address spaces of other processes, and their mappings.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/pid.h`](srctree/include/linux/pid.h)
+
+use crate::sys::{
+    address_space::mmap_lock::MmapLocked,
+    bindings, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    mm::{
+        virt::{
+            flags,
+            VmaRef, //
+        },
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::aref::ARef,
+    task::Pid, //
+};
+
+/// Finds the address space of a process by its id in the caller's namespace; 0 is the caller.
+///
+/// # Errors
+///
+/// `ESRCH` no such process or it has no address space (any more), `EPERM` another process's
+/// address space without `CAP_SYS_PTRACE`.
+pub(crate) fn address_space_of(pid: Pid) -> Result<ARef<MmWithUser>> {
+    let own = current!().mm().map(ARef::from);
+    if pid == 0 {
+        return own.ok_or(ESRCH);
+    }
+
+    // SAFETY: `find_get_pid` takes any number. `get_pid_task` takes a referenced pid or null, and
+    // `put_pid` drops that reference.
+    let task = unsafe {
+        let pid = bindings::find_get_pid(pid);
+        let task = bindings::get_pid_task(pid, bindings::pid_type_PIDTYPE_PID);
+        bindings::put_pid(pid);
+        task
+    };
+    if task.is_null() {
+        return Err(ESRCH);
+    }
+    // SAFETY: The task is referenced. `get_task_mm` returns null or takes a reference to the mm.
+    let mm = unsafe {
+        let mm = bindings::get_task_mm(task);
+        bindings::put_task_struct(task);
+        mm
+    };
+    let mm = NonNull::new(mm).ok_or(ESRCH)?;
+    // SAFETY: `get_task_mm` gave us a user reference.
+    let mm: ARef<MmWithUser> = unsafe { ARef::from_raw(mm.cast()) };
+
+    let is_own = own.is_some_and(|own| own.as_raw() == mm.as_raw());
+    if is_own || may_touch_others() {
+        Ok(mm)
+    } else {
+        Err(EPERM)
+    }
+}
+
+/// Whether the caller may deal with the memory of other processes (`CAP_SYS_PTRACE`).
+pub(crate) fn may_touch_others() -> bool {
+    // SAFETY: Has no requirements. CAST: The capability's number is small.
+    unsafe { bindings::capable(bindings::CAP_SYS_PTRACE as c_int) }
+}
+
+/// Whether somebody waits for the mmap lock of `mm`.
+pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
+    // SAFETY: The address space is valid.
+    unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }
+}
+
+/// Whether pages of `mm` are swapped out. Under the mmap lock none is if it says so, but for those
+/// that the kernel is just swapping out.
+pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
+    // SAFETY: The address space is valid.
+    unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
+}
+
+/// What keeps all pages of a mapping from moving.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VmaObstacle {
+    /// No read access.
+    NoAccess,
+    /// I/O, PFN, mixed, do-not-expand or DAX.
+    Special,
+    /// hugetlb.
+    Hugetlb,
+    /// Shared, hence page cache or shmem.
+    Shared,
+}
+
+/// A mapping, while the mmap lock is held for reading or writing. (A per-VMA lock is not enough
+/// for a migration.)
+///
+/// # Invariants
+///
+/// The mmap lock of the mapping's address space is held for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Vma<'a> {
+    vma: &'a VmaRef,
+    _lock: PhantomData<&'a dyn MmapLocked>,
+}
+
+impl<'a> Vma<'a> {
+    /// Wraps a mapping.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for `'a`.
+    pub(in crate::sys) unsafe fn from_raw(vma: *const bindings::vm_area_struct) -> Self {
+        Self {
+            // SAFETY: By the safety requirement.
+            vma: unsafe { VmaRef::from_raw(vma) },
+            _lock: PhantomData,
+        }
+    }
+
+    /// The first mapping of the guard's address space that ends after `address`.
+    pub(crate) fn find(guard: &'a dyn MmapLocked, address: usize) -> Option<Self> {
+        // SAFETY: The guard holds the mmap lock of this address space.
+        let vma = unsafe { bindings::find_vma(guard.mm().as_raw(), address) };
+        // SAFETY: The mapping is valid while the lock is held, which is as long as the guard is borrowed.
+        (!vma.is_null()).then(|| unsafe { Self::from_raw(vma) })
+    }
+
+    pub(in crate::sys) fn as_raw(&self) -> *mut bindings::vm_area_struct {
+        self.vma.as_ptr()
+    }
+
+    /// The address space.
+    pub(crate) fn mm(&self) -> &'a MmWithUser {
+        self.vma.mm()
+    }
+
+    /// First address.
+    pub(crate) fn start(&self) -> usize {
+        self.vma.start()
+    }
+
+    /// One past the last address.
+    pub(crate) fn end(&self) -> usize {
+        self.vma.end()
+    }
+
+    /// Whether the mapping has no file behind it.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_anonymous(self.as_raw()) }
+    }
+
+    /// Whether `mlock()` keeps the mapping in memory.
+    pub(crate) fn is_mlocked(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_mlocked(self.as_raw()) }
+    }
+
+    /// Whether KSM may merge pages of the mapping (`MADV_MERGEABLE`).
+    pub(crate) fn is_mergeable(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_mergeable(self.as_raw()) }
+    }
+
+    /// Whether huge pages are welcome in the mapping (`MADV_NOHUGEPAGE` says no).
+    pub(crate) fn wants_huge_pages(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_wants_huge_pages(self.as_raw()) }
+    }
+
+    /// Whether no page of the mapping is mapped by another process. As long as the mmap lock is held,
+    /// that does not change.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_exclusive(self.as_raw()) }
+    }
+
+    /// Whether a memory policy, of the mapping or of the calling task, says where its pages go.
+    pub(crate) fn has_memory_policy(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_has_memory_policy(self.as_raw()) }
+    }
+
+    /// Whether markers may stand in the place of pages: guard regions, or those of userfaultfd.
+    pub(crate) fn may_have_markers(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_may_have_markers(self.as_raw()) }
+    }
+
+    /// What keeps all pages of the mapping from moving, if anything does.
+    pub(crate) fn obstacle(&self) -> Option<VmaObstacle> {
+        let special = flags::IO | flags::PFNMAP | flags::MIXEDMAP | flags::DONTEXPAND;
+        let vm_flags = self.vma.flags();
+        // SAFETY: By the type invariant.
+        if unsafe { bindings::vhmm_vma_is_hugetlb(self.as_raw()) } {
+            Some(VmaObstacle::Hugetlb)
+        } else if vm_flags & special != 0
+            // SAFETY: By the type invariant.
+            || unsafe { bindings::vhmm_vma_is_dax(self.as_raw()) }
+        {
+            Some(VmaObstacle::Special)
+        } else if vm_flags & flags::READ == 0 {
+            Some(VmaObstacle::NoAccess)
+        } else if vm_flags & flags::SHARED != 0 {
+            Some(VmaObstacle::Shared)
+        } else {
+            None
+        }
+    }
+}
+
+#[kunit_tests(virtio_hmm_mm)]
+mod tests {
+    use super::*;
+    use crate::sys::{
+        address_space::mmap_lock::MmapReadGuard,
+        services::kunit::TestMemory, //
+    };
+
+    #[test]
+    fn a_mapping_is_found_by_any_address_before_its_end() -> Result {
+        let memory = TestMemory::new(2)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, range.end - 1).ok_or(EFAULT)?;
+        assert!(vma.start() <= range.start && range.end <= vma.end());
+        assert!(vma.mm().as_raw() == mm.as_raw());
+        assert!(Vma::find(&guard, 0).is_some_and(|first| first.start() == vma.start()));
+        assert!(Vma::find(&guard, vma.end()).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_mapping_tells_what_keeps_its_pages() -> Result {
+        let what = |memory: TestMemory| {
+            let (mm, start) = (memory.mm()?, memory.range().start);
+            let guard = MmapReadGuard::lock(&mm);
+            let vma = Vma::find(&guard, start).ok_or(EFAULT)?;
+            Ok::<_, Error>((vma.obstacle(), vma.is_anonymous()))
+        };
+        assert!(what(TestMemory::new(1)?)? == (None, true));
+        assert!(what(TestMemory::without_access(1)?)? == (Some(VmaObstacle::NoAccess), true));
+        assert!(what(TestMemory::shared(1)?)? == (Some(VmaObstacle::Shared), false));
+        Ok(())
+    }
+
+    #[test]
+    fn the_own_address_space_has_no_number() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        assert!(address_space_of(0)?.as_raw() == mm.as_raw());
+        assert!(address_space_of(1)?.as_raw() != mm.as_raw());
+        assert_eq!(address_space_of(-1).err(), Some(ESRCH));
+        Ok(())
+    }
+}

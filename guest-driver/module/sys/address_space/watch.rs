@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Watches an address space for what must not be forgotten: that ranges are unmapped, and that it
+//! ends. Whoever clears entries of page tables can be made to wait.
+//!
+//! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use crate::sys::{
+    address_space::{
+        clear_hold::{
+            ClearHold,
+            ClearHolds,
+            OwnClears, //
+        },
+        exclusive::Exclusive,
+        interval, //
+    },
+    bindings,
+    device_memory::pagemap::Owner, //
+};
+use core::ops::Range;
+use kernel::{
+    container_of,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What hears of an address space.
+///
+/// The methods may be called from reclaim, and must not sleep or allocate.
+pub(crate) trait Watcher: Send + Sync {
+    /// `range` is being unmapped. What is mapped there later is something else.
+    fn unmapped(&self, range: Range<usize>);
+
+    /// The address space ends. Nothing will be heard of it any more.
+    fn ended(&self);
+}
+
+/// A watcher of an address space, which may end meanwhile; its `mm_struct` stays.
+///
+/// Dropping it may sleep.
+///
+/// # Invariants
+///
+/// `notifier` is inserted from initialisation to drop.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mm = current!().mm().map(ARef::from).ok_or(ESRCH)?;
+/// let watch = KBox::pin_init(Watch::new(&mm, pin_init!(Regions::new())), GFP_KERNEL)?;
+/// assert!(watch.is_of(&mm));
+/// ```
+#[pin_data(PinnedDrop)]
+pub(crate) struct Watch<W: Watcher> {
+    #[pin]
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    #[pin]
+    watcher: W,
+    #[pin]
+    holds: ClearHolds,
+}
+
+/// How often a hold is tried to begin.
+const TRIES: usize = 8;
+
+// SAFETY: A notifier may be removed on any thread, and `W` may be sent there.
+unsafe impl<W: Watcher> Send for Watch<W> {}
+// SAFETY: Through a shared reference only `W` and a constant field of the notifier are accessible.
+unsafe impl<W: Watcher> Sync for Watch<W> {}
+
+impl<W: Watcher> Watch<W> {
+    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+        invalidate: Some(Self::invalidate),
+        invalidate_start: None,
+        invalidate_finish: None,
+    };
+
+    /// Begins to watch. The first notifier of an address space takes the mmap lock for writing, so the
+    /// caller must not hold it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or `ERESTARTSYS` if a signal came.
+    pub(crate) fn new<'a>(
+        mm: &'a MmWithUser,
+        watcher: impl PinInit<W, Error> + 'a,
+    ) -> impl PinInit<Self, Error> + 'a
+    where
+        W: 'a,
+    {
+        try_pin_init!(Self {
+            // What is called comes before what calls it.
+            watcher <- watcher,
+            holds <- ClearHolds::new(),
+            notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
+                // SAFETY: `slot` is pinned until drop removes it, and so is the watcher, which goes
+                // after that.
+                unsafe { interval::insert(slot, mm, &Self::OPS) }
+            }),
+        })
+    }
+
+    /// Whether this watches `mm`. A new address space is never mistaken for an old one, since the
+    /// old one's `mm_struct` stays as long as it is watched.
+    pub(crate) fn is_of(&self, mm: &MmWithUser) -> bool {
+        // SAFETY: By the type invariant the notifier was inserted, which set `mm` for good.
+        core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
+    }
+
+    /// Makes whoever is to clear entries of huge device pages of `owner` wait until the hold of the
+    /// range is dropped. Waits for those who are clearing any of the address space now; `None` if
+    /// there are always some, or too many holds, or if another address space is watched.
+    ///
+    /// The caller has no other hold, and no lock of a page but that of a device page, which nobody
+    /// needs for clearing.
+    pub(crate) fn hold(&self, of: Exclusive<'_>, owner: Owner) -> Option<ClearHold<'_>> {
+        kernel::task::might_sleep();
+        let notifier = self.notifier.get();
+        let (mm, range) = (self.mm(), of.range());
+        if !self.is_of(of.mm()) {
+            return None;
+        }
+        for _ in 0..TRIES {
+            // SAFETY: By the type invariant.
+            let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
+            let is_noted = || {
+                // SAFETY: As above. `ClearHolds` calls this and the function that notes with its
+                // lock held.
+                unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
+            };
+            match self.holds.hold(mm, range.clone(), owner, is_noted) {
+                Ok(hold) => return Some(hold),
+                Err(error) if error == EAGAIN => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// The watcher.
+    pub(crate) fn watcher(&self) -> &W {
+        &self.watcher
+    }
+
+    /// Called by the kernel when a range of the address space changes.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must be the field of a `Self` and inserted; `range` must be valid.
+    unsafe extern "C" fn invalidate(
+        notifier: *mut bindings::mmu_interval_notifier,
+        range: *const bindings::mmu_notifier_range,
+        seq: usize,
+    ) -> bool {
+        // SAFETY: The notifier is that of a `Self`, which lives until the notifier is removed,
+        // and that waits for this function.
+        let this = unsafe { &*container_of!(Opaque::cast_from(notifier), Self, notifier) };
+        // SAFETY: The kernel passes a valid range.
+        let (event, start, end) = unsafe { ((*range).event, (*range).start, (*range).end) };
+        match event {
+            bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => this.watcher.unmapped(start..end),
+            bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE => this.watcher.ended(),
+            bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR => {
+                // SAFETY: As above.
+                let may_sleep = unsafe { bindings::vhmm_notifier_range_may_sleep(range) };
+                return this.clear(start..end, may_sleep, seq);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Deals with entries that are about to be cleared.
+    fn clear(&self, range: Range<usize>, may_sleep: bool, seq: usize) -> bool {
+        if OwnClears::are_made() {
+            return true;
+        }
+        let note = || {
+            // SAFETY: The notifier is inserted, and the kernel called it with this number.
+            unsafe { bindings::vhmm_notifier_set_seq(self.notifier.get(), seq) }
+        };
+        self.holds.clear(self.mm(), range, may_sleep, note)
+    }
+
+    /// The address space, which may have ended.
+    fn mm(&self) -> &Mm {
+        // SAFETY: By the type invariant the notifier is inserted, which set `mm` for good and holds
+        // a reference to it.
+        unsafe { Mm::from_raw((*self.notifier.get()).mm) }
+    }
+}
+
+#[pinned_drop]
+impl<W: Watcher> PinnedDrop for Watch<W> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant. The caller holds no lock that the watcher takes, since
+        // a lock guard cannot outlive what it protects.
+        unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
+    }
+}
+
+#[kunit_tests(virtio_hmm_watch)]
+mod tests {
+    use super::*;
+    use crate::sys::{
+        address_space::{
+            mm::{
+                address_space_of,
+                Vma, //
+            },
+            mmap_lock::MmapReadGuard, //
+        },
+        services::kunit::TestMemory, //
+    };
+    use kernel::sync::atomic::{
+        ordering::Relaxed,
+        Atomic, //
+    };
+
+    /// Where and how much was unmapped last.
+    struct Last {
+        start: Atomic<usize>,
+        len: Atomic<usize>,
+    }
+
+    impl Watcher for Last {
+        fn unmapped(&self, range: Range<usize>) {
+            self.start.store(range.start, Relaxed);
+            self.len.store(range.len(), Relaxed);
+        }
+
+        fn ended(&self) {}
+    }
+
+    fn watch(mm: &MmWithUser) -> Result<Pin<KBox<Watch<Last>>>> {
+        let last = Last {
+            start: Atomic::new(0),
+            len: Atomic::new(0),
+        };
+        KBox::pin_init(Watch::new(mm, Ok(last)), GFP_KERNEL)
+    }
+
+    #[test]
+    fn what_is_unmapped_is_heard_of() -> Result {
+        let memory = TestMemory::new(3)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        let watch = watch(&mm)?;
+        memory.fill()?;
+        assert_eq!(watch.watcher().len.load(Relaxed), 0);
+        memory.unmap()?;
+        assert_eq!(watch.watcher().start.load(Relaxed), range.start);
+        assert_eq!(watch.watcher().len.load(Relaxed), range.len());
+        Ok(())
+    }
+
+    #[test]
+    fn one_address_space_is_watched() -> Result {
+        let mm = TestMemory::new(1)?.mm()?;
+        let watch = watch(&mm)?;
+        assert!(watch.is_of(&mm));
+        let other = address_space_of(1)?;
+        assert!(!watch.is_of(&other));
+        Ok(())
+    }
+
+    #[test]
+    fn nobody_waits_for_a_hold_of_its_own() -> Result {
+        let memory = TestMemory::new(1)?;
+        let mm = memory.mm()?;
+        let watch = watch(&mm)?;
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
+        let all = Exclusive::of(&vma, memory.range()).ok_or(EFAULT)?;
+        let hold = watch.hold(all, Owner::nobody());
+        assert!(hold.as_ref().is_some_and(|hold| !hold.is_contended()));
+        drop(guard);
+        memory.unmap()
+    }
+}

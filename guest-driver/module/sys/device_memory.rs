@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Device-private memory: the physical range, its `struct page`s, and pages as destinations.
+
+mod memory_region;
+pub(crate) mod page;
+pub(crate) mod page_stock;
+pub(crate) mod pagemap;

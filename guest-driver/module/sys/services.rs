@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Services of the kernel that serve every part: gates, reserves, workqueues, signals, trace
+//! events, character devices.
+
+pub(crate) mod cpu;
+pub(crate) mod gate;
+#[cfg(CONFIG_KUNIT)]
+pub(in crate::sys) mod kunit;
+pub(crate) mod module_hold;
+pub(crate) mod node;
+pub(crate) mod reserve;
+pub(crate) mod signal;
+pub(crate) mod trace;
+pub(crate) mod workqueue;

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Virtqueues.
+//!
+//! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
+//!
+//! # Lock order
+//!
+//! `Queue::ring` is a leaf and is taken in hard interrupt context.
+
+mod mapper;
+mod queue;
+mod ring;
+
+pub(crate) use self::{
+    mapper::{
+        DmaAddress,
+        DmaDirection, //
+    },
+    queue::Queue, //
+};
+use crate::sys::{
+    bindings,
+    virtio, //
+};
+use core::{
+    pin::Pin,
+    ptr::null_mut, //
+};
+use kernel::{
+    device::Bound,
+    error::to_result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Mutex, //
+    }, //
+};
+
+/// All queues of a device.
+///
+/// Dropping them resets the device.
+///
+/// # Invariants
+///
+/// While the queues exist (`live`), the device's `priv` points to `queues`, whose length is the
+/// number of the device's queues.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut names = KVec::new();
+/// names.push(c"control", GFP_KERNEL)?;
+/// names.push(c"event", GFP_KERNEL)?;
+/// let queues = KBox::pin_init(Virtqueues::new(vdev, names), GFP_KERNEL)?;
+/// let event = queues.get(1).ok_or(ENODEV)?;
+/// ```
+#[pin_data(PinnedDrop)]
+pub(crate) struct Virtqueues {
+    vdev: ARef<virtio::Device>,
+    names: KVec<&'static CStr>,
+    queues: KVec<Pin<KBox<Queue>>>,
+    #[pin]
+    live: Mutex<bool>,
+}
+
+impl Virtqueues {
+    /// Sets up queues 0 to `names.len() - 1` of a device that is being probed and whose features
+    /// are negotiated, and tells the device that it may start (DRIVER_OK).
+    ///
+    /// # Errors
+    ///
+    /// What the transport reports; `ENOMEM`.
+    pub(crate) fn new<'a>(
+        vdev: &'a virtio::Device<Bound>,
+        names: KVec<&'static CStr>,
+    ) -> impl PinInit<Self, Error> + 'a {
+        pin_init::pin_init_scope(move || {
+            let mut queues = KVec::with_capacity(names.len(), GFP_KERNEL)?;
+            for (index, _) in (0..).zip(&names) {
+                queues.push(KBox::pin_init(Queue::new(index), GFP_KERNEL)?, GFP_KERNEL)?;
+            }
+            let vdev: ARef<virtio::Device> = vdev.into();
+            Ok(try_pin_init!(&this in Self {
+                vdev,
+                names,
+                queues,
+                live <- new_mutex!(false, "virtqueue::Virtqueues::live"),
+                _: {
+                    // SAFETY: All fields are initialised.
+                    let this = unsafe { this.as_ref() };
+                    this.start(&mut this.live.lock())?;
+                },
+            }? Error))
+        })
+    }
+
+    /// Finds the queues and starts the device.
+    fn start(&self, live: &mut bool) -> Result {
+        let count = self.queues.len();
+        let mut raw: KVec<*mut bindings::virtqueue> =
+            KVec::from_elem(null_mut(), count, GFP_KERNEL)?;
+        let mut infos = KVec::with_capacity(count, GFP_KERNEL)?;
+        for name in &self.names {
+            infos.push(
+                bindings::virtqueue_info {
+                    name: name.as_char_ptr(),
+                    callback: Some(interrupt_callback),
+                    ctx: false,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        // INVARIANT: `priv` is set before the queues exist. The elements are boxed, and the vector
+        // never changes.
+        // SAFETY: The device is bound to this driver, which owns `priv`.
+        unsafe { (*self.vdev.as_raw()).priv_ = self.queues.as_ptr().cast_mut().cast() };
+        // CAST: A device has fewer than 65536 queues.
+        // SAFETY: `raw` and `infos` have `count` elements.
+        to_result(unsafe {
+            bindings::vhmm_virtio_find_vqs(
+                self.vdev.as_raw(),
+                count as u32,
+                raw.as_mut_ptr(),
+                infos.as_mut_ptr(),
+            )
+        })?;
+        *live = true;
+        for (queue, &vq) in self.queues.iter().zip(raw.iter()) {
+            let mut ring = queue.ring.lock();
+            ring.vq = vq;
+            ring.open = true;
+            // Whoever waits polls first; an interrupt is asked for when it is needed.
+            ring.disarm();
+        }
+        self.vdev.ready();
+        Ok(())
+    }
+
+    /// The device that the queues belong to.
+    pub(crate) fn device(&self) -> &virtio::Device {
+        &self.vdev
+    }
+
+    /// A queue by its number.
+    pub(crate) fn get(&self, index: u16) -> Option<&Queue> {
+        self.queues.get(usize::from(index)).map(|queue| &**queue)
+    }
+
+    /// Accepts no more requests, resets the device, returns all requests to those who wait, and
+    /// deletes the queues. May sleep. The device accesses no memory afterwards.
+    pub(crate) fn stop(&self) {
+        self.stop_locked(&mut self.live.lock());
+    }
+
+    fn stop_locked(&self, live: &mut bool) {
+        if !*live {
+            // The device may long be another driver's, or ours again with other queues.
+            return;
+        }
+        for queue in &self.queues {
+            queue.close();
+        }
+        self.vdev.reset();
+        for queue in &self.queues {
+            let mut ring = queue.ring.lock();
+            ring.cancel();
+            ring.vq = null_mut();
+        }
+        // SAFETY: The queues exist, the device is reset, and nobody uses them any more.
+        unsafe { bindings::vhmm_virtio_del_vqs(self.vdev.as_raw()) };
+        *live = false;
+    }
+
+    /// Starts a device that is stopped and whose features are negotiated.
+    ///
+    /// # Errors
+    ///
+    /// What the transport reports.
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(crate) fn resume(&self) -> Result {
+        self.start(&mut self.live.lock())
+    }
+
+    /// Stops the device and starts it anew, with the same features.
+    ///
+    /// # Errors
+    ///
+    /// What the transport reports; the device is stopped then.
+    pub(crate) fn restart(&self) -> Result {
+        let mut live = self.live.lock();
+        self.stop_locked(&mut live);
+        self.vdev.renegotiate()?;
+        self.start(&mut live)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Virtqueues {
+    fn drop(self: Pin<&mut Self>) {
+        self.stop();
+    }
+}
+
+/// Called by the ring in hard interrupt context.
+///
+/// # Safety
+///
+/// `vq` must be a valid queue of a device that [`Virtqueues`] set up.
+unsafe extern "C" fn interrupt_callback(vq: *mut bindings::virtqueue) {
+    // SAFETY: The ring passes a valid queue of a device that `Virtqueues` set up: `priv` points to
+    // an array of at least `index + 1` queues, which live until `del_vqs`, which waits for
+    // callbacks.
+    let queue = unsafe {
+        let index = (*vq).index as usize;
+        let queues = (*(*vq).vdev).priv_.cast::<Pin<KBox<Queue>>>();
+        &*queues.add(index)
+    };
+    queue.interrupt();
+}

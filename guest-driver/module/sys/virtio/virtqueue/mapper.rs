@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory that a queue's device may access.
+
+use super::{
+    ring::Ring,
+    Queue, //
+};
+use crate::sys::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::SpinLockIrqGuard, //
+};
+
+/// A DMA address that a [`Queue`] mapped.
+#[derive(Clone, Copy)]
+pub(crate) struct DmaAddress(u64);
+
+impl DmaAddress {
+    /// The address as the device sees it, bytes.
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Who reads memory that is mapped for the device, and who writes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DmaDirection {
+    /// The device reads.
+    ToDevice,
+    /// The device writes.
+    FromDevice,
+}
+
+impl DmaDirection {
+    fn as_raw(self) -> bindings::dma_data_direction {
+        match self {
+            Self::ToDevice => bindings::dma_data_direction::DMA_TO_DEVICE,
+            Self::FromDevice => bindings::dma_data_direction::DMA_FROM_DEVICE,
+        }
+    }
+}
+
+impl Queue {
+    /// Access to the queue's DMA mappings, for as long as the result lives. Interrupts are off
+    /// meanwhile.
+    pub(in crate::sys) fn mapper(&self) -> Mapper<'_> {
+        Mapper {
+            ring: self.ring.lock(),
+        }
+    }
+}
+
+/// Makes and undoes DMA mappings for a queue's device.
+pub(in crate::sys) struct Mapper<'a> {
+    ring: SpinLockIrqGuard<'a, Ring>,
+}
+
+impl Mapper<'_> {
+    /// Maps `len` bytes from the start of `page`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` no mapping could be made, `ENODEV` queues closed.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be a valid system page with `len` bytes after it, and must stay so until
+    /// [`Mapper::unmap`].
+    pub(in crate::sys) unsafe fn map(
+        &self,
+        page: NonNull<bindings::page>,
+        len: usize,
+        direction: DmaDirection,
+    ) -> Result<DmaAddress> {
+        if !self.ring.open {
+            return Err(ENODEV);
+        }
+        let vq = self.ring.vq;
+        // SAFETY: `vq` is valid while the ring is open and locked. The page is valid by the safety
+        // requirement.
+        unsafe {
+            let direction = direction.as_raw();
+            let address =
+                bindings::virtqueue_map_page_attrs(vq, page.as_ptr(), 0, len, direction, 0);
+            if bindings::virtqueue_map_mapping_error(vq, address) != 0 {
+                return Err(ENOMEM);
+            }
+            Ok(DmaAddress(address))
+        }
+    }
+
+    /// Undoes [`Mapper::map`].
+    ///
+    /// # Safety
+    ///
+    /// `address` must come from `map` for the same queue with the same length and direction, and
+    /// must not be used any more by the device.
+    pub(in crate::sys) unsafe fn unmap(
+        &self,
+        address: DmaAddress,
+        len: usize,
+        direction: DmaDirection,
+    ) {
+        if !self.ring.vq.is_null() {
+            // SAFETY: By the safety requirement.
+            unsafe {
+                bindings::virtqueue_unmap_page_attrs(
+                    self.ring.vq,
+                    address.0,
+                    len,
+                    direction.as_raw(),
+                    0,
+                )
+            };
+        }
+    }
+}
