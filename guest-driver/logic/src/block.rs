@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! One block of device memory: 2 MiB of 4 KiB pages.
 
+use crate::queue::Queue;
+
 /// Pages of a block.
 pub const BLOCK_PAGES: usize = 512;
 const WORDS: usize = BLOCK_PAGES / 64;
@@ -18,6 +20,10 @@ pub struct Block {
     pub(crate) free_pages: u16,
     pub(crate) next: u32,
     pub(crate) previous: u32,
+    /// The queue of blocks that may be evicted, and the neighbours there.
+    pub(crate) queue: Queue,
+    pub(crate) older: u32,
+    pub(crate) newer: u32,
     /// When pages of the block were last wanted on the device; see `BlockAllocator::victim`.
     pub(crate) stamp: u64,
     /// The block is being emptied: none of its pages are given out.
@@ -33,6 +39,9 @@ impl Block {
             free_pages: BLOCK_PAGES as u16,
             next: NONE,
             previous: NONE,
+            queue: Queue::None,
+            older: NONE,
+            newer: NONE,
             stamp: 0,
             held: false,
         }

@@ -8,6 +8,7 @@
 //! for huge pages as long as anything else is left.
 
 use crate::block::{Block, BLOCK_PAGES, NONE};
+use crate::queue::{Queue, Queues};
 use core::ops::Range;
 
 /// How many partial blocks one allocation looks at.
@@ -39,8 +40,8 @@ pub struct BlockAllocator<S> {
     reserve: usize,
     /// Free pages of held blocks.
     held_pages: usize,
-    /// Where the search for a victim goes on.
-    pub(crate) hand: usize,
+    /// The blocks that may be evicted.
+    pub(crate) queues: Queues,
 }
 
 impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
@@ -61,7 +62,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             free_blocks: count as usize,
             reserve,
             held_pages: 0,
-            hand: 0,
+            queues: Queues::new(),
         }
     }
 
@@ -156,16 +157,24 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
 
     /// A page was wanted on the device at time `stamp`.
     pub fn touch(&mut self, page: usize, stamp: u64) {
-        if let Some(block) = self.blocks.as_mut().get_mut(page / BLOCK_PAGES) {
-            block.stamp = block.stamp.max(stamp);
+        let Ok(index) = u32::try_from(page / BLOCK_PAGES) else {
+            return;
+        };
+        if let Some(block) = self.block_mut(index).filter(|block| block.stamp < stamp) {
+            block.stamp = stamp;
+            self.make_newest(index);
         }
     }
 
     /// Marks a page in use as one to be kept or not; see [`BlockAllocator::victim`]. A page that
     /// is given back is not kept any more.
     pub fn keep(&mut self, page: usize, keep: bool) {
-        if let Some(block) = self.blocks.as_mut().get_mut(page / BLOCK_PAGES) {
+        let Ok(index) = u32::try_from(page / BLOCK_PAGES) else {
+            return;
+        };
+        if let Some(block) = self.block_mut(index) {
             block.set_kept(page % BLOCK_PAGES, keep);
+            self.requeue(index, Queue::Recent);
         }
     }
 
@@ -189,10 +198,12 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         if let Some(block) = self.block_mut(number) {
             block.held = true;
         }
+        self.requeue(number, Queue::None);
         true
     }
 
-    /// Undoes [`BlockAllocator::victim`]: the block's free pages can be allocated.
+    /// Undoes [`BlockAllocator::victim`]: the block's free pages can be allocated. If pages are still
+    /// in use, the block is deferred.
     pub fn release(&mut self, index: usize) {
         let Ok(number) = u32::try_from(index) else {
             return;
@@ -204,6 +215,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         let free_pages = usize::from(block.free_pages);
         self.held_pages -= free_pages;
         self.link(number, list(free_pages));
+        self.requeue(number, Queue::Deferred);
     }
 
     /// The first block from `from` on that has pages in use.
@@ -216,7 +228,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         })
     }
 
-    fn block(&self, index: u32) -> Option<&Block> {
+    pub(crate) fn block(&self, index: u32) -> Option<&Block> {
         self.blocks.as_ref().get(index as usize)
     }
 
@@ -239,6 +251,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             self.unlink(index, list(before));
             self.link(index, list(after));
         }
+        self.requeue(index, Queue::Recent);
         before.abs_diff(after)
     }
 

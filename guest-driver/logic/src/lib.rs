@@ -12,6 +12,7 @@ mod block;
 mod blocks;
 mod histogram;
 mod pace;
+mod queue;
 mod victim;
 mod window;
 

@@ -92,3 +92,40 @@ fn a_block_with_a_page_to_be_kept_is_spared() {
     allocator.keep(first.first + 7, true);
     assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));
 }
+
+#[test]
+fn a_block_that_cannot_be_emptied_does_not_stop_the_others() {
+    let mut allocator = allocator(8, 0);
+    for stamp in 1..=8 {
+        allocator.allocate(BLOCK_PAGES, stamp).unwrap();
+    }
+    // The oldest block has a page that somebody pins; the caller wants two blocks.
+    let mut emptied = 0;
+    for _ in 0..3 {
+        let block = allocator.victim(9).unwrap();
+        if block != 0 {
+            let first = block * BLOCK_PAGES;
+            allocator.free(first..first + BLOCK_PAGES).unwrap();
+            emptied += 1;
+        }
+        allocator.release(block);
+    }
+    assert_eq!(emptied, 2);
+}
+
+#[test]
+fn what_could_not_be_emptied_is_tried_again_when_nothing_else_is_left() {
+    let mut allocator = allocator(2, 0);
+    allocator.allocate(BLOCK_PAGES, 1).unwrap();
+    allocator.allocate(BLOCK_PAGES, 2).unwrap();
+    for _ in 0..3 {
+        let (first, second) = (allocator.victim(3).unwrap(), allocator.victim(3).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(allocator.victim(3), None);
+        allocator.release(first);
+        allocator.release(second);
+    }
+    // Wanted again, a block is an ordinary one.
+    allocator.touch(0, 5);
+    assert_eq!(allocator.victim(9), Some(0));
+}
