@@ -9,7 +9,7 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    engine::KernelChoice,
+    engine::CopyChoice,
     logging::{LogFormat, parse_level},
     memory::HugePage,
     model::LinkSpec,
@@ -82,14 +82,15 @@ pub struct Args {
     #[arg(long)]
     pub prefault: bool,
 
-    /// How large batches are copied
+    /// How large batches are copied: with what is measured to be fastest at the start (auto), with one routine (its
+    /// name), or not at all (none)
     #[arg(
         long,
-        value_enum,
+        value_name = "ROUTINE",
         default_value_t,
         requires_if("none", "bench_lose_data")
     )]
-    pub copy: KernelChoice,
+    pub copy: CopyChoice,
 
     /// Acknowledge that --copy none loses all data that passes the device; it is of use to benchmarks only
     #[arg(long, conflicts_with = "memory_file")]

@@ -26,7 +26,7 @@ use crate::{
     config::{Args, Socket, Switch},
     control::ControlServer,
     device::Device,
-    engine::{Engine, Kernels},
+    engine::{CopyRoutines, Engine},
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
@@ -118,7 +118,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         memory,
         args.bulk_queues,
         faults,
-        Kernels::new(args.copy),
+        CopyRoutines::new(args.copy),
         args.link,
     );
     // Now, while the limits of a control group can be read: with one processor, to look for work is to keep others from
@@ -166,7 +166,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     manager.add_subscriber(Box::new(front_ends));
     sandbox.close_system_calls()?;
 
-    if !device.engine().kernels().moves() {
+    if !device.engine().copies().moves() {
         tracing::warn!(
             "--copy none: batches succeed and no byte is moved; this is for measuring only"
         );
@@ -176,7 +176,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         uuid = %identity.uuid,
         generation = identity.generation,
         bulk_queues = args.bulk_queues,
-        copies = device.engine().kernels().name(),
+        copies = device.engine().copies().summary(),
         backing = ?device.engine().memory().backing(),
         "ready"
     );

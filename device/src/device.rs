@@ -113,7 +113,7 @@ impl Device {
     pub fn snapshot(&self) -> Snapshot {
         self.stats.snapshot(Conditions {
             modelled: self.engine.link().is_some(),
-            copies: self.engine.kernels().name(),
+            copies: self.engine.copies().names(),
             backing: self.engine.memory().backing(),
         })
     }

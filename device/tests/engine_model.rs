@@ -9,7 +9,7 @@ use hmm_protocol::{
 };
 use proptest::prelude::*;
 use vhost_user_hmm::{
-    engine::{Engine, Job, KernelChoice, Kernels, Pace, Workspace},
+    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine, Job, Pace, Workspace},
     guest_memory::GuestMemory,
     inject::Faults,
     memory::DeviceMemory,
@@ -30,6 +30,11 @@ impl Pace for NoPace {
     }
 }
 
+/// Any routine that this processor has.
+fn routine() -> impl Strategy<Value = CopyRoutine> {
+    proptest::sample::select(CopyRoutine::available().collect::<Vec<_>>())
+}
+
 struct Rig {
     engine: Engine,
     guest: GuestMemory,
@@ -40,7 +45,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(choice: KernelChoice) -> Self {
+    fn new(routine: CopyRoutine) -> Self {
         let ranges: Vec<_> = REGIONS
             .iter()
             .map(|(start, len)| (GuestAddress(*start), *len))
@@ -57,7 +62,13 @@ impl Rig {
             model_guest[start as usize..start as usize + len].copy_from_slice(&bytes);
         }
         let memory = DeviceMemory::anonymous(DEVICE as u64).expect("memory");
-        let engine = Engine::new(memory, 1, Faults::default(), Kernels::new(choice), None);
+        let engine = Engine::new(
+            memory,
+            1,
+            Faults::default(),
+            CopyRoutines::new(CopyChoice::Fixed(routine)),
+            None,
+        );
         let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
         let generation = engine.control(open.as_bytes()).generation.get();
         Self {
@@ -253,9 +264,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn batches_of_entries(batches in proptest::collection::vec((batch(), 0u8..2), 1..4), ordinary: bool) {
-        let choice = if ordinary { KernelChoice::Ordinary } else { KernelChoice::Auto };
-        let mut rig = Rig::new(choice);
+    fn batches_of_entries(batches in proptest::collection::vec((batch(), 0u8..2), 1..4), routine in routine()) {
+        let mut rig = Rig::new(routine);
         for (entries, ordered) in batches {
             let bytes: u64 = entries.iter().map(|entry| u64::from(entry.len.get())).sum();
             if bytes > rig.engine.limits().max_batch_bytes {
@@ -280,8 +290,9 @@ proptest! {
             ], 1..100),
             1u8..3, 0u8..2, 0u8..8, 0u64..412,
         ), 1..6),
+        routine in routine(),
     ) {
-        let mut rig = Rig::new(KernelChoice::Auto);
+        let mut rig = Rig::new(routine);
         for (addresses, op, ordered, flags, page) in lists {
             let list_flags = if op == 2 { flags & 6 } else { flags & 4 };
             let op = Op::from_wire(op).expect("1 or 2");
@@ -313,7 +324,7 @@ proptest! {
     fn no_request_panics(
         bytes in proptest::collection::vec(any::<u8>(), 0..400), kind in 0u8..4, flags in 0u8..10, count in 0u32..14,
     ) {
-        let rig = Rig::new(KernelChoice::Auto);
+        let rig = Rig::new(CopyRoutine::Memcpy);
         let mut request = bytes;
         if request.len() >= 32 {
             request[0] = kind;

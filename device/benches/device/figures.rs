@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hmm_protocol::Op;
+use vhost_user_hmm::engine::{CopyChoice, CopyRoutines};
 
 use crate::{
     load::{Batch, Random, Shape},
@@ -39,7 +40,7 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
         random: Random::new(1),
     };
     let poll = if processors > 1 { "200" } else { "0" };
-    let mut plain = Path::start(footprint, 1, &["--copy", "ordinary", "--poll-us", poll]);
+    let mut plain = Path::start(footprint, 1, &["--copy", "memcpy", "--poll-us", poll]);
     let mut best = Path::start(footprint, 1, &["--copy", "auto", "--poll-us", poll]);
     let mut figures = Vec::new();
     for op in [Op::ToDevice, Op::ToSystem] {
@@ -104,27 +105,13 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
     Report {
         kind: "measured",
         processors,
-        copies: if cfg!(target_arch = "x86_64") && is_avx2() {
-            "avx2-non-temporal"
-        } else {
-            "ordinary"
-        },
+        copies: CopyRoutines::new(CopyChoice::Auto).summary(),
         footprint_bytes: footprint,
         huge_bytes: (best.huge_bytes(), best.baseline.huge_bytes()),
         load_average,
         figures,
         sweep,
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn is_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn is_avx2() -> bool {
-    false
 }
 
 /// What is copied, how many entries a batch, how many batches in flight.

@@ -81,7 +81,7 @@ pub(crate) struct Report {
     /// Everything here is measured; nothing is modelled.
     pub(crate) kind: &'static str,
     pub(crate) processors: usize,
-    pub(crate) copies: &'static str,
+    pub(crate) copies: String,
     pub(crate) footprint_bytes: u64,
     /// Device memory that huge pages map: in the device, and for memcpy. Guest memory has ordinary pages for both.
     pub(crate) huge_bytes: (u64, u64),
@@ -102,7 +102,7 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "{} processors, load {}, {} copies, {} MiB on each side (huge pages map {} MiB of the device's memory, {} MiB for \
+            "{} processors, load {}, best copies ({}), {} MiB on each side (huge pages map {} MiB of the device's memory, {} MiB for \
              memcpy); all measured",
             self.processors,
             self.load_average

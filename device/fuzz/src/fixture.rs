@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{
     device::Device,
-    engine::{Engine, KernelChoice, Kernels},
+    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine},
     inject::Faults,
     memory::DeviceMemory,
     ring::{Ring, no_memory},
@@ -22,8 +22,8 @@ pub(crate) const RING_SIZE: u16 = 16;
 /// What executes requests.
 pub(crate) fn engine() -> Engine {
     let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
-    let kernels = Kernels::new(KernelChoice::Auto);
-    Engine::new(memory, 1, Faults::default(), kernels, None)
+    let copies = CopyRoutines::new(CopyChoice::Fixed(CopyRoutine::Memcpy));
+    Engine::new(memory, 1, Faults::default(), copies, None)
 }
 
 /// A device.

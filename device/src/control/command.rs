@@ -142,7 +142,8 @@ impl Commands {
             "session_open": engine.open_generation().is_some(),
             "bulk_queues": engine.limits().bulk_queues,
             "paused": self.device.is_paused(),
-            "copies": engine.kernels().name(),
+            "copies": engine.copies().names(),
+            "copy_routines": engine.copies().measured(),
             "link": engine.link(),
         })
     }

@@ -23,7 +23,7 @@ const PAGE_BYTES: u64 = 4096;
 /// Number of operations, for arrays that are indexed by them.
 const OPS: usize = Op::Nop as usize + 1;
 /// A batch of more bytes than this is copied past the caches: its destination would only push other data out.
-const NON_TEMPORAL_BYTES: u64 = 256 << 10;
+const LARGE_BATCH_BYTES: u64 = 256 << 10;
 
 /// What was done by one operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -282,10 +282,8 @@ impl Engine {
         workspace: &mut Workspace,
         item: impl Fn(usize) -> Result<Transfer, (Op, Status)>,
     ) {
-        let kernel = self
-            .kernels
-            .pick(job.queue != URGENT_QUEUE && batch_bytes > NON_TEMPORAL_BYTES);
-        let mut transferrer = Transferrer::new(self, job, kernel);
+        let large = job.queue != URGENT_QUEUE && batch_bytes > LARGE_BATCH_BYTES;
+        let mut transferrer = Transferrer::new(self, job, large);
         let ordered = header.flags().contains(BatchFlags::ORDERED);
         let merge = !self.faults.any();
         let mut pending: Option<Run> = None;

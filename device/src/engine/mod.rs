@@ -8,7 +8,7 @@
 
 mod batch;
 mod control;
-mod kernel;
+mod copy;
 mod session;
 mod transfer;
 
@@ -27,7 +27,7 @@ use zerocopy::{
 use self::session::Session;
 pub use self::{
     batch::{OpCount, Workspace},
-    kernel::{KernelChoice, Kernels},
+    copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern},
 };
 use crate::{
     guest_memory::GuestMemory,
@@ -114,7 +114,7 @@ pub struct Engine {
     session: RwLock<Session>,
     limits: Limits,
     faults: Faults,
-    kernels: Kernels,
+    copies: CopyRoutines,
     link: Option<Link>,
 }
 
@@ -124,7 +124,7 @@ impl Engine {
         memory: DeviceMemory,
         bulk_queues: u32,
         faults: Faults,
-        kernels: Kernels,
+        copies: CopyRoutines,
         link: Option<LinkSpec>,
     ) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Engine {
             memory,
             session: RwLock::new(Session::Closed),
             faults,
-            kernels,
+            copies,
         }
     }
 
@@ -165,8 +165,8 @@ impl Engine {
     }
 
     /// How it copies.
-    pub fn kernels(&self) -> &Kernels {
-        &self.kernels
+    pub fn copies(&self) -> &CopyRoutines {
+        &self.copies
     }
 
     /// The configuration space, as faults leave it.

@@ -3,7 +3,7 @@
 
 use hmm_protocol::{EntryFlags, Op, Status};
 
-use super::{Engine, Job, batch::wait, kernel::Kernel};
+use super::{Engine, Job, batch::wait, copy::Pattern};
 use crate::guest_memory::Hint;
 
 /// How much is copied between two looks at what else is to be done.
@@ -35,6 +35,12 @@ impl Transfer {
         }
     }
 
+    /// How its bytes lie.
+    #[inline]
+    fn pattern(&self) -> Pattern {
+        Pattern::of(self.op, self.len)
+    }
+
     /// Appends `next` if it continues this transfer on both sides.
     #[inline]
     pub(super) fn append(&mut self, next: &Self) -> bool {
@@ -58,18 +64,19 @@ impl Transfer {
 pub(super) struct Transferrer<'a> {
     engine: &'a Engine,
     job: &'a Job<'a>,
-    kernel: Kernel,
+    /// Whether the batch is too large for the caches.
+    large: bool,
     hint: Hint,
     faulty: bool,
     since_pause: u64,
 }
 
 impl<'a> Transferrer<'a> {
-    pub(super) fn new(engine: &'a Engine, job: &'a Job<'a>, kernel: Kernel) -> Self {
+    pub(super) fn new(engine: &'a Engine, job: &'a Job<'a>, large: bool) -> Self {
         Self {
             engine,
             job,
-            kernel,
+            large,
             hint: Hint::default(),
             faulty: engine.faults.any(),
             since_pause: 0,
@@ -106,20 +113,20 @@ impl<'a> Transferrer<'a> {
         };
         // SAFETY: both are starts of `next.len` mapped, writable bytes.
         unsafe {
-            self.engine
-                .kernels
-                .prefetch(self.kernel_of(next), to, from, next.len as usize);
+            self.engine.copies.prefetch(
+                next.pattern(),
+                self.is_large(next),
+                to,
+                from,
+                next.len as usize,
+            );
         }
     }
 
-    /// What `transfer` is copied with.
+    /// Whether `transfer` is copied as a part of a large batch.
     #[inline]
-    fn kernel_of(&self, transfer: &Transfer) -> Kernel {
-        if transfer.flags.contains(EntryFlags::NON_TEMPORAL) {
-            self.engine.kernels.pick(true)
-        } else {
-            self.kernel
-        }
+    fn is_large(&self, transfer: &Transfer) -> bool {
+        self.large || transfer.flags.contains(EntryFlags::NON_TEMPORAL)
     }
 
     #[cold]
@@ -166,7 +173,7 @@ impl<'a> Transferrer<'a> {
 
     #[inline]
     fn execute(&mut self, transfer: &Transfer) -> Result<(), Status> {
-        let kernel = self.kernel_of(transfer);
+        let how = (transfer.pattern(), self.is_large(transfer));
         let len = transfer.len;
         match transfer.op {
             Op::Nop => {}
@@ -175,7 +182,7 @@ impl<'a> Transferrer<'a> {
                 self.with_guest(transfer.address, len, |this, host, done, piece| {
                     // SAFETY: `with_guest` adds its pieces up to `len`, so `done` is within the device range.
                     let device = unsafe { device.add(done) };
-                    this.copy(kernel, device, host, piece);
+                    this.copy(how, device, host, piece);
                 })?;
             }
             Op::ToSystem => {
@@ -183,7 +190,7 @@ impl<'a> Transferrer<'a> {
                 self.with_guest(transfer.address, len, |this, host, done, piece| {
                     // SAFETY: `with_guest` adds its pieces up to `len`, so `done` is within the device range.
                     let device = unsafe { device.add(done) };
-                    this.copy(kernel, host, device, piece);
+                    this.copy(how, host, device, piece);
                 })?;
                 if transfer.flags.contains(EntryFlags::SCRUB) {
                     self.fill(device, len, 0);
@@ -192,7 +199,7 @@ impl<'a> Transferrer<'a> {
             Op::Copy => {
                 let destination = self.device(transfer.device_address, len)?;
                 let source = self.device(transfer.address, len)?;
-                self.copy(kernel, destination, source, len as usize);
+                self.copy(how, destination, source, len as usize);
             }
             Op::Fill => {
                 let device = self.device(transfer.device_address, len)?;
@@ -233,12 +240,18 @@ impl<'a> Transferrer<'a> {
     }
 
     #[inline]
-    fn copy(&mut self, kernel: Kernel, mut to: *mut u8, mut from: *const u8, mut left: usize) {
+    fn copy(
+        &mut self,
+        how: (Pattern, bool),
+        mut to: *mut u8,
+        mut from: *const u8,
+        mut left: usize,
+    ) {
         while left > 0 {
             let here = left.min(self.left_in_slice());
             // SAFETY: the caller's ranges are mapped for `left` bytes each and `here` is no more. They do not overlap:
             // guest and device memory are different mappings, and copies within the device were validated.
-            unsafe { self.engine.kernels.copy(kernel, to, from, here) };
+            unsafe { self.engine.copies.copy(how.0, how.1, to, from, here) };
             // SAFETY: as above; the results are within or at the end of the ranges.
             (to, from) = unsafe { (to.add(here), from.add(here)) };
             left -= here;
@@ -252,7 +265,7 @@ impl<'a> Transferrer<'a> {
             let here = left.min(self.left_in_slice());
             // SAFETY: the caller's range is mapped for `left` bytes and `here` is no more; ranges, lengths and slices
             // are multiples of 8 from a base that is aligned to 2 MiB.
-            unsafe { self.engine.kernels.fill(to, here, pattern) };
+            unsafe { self.engine.copies.fill(to, here, pattern) };
             // SAFETY: as above; the result is within or at the end of the range.
             to = unsafe { to.add(here) };
             left -= here;
@@ -278,6 +291,6 @@ impl<'a> Transferrer<'a> {
 impl Drop for Transferrer<'_> {
     /// What went past the caches is visible to other processors before the completion that follows is.
     fn drop(&mut self) {
-        self.engine.kernels.flush();
+        self.engine.copies.flush();
     }
 }

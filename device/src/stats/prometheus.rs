@@ -38,7 +38,7 @@ pub fn text(snapshot: &Snapshot) -> String {
     text.push_str(
         "# HELP hmm_copies What large batches are copied with\n# TYPE hmm_copies gauge\n",
     );
-    line(&mut text, "hmm_copies", &[("by", snapshot.copies)], 1);
+    line(&mut text, "hmm_copies", &[("by", &snapshot.copies)], 1);
     let backing = &snapshot.backing;
     for (name, help, bytes) in [
         (
@@ -237,7 +237,7 @@ mod tests {
         stats.queue(2).record_delay(Duration::from_nanos(300));
         let text = text(&stats.snapshot(Conditions {
             modelled: false,
-            copies: "ordinary",
+            copies: "memcpy".to_owned(),
             backing: BackingReport {
                 kind: "memfd",
                 prefaulted: false,
@@ -249,7 +249,7 @@ mod tests {
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
             "hmm_memory_resident_bytes{kind=\"memfd\"} 4096\n",
-            "hmm_copies{by=\"ordinary\"} 1\n",
+            "hmm_copies{by=\"memcpy\"} 1\n",
             "hmm_batches_total{queue=\"control\",result=\"no-session\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"0.000000512\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"+Inf\"} 1\n",

@@ -10,12 +10,12 @@ use super::{HistogramSnapshot, OPS, QueueStats, Stats};
 use crate::memory::BackingReport;
 
 /// Under what conditions was counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Conditions {
     /// Whether a modelled link adds to service times.
     pub modelled: bool,
     /// What large batches are copied with.
-    pub copies: &'static str,
+    pub copies: String,
     /// What backs device memory.
     pub backing: BackingReport,
 }
@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// `measured`, or `modelled` if a modelled link adds to `service`. Everything else is measured always.
     pub service_kind: &'static str,
     /// What large batches are copied with. If it is `none`, no byte is moved, and `bytes` are those that were asked for.
-    pub copies: &'static str,
+    pub copies: String,
     /// What backs device memory, and how much of it huge pages map.
     pub backing: BackingReport,
     /// Counters of the device as a whole.

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The routines that were chosen for this processor.
+
+use std::{fmt, str::FromStr};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{CopyRoutine, Pattern, measure, routine::Copy};
+
+/// What the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CopyChoice {
+    /// Large batches with what is measured to be fastest at the start.
+    #[default]
+    Auto,
+    /// Large batches with this routine.
+    Fixed(CopyRoutine),
+    /// No copies: batches succeed and no byte is moved. For measuring what a copy costs beside everything else.
+    None,
+}
+
+impl FromStr for CopyChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => match CopyRoutine::from_str(text, false) {
+                Ok(routine) if routine.is_available() => Ok(Self::Fixed(routine)),
+                Ok(_) => Err("this processor does not have the instructions".to_owned()),
+                Err(_) => {
+                    let names: Vec<_> = CopyRoutine::available().map(CopyRoutine::name).collect();
+                    Err(format!(
+                        "expected auto, none or one of {}",
+                        names.join(", ")
+                    ))
+                }
+            },
+        }
+    }
+}
+
+impl fmt::Display for CopyChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Fixed(routine) => formatter.write_str(&routine.name()),
+            Self::None => formatter.write_str("none"),
+        }
+    }
+}
+
+/// What large batches of one pattern are copied with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Measured {
+    /// How their pieces lie.
+    pub pattern: Pattern,
+    /// What copies them.
+    pub routine: CopyRoutine,
+    /// Its rate, bytes a second; absent if nothing was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// The rate of memcpy in the same seconds, bytes a second; absent if nothing was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memcpy_bytes_per_second: Option<u64>,
+}
+
+/// A routine, ready to be called.
+#[derive(Clone, Copy)]
+struct Ready {
+    routine: CopyRoutine,
+    copy: Copy,
+}
+
+impl Ready {
+    fn new(routine: CopyRoutine) -> Self {
+        Self {
+            routine,
+            copy: routine.function(),
+        }
+    }
+}
+
+/// The copy routines of this processor.
+#[derive(Clone)]
+pub struct CopyRoutines {
+    /// By [`Pattern`], for destinations that are not read soon.
+    large: [Ready; 3],
+    /// For destinations that are read soon.
+    small: Ready,
+    moves: bool,
+    measured: Vec<Measured>,
+}
+
+impl fmt::Debug for CopyRoutines {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.summary())
+    }
+}
+
+impl CopyRoutines {
+    /// The routines that `choice` asks for. [`CopyChoice::Auto`] measures for some ten milliseconds.
+    pub fn new(choice: CopyChoice) -> Self {
+        let measured = match choice {
+            CopyChoice::Auto => measure::fastest(),
+            CopyChoice::Fixed(routine) => unmeasured(routine),
+            CopyChoice::None => unmeasured(CopyRoutine::Memcpy),
+        };
+        let small = Ready::new(CopyRoutine::Memcpy);
+        let mut large = [small; 3];
+        for found in &measured {
+            large[found.pattern as usize] = Ready::new(found.routine);
+        }
+        Self {
+            large,
+            small,
+            moves: choice != CopyChoice::None,
+            measured,
+        }
+    }
+
+    /// Whether bytes are moved. If not, batches succeed all the same, and what they say of bytes is what they were asked.
+    pub fn moves(&self) -> bool {
+        self.moves
+    }
+
+    /// What large batches are copied with.
+    pub fn measured(&self) -> &[Measured] {
+        &self.measured
+    }
+
+    /// Their names: one if all patterns have the same, else by pattern, such as
+    /// `gather=avx2-stream-1024,scatter=avx2,extents=avx2`.
+    pub fn names(&self) -> String {
+        if !self.moves {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = (self.measured.iter())
+            .map(|found| {
+                (
+                    format!("{:?}", found.pattern).to_lowercase(),
+                    found.routine.name(),
+                )
+            })
+            .collect();
+        match names.split_first() {
+            Some(((_, first), rest)) if rest.iter().all(|(_, name)| name == first) => first.clone(),
+            _ => (names.iter())
+                .map(|(pattern, name)| format!("{pattern}={name}"))
+                .collect::<Vec<_>>()
+                .join(","),
+        }
+    }
+
+    /// The same with their rates, for a log.
+    pub fn summary(&self) -> String {
+        if !self.moves {
+            return "none".to_owned();
+        }
+        let names: Vec<_> = (self.measured.iter())
+            .map(|found| {
+                let rate = match (found.bytes_per_second, found.memcpy_bytes_per_second) {
+                    (Some(rate), Some(memcpy)) => format!(
+                        " {:.1} GB/s (memcpy {:.1})",
+                        rate as f64 / 1e9,
+                        memcpy as f64 / 1e9
+                    ),
+                    _ => String::new(),
+                };
+                format!("{}: {}{rate}", found.pattern.name(), found.routine.name())
+            })
+            .collect();
+        names.join(", ")
+    }
+
+    fn ready(&self, pattern: Pattern, large: bool) -> Ready {
+        match large {
+            true => self.large[pattern as usize],
+            false => self.small,
+        }
+    }
+
+    /// Copies `len` bytes, which are a part of a transfer with this `pattern`; `large`: of a batch that does not fit
+    /// the caches.
+    ///
+    /// # Safety
+    /// Both ranges are mapped for `len` bytes, the destination for writing, and they do not overlap. No reference
+    /// exists to either.
+    #[inline]
+    pub(in crate::engine) unsafe fn copy(
+        &self,
+        pattern: Pattern,
+        large: bool,
+        to: *mut u8,
+        from: *const u8,
+        len: usize,
+    ) {
+        if self.moves {
+            // SAFETY: the caller's promise; only routines of which the processor has the instructions are chosen.
+            unsafe { (self.ready(pattern, large).copy)(to, from, len) };
+        }
+    }
+
+    /// Fills `len` bytes with `word` in little-endian order.
+    ///
+    /// # Safety
+    /// The range is mapped for writing, aligned to 8 and a multiple of 8 long. No reference exists to it.
+    pub(in crate::engine) unsafe fn fill(&self, to: *mut u8, len: usize, word: u64) {
+        if !self.moves {
+            return;
+        }
+        let bytes = word.to_le_bytes();
+        if bytes.iter().all(|byte| *byte == bytes[0]) {
+            // SAFETY: the caller's promise.
+            unsafe { std::ptr::write_bytes(to, bytes[0], len) };
+            return;
+        }
+        let word = u64::from_ne_bytes(bytes);
+        for index in 0..len / 8 {
+            // SAFETY: the caller's promise: `index` is within the range and the address is aligned to 8.
+            unsafe { to.cast::<u64>().add(index).write(word) };
+        }
+    }
+
+    /// Prefetches the beginning of what is copied next. The processor notices a pattern only within a page; the first
+    /// lines of a page elsewhere, and its translation, are what a copy would wait for. Stores through the caches wait
+    /// for the destination too.
+    ///
+    /// # Safety
+    /// Both ranges are mapped for `len` bytes, the destination for writing.
+    #[inline]
+    pub(in crate::engine) unsafe fn prefetch(
+        &self,
+        pattern: Pattern,
+        large: bool,
+        to: *mut u8,
+        from: *const u8,
+        len: usize,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if self.moves {
+            // SAFETY: the caller's promise.
+            unsafe { prefetch_with(self.ready(pattern, large).routine, to, from, len) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (pattern, large, to, from, len);
+    }
+
+    /// Orders everything that was copied before everything that is stored afterwards.
+    #[inline]
+    pub(in crate::engine) fn flush(&self) {
+        flush();
+    }
+}
+
+/// Prefetches for a copy with `routine`.
+///
+/// # Safety
+/// As [`CopyRoutines::prefetch`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) unsafe fn prefetch_with(routine: CopyRoutine, to: *mut u8, from: *const u8, len: usize) {
+    use super::x86_64::{LINE, prefetch_read, prefetch_write};
+    /// How much of the next source is fetched before a routine that leaves the caches alone, and before another.
+    const STREAM_BYTES: usize = 1024;
+    const CACHED_BYTES: usize = 128;
+
+    if routine.streams() {
+        for at in (0..len.min(STREAM_BYTES)).step_by(LINE) {
+            // SAFETY: the caller's promise: `at` is within the range.
+            unsafe { prefetch_read(from.add(at)) };
+        }
+    } else {
+        for at in (0..len.min(CACHED_BYTES)).step_by(LINE) {
+            // SAFETY: the caller's promise: `at` is within both ranges.
+            unsafe {
+                prefetch_read(from.add(at));
+                prefetch_write(to.add(at));
+            }
+        }
+    }
+}
+
+/// Orders streaming stores before everything that is stored afterwards.
+#[inline]
+pub(super) fn flush() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has SSE.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+}
+
+/// One routine for everything.
+pub(super) fn unmeasured(routine: CopyRoutine) -> Vec<Measured> {
+    (Pattern::ALL.into_iter())
+        .map(|pattern| Measured {
+            pattern,
+            routine,
+            bytes_per_second: None,
+            memcpy_bytes_per_second: None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_routine_copies_every_byte_and_no_other(
+            from in 0usize..64, to in 0usize..64, len in 0usize..9000,
+        ) {
+            let source: Vec<u8> = (0..9064u32).map(|index| ((index * 31) >> 3) as u8).collect();
+            for routine in CopyRoutine::available() {
+                let routines = CopyRoutines::new(CopyChoice::Fixed(routine));
+                for pattern in Pattern::ALL {
+                    let mut destination = vec![0xaa; 9128];
+                    let at = destination.as_mut_ptr();
+                    // SAFETY: both buffers are longer than the largest offset and length together.
+                    unsafe {
+                        let (to, from) = (at.add(to), source.as_ptr().add(from));
+                        routines.prefetch(pattern, true, to, from, len);
+                        routines.copy(pattern, true, to, from, len);
+                    }
+                    routines.flush();
+                    prop_assert_eq!(&destination[to..to + len], &source[from..from + len]);
+                    prop_assert!(destination[..to].iter().all(|byte| *byte == 0xaa));
+                    prop_assert!(destination[to + len..].iter().all(|byte| *byte == 0xaa));
+                }
+            }
+        }
+
+        #[test]
+        fn fill_repeats_the_word(word: u64, words in 0usize..600) {
+            let mut buffer = vec![0u64; words + 1];
+            // SAFETY: the buffer is aligned to 8 and one word longer than what is filled.
+            unsafe { CopyRoutines::new(CopyChoice::default_fixed()).fill(buffer.as_mut_ptr().cast(), words * 8, word) };
+            prop_assert!(buffer[..words].iter().all(|filled| u64::from_le(*filled) == word));
+            prop_assert_eq!(buffer[words], 0);
+        }
+    }
+
+    impl CopyChoice {
+        fn default_fixed() -> Self {
+            Self::Fixed(CopyRoutine::Memcpy)
+        }
+    }
+
+    #[test]
+    fn every_available_routine_can_be_chosen_by_its_name() {
+        for routine in CopyRoutine::available() {
+            assert_eq!(routine.name().parse(), Ok(CopyChoice::Fixed(routine)));
+        }
+        assert_eq!("auto".parse(), Ok(CopyChoice::Auto));
+        let refusal = "fast".parse::<CopyChoice>().unwrap_err();
+        assert!(refusal.contains("memcpy"), "{refusal}");
+    }
+
+    #[test]
+    fn automatic_choice_is_never_slower_than_memcpy_was() {
+        let routines = CopyRoutines::new(CopyChoice::Auto);
+        assert_eq!(routines.measured().len(), Pattern::ALL.len());
+        for found in routines.measured() {
+            assert!(
+                found.bytes_per_second >= found.memcpy_bytes_per_second,
+                "{found:?}"
+            );
+            assert!(found.bytes_per_second.is_some());
+        }
+    }
+}
