@@ -14,7 +14,8 @@ use crate::{
         evict,
         DeviceMemory,
         Door,
-        Engine, //
+        Engine,
+        HibernationListener, //
     },
     pool::Pool,
     session::Session,
@@ -26,6 +27,7 @@ use crate::{
         device_memory::pagemap::PrivateMemory,
         services::{
             gate::Gate,
+            hibernation::HibernationNotifier,
             module_hold::ModuleHold,
             node::Node,
             workqueue::WorkQueue, //
@@ -84,6 +86,9 @@ pub(crate) struct Bound {
     // No new opens before all else goes.
     #[pin]
     _node: Node<Session>,
+    #[cfg(CONFIG_PM_SLEEP)]
+    #[pin]
+    _hibernation: HibernationNotifier<HibernationListener>,
     #[pin]
     _debugfs: Scope<debugfs::Sources>,
     _number: NodeNumber,
@@ -141,6 +146,8 @@ impl virtio::Driver for HmmDriver {
             let session = Session::new(door.clone(), workers.clone())?;
             let behind = door.clone();
             Ok(try_pin_init!(Bound {
+                #[cfg(CONFIG_PM_SLEEP)]
+                _hibernation <- HibernationNotifier::new(HibernationListener(door.clone())),
                 _debugfs <- debugfs::folder(name, stats, door.clone()),
                 _node <- Node::new(name, session),
                 _number: number,

@@ -17,6 +17,7 @@ mod ahead;
 mod copy;
 pub(crate) mod cpu_fault;
 pub(crate) mod evict;
+mod hibernation;
 mod home;
 mod learned;
 pub(crate) mod range;
@@ -25,12 +26,16 @@ mod tally;
 mod to_device;
 mod to_system;
 
-pub(crate) use self::tally::Tally;
 use self::{
     ahead::Ahead,
     evict::Background,
+    hibernation::Hibernation,
     learned::Learned,
     range::Scratches, //
+};
+pub(crate) use self::{
+    hibernation::HibernationListener,
+    tally::Tally, //
 };
 use crate::{
     link::{
@@ -87,6 +92,7 @@ pub(crate) struct Engine {
     ahead: Pin<KBox<Ahead>>,
     background: Arc<Background>,
     scratches: Pin<KBox<Scratches>>,
+    hibernation: Pin<KBox<Hibernation>>,
     spaces: Pin<KBox<Spaces>>,
     stats: Arc<Stats>,
 }
@@ -114,6 +120,7 @@ impl Engine {
             ahead: KBox::pin_init(Ahead::new(), GFP_KERNEL)?,
             background: Background::new()?,
             scratches: KBox::pin_init(Scratches::new(), GFP_KERNEL)?,
+            hibernation: KBox::pin_init(Hibernation::new(), GFP_KERNEL)?,
             spaces: KBox::pin_init(Spaces::new(), GFP_KERNEL)?,
             stats,
         })
@@ -127,6 +134,11 @@ impl Engine {
     /// What is brought home before a CPU touches it.
     pub(crate) fn ahead(&self) -> &Ahead {
         &self.ahead
+    }
+
+    /// Whether requests to the device have to wait.
+    pub(crate) fn hibernation(&self) -> &Hibernation {
+        &self.hibernation
     }
 
     /// The processes whose memory is moved.

@@ -215,7 +215,10 @@ impl Call<'_> {
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
             let known = match direction {
-                Direction::ToDevice => self.known_if_room(&mm)?,
+                Direction::ToDevice => {
+                    self.memory.ops().server().hibernation().wait_until_over()?;
+                    self.known_if_room(&mm)?
+                }
                 Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
             };
             let flags = MigrateFlags(call.flags);

@@ -3,7 +3,7 @@
  * The trace events of the driver. docs/tracing.md says what the fields mean.
  *
  * Words (trigger, direction, result, reason, cause) come as start and length, so that the lists of
- * words stay where the rest of the driver has them. Rust calls these through sys/trace.rs.
+ * words stay where the rest of the driver has them. Rust calls these through sys/services/trace.rs.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM virtio_hmm

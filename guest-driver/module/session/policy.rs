@@ -207,6 +207,9 @@ impl Call<'_> {
             return Err(EINVAL);
         }
         let range = page_range(call.start, call.end)?;
+        if direction != Some(Direction::ToSystem) {
+            self.memory.ops().server().hibernation().wait_until_over()?;
+        }
         let mm = address_space_of(call.pid)?;
         let known = self.known_if_room(&mm)?;
         let order = self.order(

@@ -5,6 +5,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod gate;
+pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(in crate::sys) mod kunit;
 pub(crate) mod module_hold;

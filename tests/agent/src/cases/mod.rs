@@ -16,6 +16,7 @@ mod evict;
 mod exit;
 mod fault;
 mod fork;
+mod hibernate;
 mod hmmctl;
 mod huge;
 mod hygiene;
@@ -53,6 +54,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(exit::CASES)
         .chain(account::CASES)
         .chain(background::CASES)
+        .chain(hibernate::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
         .chain(policy::cases())
