@@ -16,6 +16,7 @@ use zerocopy::{
 use super::{
     Engine, Job, Report,
     transfer::{Transfer, Transferrer},
+    wait::{wait, wait_until},
 };
 use crate::inject::{Delivery, Step};
 
@@ -360,29 +361,6 @@ fn finish(
                 }
             }
             true
-        }
-    }
-}
-
-/// Waits for `time`, or until somebody wants this worker.
-pub(super) fn wait(time: Duration, job: &Job<'_>) {
-    wait_until(Instant::now() + time, job);
-}
-
-/// Waits until `until`, or until somebody wants this worker. A thread sleeps too long rather than too short, so the last
-/// of it is spent awake.
-fn wait_until(until: Instant, job: &Job<'_>) {
-    const AWAKE: Duration = Duration::from_micros(60);
-    while !job.pace.is_wanted() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        match left.checked_sub(AWAKE) {
-            Some(asleep) if !asleep.is_zero() => {
-                std::thread::sleep(asleep.min(Duration::from_millis(1)));
-            }
-            _ => std::thread::yield_now(),
         }
     }
 }

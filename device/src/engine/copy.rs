@@ -5,15 +5,22 @@
 //! [`CopyRoutine`] that it can execute is measured once at the start, for each [`Pattern`] of access, and
 //! [`CopyRoutines`] holds the fastest of each.
 
+mod choice;
 mod measure;
+mod measured;
 mod pattern;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 mod routine;
 mod routines;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use self::{
+    choice::{CopyChoice, UnknownRoutine},
+    measured::Measured,
     pattern::Pattern,
     routine::CopyRoutine,
-    routines::{CopyChoice, CopyRoutines, Measured},
+    routines::CopyRoutines,
 };

@@ -11,6 +11,7 @@ mod control;
 mod copy;
 mod session;
 mod transfer;
+mod wait;
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use zerocopy::{
 use self::session::Session;
 pub use self::{
     batch::{OpCount, Workspace},
-    copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern},
+    copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern, UnknownRoutine},
 };
 use crate::{
     guest_memory::GuestMemory,

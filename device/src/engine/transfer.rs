@@ -3,7 +3,7 @@
 
 use hmm_protocol::{EntryFlags, Op, Status};
 
-use super::{Engine, Job, batch::wait, copy::Pattern};
+use super::{Engine, Job, copy::Pattern, wait::wait};
 use crate::guest_memory::Hint;
 
 /// How much is copied between two looks at what else is to be done.

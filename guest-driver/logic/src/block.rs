@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! One block of device memory: 2 MiB of 4 KiB pages.
 
-use crate::queue::Queue;
-
 /// Pages of a block.
 pub const BLOCK_PAGES: usize = 512;
 const WORDS: usize = BLOCK_PAGES / 64;
 /// No block.
 pub(crate) const NONE: u32 = u32::MAX;
+
+/// The queue that a block is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// On none: no page is in use, one is kept, or the block is held.
+    None,
+    /// In order of use, least recently wanted first.
+    Recent,
+    /// An eviction left pages in these; oldest attempt first.
+    Deferred,
+}
 
 /// What is known of a block.
 #[derive(Clone, Copy, Debug)]

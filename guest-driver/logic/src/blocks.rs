@@ -7,8 +7,8 @@
 //! is long enough, else from a free block, else the longest run at hand. The last free blocks are
 //! for huge pages as long as anything else is left.
 
-use crate::block::{Block, BLOCK_PAGES, NONE};
-use crate::queue::{Queue, Queues};
+use crate::block::{Block, Queue, BLOCK_PAGES, NONE};
+use crate::queue::Queues;
 use core::ops::Range;
 
 /// How many partial blocks one allocation looks at.

@@ -2,18 +2,7 @@
 //! The two queues of blocks that may be evicted, linked through the blocks themselves: every change
 //! costs the same, however many blocks there are.
 
-use crate::block::{Block, NONE};
-
-/// The queue that a block is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Queue {
-    /// On none: no page is in use, one is kept, or the block is held.
-    None,
-    /// In order of use, least recently wanted first.
-    Recent,
-    /// An eviction left pages in these; oldest attempt first.
-    Deferred,
-}
+use crate::block::{Block, Queue, NONE};
 
 /// First and last block of one queue.
 #[derive(Clone, Copy, Debug)]

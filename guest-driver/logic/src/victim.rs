@@ -8,9 +8,8 @@
 //! A block in which an eviction left pages (somebody pins them) becomes the second choice, until a
 //! page of it is wanted again. So one such block does not stop the eviction of all others.
 
-use crate::block::{Block, BLOCK_PAGES};
+use crate::block::{Block, Queue, BLOCK_PAGES};
 use crate::blocks::BlockAllocator;
-use crate::queue::Queue;
 
 /// Blocks of each queue that one call looks at. Requests that run side by side may touch blocks out
 /// of order, by at most as many blocks as they have batches.

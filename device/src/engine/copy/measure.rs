@@ -12,10 +12,9 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::{
-    CopyRoutine, Measured, Pattern,
-    routines::{flush, prefetch_with, unmeasured},
-};
+#[cfg(target_arch = "x86_64")]
+use super::prefetch::prefetch_with;
+use super::{CopyRoutine, Measured, Pattern, measured::unmeasured, portable::flush};
 
 /// Memory of each side, bytes.
 const SIDE_BYTES: usize = 8 << 20;

@@ -4,6 +4,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::portable::{Copy, memcpy};
 #[cfg(target_arch = "x86_64")]
 use super::x86_64;
 
@@ -54,13 +55,6 @@ pub enum CopyRoutine {
     #[serde(rename = "avx512-stream-2048")]
     Avx512Stream2048,
 }
-
-/// A function that copies.
-///
-/// # Safety
-/// Both ranges are mapped for the length, the destination for writing, and they do not overlap. No reference exists
-/// to either. The processor has the instructions.
-pub(super) type Copy = unsafe fn(*mut u8, *const u8, usize);
 
 impl CopyRoutine {
     /// The routines that this processor can execute; the first is memcpy.
@@ -128,12 +122,4 @@ impl CopyRoutine {
         self.to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned())
     }
-}
-
-/// # Safety
-/// As [`Copy`].
-#[inline]
-pub(super) unsafe fn memcpy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
 }

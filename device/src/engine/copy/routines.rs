@@ -1,71 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The routines that were chosen for this processor.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use clap::ValueEnum;
-use serde::Serialize;
-
-use super::{CopyRoutine, Pattern, measure, routine::Copy};
-
-/// What the user wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CopyChoice {
-    /// Large batches with what is measured to be fastest at the start.
-    #[default]
-    Auto,
-    /// Large batches with this routine.
-    Fixed(CopyRoutine),
-    /// No copies: batches succeed and no byte is moved. For measuring what a copy costs beside everything else.
-    None,
-}
-
-impl FromStr for CopyChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "none" => Ok(Self::None),
-            _ => match CopyRoutine::from_str(text, false) {
-                Ok(routine) if routine.is_available() => Ok(Self::Fixed(routine)),
-                Ok(_) => Err("this processor does not have the instructions".to_owned()),
-                Err(_) => {
-                    let names: Vec<_> = CopyRoutine::available().map(CopyRoutine::name).collect();
-                    Err(format!(
-                        "expected auto, none or one of {}",
-                        names.join(", ")
-                    ))
-                }
-            },
-        }
-    }
-}
-
-impl fmt::Display for CopyChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => formatter.write_str("auto"),
-            Self::Fixed(routine) => formatter.write_str(&routine.name()),
-            Self::None => formatter.write_str("none"),
-        }
-    }
-}
-
-/// What large batches of one pattern are copied with.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Measured {
-    /// How their pieces lie.
-    pub pattern: Pattern,
-    /// What copies them.
-    pub routine: CopyRoutine,
-    /// Its rate, bytes a second; absent if nothing was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<u64>,
-    /// The rate of memcpy in the same seconds, bytes a second; absent if nothing was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memcpy_bytes_per_second: Option<u64>,
-}
+#[cfg(target_arch = "x86_64")]
+use super::prefetch::prefetch_with;
+use super::{
+    CopyChoice, CopyRoutine, Measured, Pattern, measure,
+    measured::unmeasured,
+    portable::{Copy, flush},
+};
 
 /// A routine, ready to be called.
 #[derive(Clone, Copy)]
@@ -255,58 +199,6 @@ impl CopyRoutines {
     }
 }
 
-/// Prefetches for a copy with `routine`.
-///
-/// # Safety
-/// As [`CopyRoutines::prefetch`].
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub(super) unsafe fn prefetch_with(routine: CopyRoutine, to: *mut u8, from: *const u8, len: usize) {
-    use super::x86_64::{LINE, prefetch_read, prefetch_write};
-    /// How much of the next source is fetched before a routine that leaves the caches alone, and before another.
-    const STREAM_BYTES: usize = 1024;
-    const CACHED_BYTES: usize = 128;
-
-    if routine.streams() {
-        for at in (0..len.min(STREAM_BYTES)).step_by(LINE) {
-            // SAFETY: the caller's promise: `at` is within the range.
-            unsafe { prefetch_read(from.add(at)) };
-        }
-    } else {
-        for at in (0..len.min(CACHED_BYTES)).step_by(LINE) {
-            // SAFETY: the caller's promise: `at` is within both ranges.
-            unsafe {
-                prefetch_read(from.add(at));
-                prefetch_write(to.add(at));
-            }
-        }
-    }
-}
-
-/// Orders streaming stores before everything that is stored afterwards.
-#[inline]
-pub(super) fn flush() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has SSE.
-    unsafe {
-        std::arch::x86_64::_mm_sfence();
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-}
-
-/// One routine for everything.
-pub(super) fn unmeasured(routine: CopyRoutine) -> Vec<Measured> {
-    (Pattern::ALL.into_iter())
-        .map(|pattern| Measured {
-            pattern,
-            routine,
-            bytes_per_second: None,
-            memcpy_bytes_per_second: None,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -352,16 +244,6 @@ mod tests {
         fn default_fixed() -> Self {
             Self::Fixed(CopyRoutine::Memcpy)
         }
-    }
-
-    #[test]
-    fn every_available_routine_can_be_chosen_by_its_name() {
-        for routine in CopyRoutine::available() {
-            assert_eq!(routine.name().parse(), Ok(CopyChoice::Fixed(routine)));
-        }
-        assert_eq!("auto".parse(), Ok(CopyChoice::Auto));
-        let refusal = "fast".parse::<CopyChoice>().unwrap_err();
-        assert!(refusal.contains("memcpy"), "{refusal}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::arch::{
     },
 };
 
-use super::routine::memcpy;
+use super::portable::memcpy;
 
 /// A cache line, bytes.
 pub(super) const LINE: usize = 64;
@@ -38,7 +38,7 @@ pub(super) unsafe fn prefetch_write(at: *mut u8) {
 /// Copies with one string instruction.
 ///
 /// # Safety
-/// As [`super::routine::Copy`].
+/// As [`super::portable::Copy`].
 pub(super) unsafe fn rep_movsb(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: the caller's promise. The direction flag is clear in every Rust function.
     unsafe {
@@ -59,7 +59,7 @@ macro_rules! vector_routine {
         $(#[$doc])*
         ///
         /// # Safety
-        /// As [`super::routine::Copy`].
+        /// As [`super::portable::Copy`].
         #[target_feature(enable = $feature)]
         pub(super) unsafe fn $name $(<const $lookahead: usize>)? (to: *mut u8, from: *const u8, len: usize) {
             const VECTOR: usize = size_of::<$vector>();
