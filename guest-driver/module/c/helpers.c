@@ -211,6 +211,11 @@ bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma)
 	return is_vm_hugetlb_page(vma);
 }
 
+unsigned long vhmm_mm_task_size(struct mm_struct *mm)
+{
+	return mm->task_size;
+}
+
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
 {
 	return get_mm_counter_sum(mm, MM_SWAPENTS) > 0;

@@ -55,6 +55,7 @@ bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma);
 bool vhmm_vma_may_have_markers(struct vm_area_struct *vma);
 bool vhmm_vma_is_dax(struct vm_area_struct *vma);
 bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
+unsigned long vhmm_mm_task_size(struct mm_struct *mm);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
 void vhmm_mmap_write_lock(struct mm_struct *mm);

@@ -41,6 +41,56 @@ bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, uns
 }
 
 /*
+ * The first PMD entry at or after *@address that is not empty, and its address; NULL if there is
+ * none before @end. Empty upper levels are skipped as a whole. Looks at *@budget entries at most,
+ * and then returns NULL with *@address before @end.
+ */
+static pmd_t *next_pmd(struct mm_struct *mm, unsigned long *address, unsigned long end,
+		       unsigned long *budget)
+{
+	while (*address < end && *budget) {
+		pgd_t *pgd = pgd_offset(mm, *address);
+		p4d_t *p4d;
+		pud_t *pud;
+		pmd_t *pmd;
+
+		--*budget;
+		if (!pgd_present(*pgd)) {
+			*address = pgd_addr_end(*address, end);
+			continue;
+		}
+		p4d = p4d_offset(pgd, *address);
+		if (!p4d_present(*p4d)) {
+			*address = p4d_addr_end(*address, end);
+			continue;
+		}
+		pud = pud_offset(p4d, *address);
+		if (!pud_present(*pud) || pud_leaf(*pud)) {
+			*address = pud_addr_end(*address, end);
+			continue;
+		}
+		pmd = pmd_offset(pud, *address);
+		if (!pmd_none(pmdp_get_lockless(pmd)))
+			return pmd;
+		*address = pmd_addr_end(*address, end);
+	}
+	return NULL;
+}
+
+/*
+ * The first address in the range that page tables may map, to within a PMD, or @end. If so many
+ * entries are empty that looking at all takes long, an address before which there is none. The
+ * caller must not let page tables go, as below.
+ */
+unsigned long vhmm_mm_next_populated(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	unsigned long address = start, budget = 1 << 14;
+
+	next_pmd(mm, &address, end, &budget);
+	return address;
+}
+
+/*
  * Whether the page tables have, in the place of a huge page that lies wholly within the range, a
  * device page of @owner or a page that is being migrated. The caller must not let page tables go: it
  * has the mmap lock, the lock of the mapping, or that of the reverse mapping. The page itself may be
@@ -49,25 +99,20 @@ bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, uns
 bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
 			   const struct dev_pagemap *owner)
 {
-	unsigned long address;
+	unsigned long address, budget = ULONG_MAX;
 
-	for (address = ALIGN(start, PMD_SIZE); address + PMD_SIZE <= end; address += PMD_SIZE) {
-		pgd_t *pgd = pgd_offset(mm, address);
+	if (start > ULONG_MAX - PMD_SIZE)
+		return false;
+	end = ALIGN_DOWN(end, PMD_SIZE);
+	for (address = ALIGN(start, PMD_SIZE); address < end; address += PMD_SIZE) {
+		pmd_t *entry = next_pmd(mm, &address, end, &budget);
 		phys_addr_t page;
-		p4d_t *p4d;
-		pud_t *pud;
 		softleaf_t leaf;
 		pmd_t pmd;
 
-		if (!pgd_present(*pgd))
-			continue;
-		p4d = p4d_offset(pgd, address);
-		if (!p4d_present(*p4d))
-			continue;
-		pud = pud_offset(p4d, address);
-		if (!pud_present(*pud) || pud_leaf(*pud))
-			continue;
-		pmd = pmdp_get_lockless(pmd_offset(pud, address));
+		if (!entry)
+			return false;
+		pmd = pmdp_get_lockless(entry);
 		if (pmd_none(pmd) || pmd_present(pmd))
 			continue;
 		leaf = softleaf_from_pmd(pmd);

@@ -33,7 +33,14 @@ use crate::{
         Ticket, //
     },
     sys::{
-        address_space::snapshot::Snapshot,
+        address_space::{
+            mm::{
+                end_of_addresses,
+                next_populated, //
+            },
+            mmap_lock::MmapReadGuard,
+            snapshot::Snapshot, //
+        },
         services::{
             cpu::online_cpus,
             signal::signal_waits,
@@ -45,13 +52,17 @@ use core::ops::Range;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
+    SkipReason,
     Trigger, //
 };
 use kernel::{
     mm::MmWithUser,
     new_condvar,
     new_mutex,
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -114,11 +125,19 @@ pub(crate) fn migrate(
 ) -> Result<usize> {
     kernel::task::might_sleep();
     let end = range.end;
+    let (range, beyond) = split_at(range, end_of_addresses(mm));
+    if !beyond.is_empty() {
+        let pages = (beyond.len() >> PAGE_SHIFT) as u64;
+        tally.skip(movers.link.stats(), SkipReason::Unmapped, pages);
+    }
+    if range.is_empty() {
+        return Ok(end);
+    }
     let workers = (HELPERS + 1).min(online_cpus());
     // Also what is no larger than a piece is shared.
-    let tables = range.end.div_ceil(TABLE_BYTES) - range.start / TABLE_BYTES;
-    let piece = (tables.div_ceil(workers) * TABLE_BYTES).clamp(TABLE_BYTES, PIECE_MOST);
-    let pieces = (tables * TABLE_BYTES).div_ceil(piece);
+    let tables = (range.end - 1) / TABLE_BYTES - range.start / TABLE_BYTES + 1;
+    let piece_tables = (tables.div_ceil(workers)).clamp(1, PIECE_MOST / TABLE_BYTES);
+    let (piece, pieces) = (piece_tables * TABLE_BYTES, tables.div_ceil(piece_tables));
     // Whoever takes system pages of an address space interrupts every CPU that runs in it, for each
     // page. So the caller leaves that to workers, who run in none, and sleeps.
     let is_left_to_others =
@@ -156,11 +175,20 @@ pub(crate) fn migrate(
     }
 
     let result = work.result.lock();
-    *tally = result.tally;
+    tally.add(&result.tally);
     match result.error {
         Some(error) => Err(error),
-        None => Ok(end.min(work.next.load(Relaxed))),
+        None => match work.next.load(Relaxed) {
+            next if next >= work.end => Ok(end),
+            next => Ok(next),
+        },
     }
+}
+
+/// The parts of `range` before and from `address` on.
+fn split_at(range: Range<usize>, address: usize) -> (Range<usize>, Range<usize>) {
+    let middle = address.clamp(range.start, range.end);
+    (range.start..middle, middle..range.end)
 }
 
 /// Whether `mm` is what the caller runs in.
@@ -274,7 +302,8 @@ impl Work {
         }
     }
 
-    /// The next piece. Pieces begin and end where page tables do, but for the first and the last.
+    /// The next piece. Pieces begin and end where page tables do, but for the first and the last. A
+    /// piece that begins with empty addresses has those beside its size.
     fn take(&self) -> Option<Range<usize>> {
         if self.stop.load(Relaxed) {
             return None;
@@ -284,7 +313,8 @@ impl Work {
             if start >= self.end {
                 return None;
             }
-            let table = start & !(TABLE_BYTES - 1);
+            let populated = next_populated(&MmapReadGuard::lock(&self.mm), start..self.end);
+            let table = populated & !(TABLE_BYTES - 1);
             let end = table.saturating_add(self.piece).min(self.end);
             match self.next.cmpxchg(start, end, Relaxed) {
                 Ok(_) => return Some(start..end),

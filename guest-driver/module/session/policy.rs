@@ -18,17 +18,21 @@ use crate::{
         BATCH_PAGES, //
     },
     policy::Known,
-    sys::address_space::{
-        mm::{
-            address_space_of,
-            may_touch_others,
-            Vma, //
+    sys::{
+        address_space::{
+            mm::{
+                address_space_of,
+                may_touch_others,
+                next_populated,
+                Vma, //
+            },
+            mmap_lock::MmapReadGuard,
+            snapshot::{
+                Place,
+                Snapshot, //
+            },
         },
-        mmap_lock::MmapReadGuard,
-        snapshot::{
-            Place,
-            Snapshot, //
-        }, //
+        services::signal::signal_waits, //
     }, //
 };
 use core::ops::Range;
@@ -145,24 +149,31 @@ impl Call<'_> {
         let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
-        let guard = MmapReadGuard::lock(&mm);
-        expect_mapped(&guard, range.clone())?;
-        known.watcher().advise(range.clone(), |advice| {
-            advice.side = change.side.unwrap_or(advice.side);
-            advice.keep = change.keep.unwrap_or(advice.keep);
-            advice.window = change.window.unwrap_or(advice.window);
-        })?;
+        {
+            let guard = MmapReadGuard::lock(&mm);
+            expect_mapped(&guard, range.clone())?;
+            known.watcher().advise(range.clone(), |advice| {
+                advice.side = change.side.unwrap_or(advice.side);
+                advice.keep = change.keep.unwrap_or(advice.keep);
+                advice.window = change.window.unwrap_or(advice.window);
+            })?;
+        }
         match change.keep {
             // What is on the device already.
-            Some(keep) => self.keep(&guard, &snapshot, range, keep, &mut entries),
+            Some(keep) => self.keep(&mm, &snapshot, range, keep, &mut entries),
             None => Ok(()),
         }
     }
 
-    /// Marks the device pages of `range`, which is mapped.
+    /// Marks the device pages of `range`, under one hold of the mmap lock for each part. What is
+    /// unmapped meanwhile is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS`: a signal came. To begin again does no harm.
     fn keep(
         &self,
-        guard: &MmapReadGuard<'_>,
+        mm: &MmWithUser,
         snapshot: &Snapshot,
         range: Range<usize>,
         keep: bool,
@@ -171,15 +182,25 @@ impl Call<'_> {
         let memory = self.memory;
         let mut address = range.start;
         while address < range.end {
-            let Some(vma) = Vma::find(guard, address) else {
-                return Ok(());
+            if signal_waits() {
+                return Err(ERESTARTSYS);
+            }
+            let guard = MmapReadGuard::lock(mm);
+            address = next_populated(&guard, address..range.end);
+            let vma = match Vma::find(&guard, address) {
+                Some(vma) if address < range.end => vma,
+                _ => return Ok(()),
             };
+            address = address.max(vma.start());
             let most = address.saturating_add(entries.len() << PAGE_SHIFT);
             let part = address..range.end.min(vma.end()).min(most);
+            if part.is_empty() {
+                return Ok(());
+            }
             address = part.end;
             // What it cannot see has no page of ours, but for PROT_NONE: its pages are not spared
             // until they have been away.
-            snapshot.look(guard, part, memory.owner(), entries, |_, place| {
+            snapshot.look(&guard, part, memory.owner(), entries, |_, place| {
                 if let Place::Device(pfn) = place {
                     if let Some(index) = memory.index_of_pfn(pfn) {
                         memory.ops().keep(index..index + 1, keep);

@@ -14,7 +14,13 @@ use crate::{
         Tally, //
     },
     policy::Known,
-    sys::services::workqueue::WorkQueue, //
+    sys::{
+        address_space::{
+            mm::next_populated,
+            mmap_lock::MmapReadGuard, //
+        },
+        services::workqueue::WorkQueue, //
+    }, //
 };
 use core::ops::Range;
 use hmm_logic::Side;
@@ -170,9 +176,11 @@ impl Prefetch {
             None => preferred(task.known.as_ref(), task.rest.clone()),
         };
         let start = task.rest.start;
-        let end = part.end.min((start / STEP + 1).saturating_mul(STEP));
+        let mut end = part.end;
         if let Some(direction) = direction {
             let mm = task.mm.mmget_not_zero().ok_or(ESRCH)?;
+            let populated = next_populated(&MmapReadGuard::lock(&mm), start..end);
+            end = end.min((populated / STEP + 1).saturating_mul(STEP));
             let memory = task.door.enter().ok_or(ENODEV)?;
             let link = memory.ops().server().link().enter().ok_or(ENODEV)?;
             let movers = Movers {

@@ -200,6 +200,12 @@ impl<'a> Hold<'a, '_> {
             self.skip(reason, &(rest.start..end));
             return Ok(end);
         }
+        // What has no page table has no page. A large mapping may have terabytes of that.
+        let populated = vma.next_populated(rest.start..end);
+        if vma.is_anonymous() && (populated == end || populated - rest.start >= TABLE_BYTES) {
+            self.skip(SkipReason::Hole, &(rest.start..populated));
+            return Ok(populated);
+        }
         let lease = self.lease();
         let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
         let table = rest.start & !(TABLE_BYTES - 1);

@@ -11,6 +11,7 @@ use crate::sys::{
 };
 use core::{
     marker::PhantomData,
+    ops::Range,
     ptr::NonNull, //
 };
 use kernel::{
@@ -86,6 +87,35 @@ pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
     unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
 }
 
+/// The end of the addresses that `mm` can map.
+pub(crate) fn end_of_addresses(mm: &MmWithUser) -> usize {
+    // SAFETY: The address space is valid.
+    unsafe { bindings::vhmm_mm_task_size(mm.as_raw()) }
+}
+
+/// The first address in `range` that may have a page, or the end of the range: nothing before it is
+/// mapped, or has a page table. Within one page table it does not look. It gives up after a bounded
+/// number of mappings and empty tables, and returns how far it came.
+pub(crate) fn next_populated(guard: &dyn MmapLocked, range: Range<usize>) -> usize {
+    /// So many mappings without a page are passed.
+    const MAPPINGS: usize = 256;
+
+    let mut address = range.start;
+    for _ in 0..MAPPINGS {
+        match Vma::find(guard, address) {
+            Some(vma) if vma.start() < range.end => {
+                let part = address.max(vma.start())..range.end.min(vma.end());
+                address = vma.next_populated(part.clone());
+                if address < part.end || address >= range.end {
+                    return address;
+                }
+            }
+            _ => return range.end,
+        }
+    }
+    address
+}
+
 /// What keeps all pages of a mapping from moving.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VmaObstacle {
@@ -150,6 +180,14 @@ impl<'a> Vma<'a> {
     /// One past the last address.
     pub(crate) fn end(&self) -> usize {
         self.vma.end()
+    }
+
+    /// The first address in `part` of the mapping that page tables may map, to within one page table,
+    /// or its end. It gives up after a bounded number of empty tables, and returns how far it came.
+    pub(crate) fn next_populated(&self, part: Range<usize>) -> usize {
+        // SAFETY: By the type invariant the mmap lock is held, under which the page tables of a
+        // mapping stay.
+        unsafe { bindings::vhmm_mm_next_populated(self.mm().as_raw(), part.start, part.end) }
     }
 
     /// Whether the mapping has no file behind it.

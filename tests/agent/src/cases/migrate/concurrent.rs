@@ -45,6 +45,10 @@ fn while_writing() -> Result<()> {
                 }
             });
         }
+        // Before that there is nothing to move.
+        while (counts.iter()).any(|count| count.load(Ordering::Relaxed) == 0) {
+            std::thread::yield_now();
+        }
         let moves = (|| -> Result<usize> {
             let mut pages = 0;
             for round in 0..60 {

@@ -2,6 +2,7 @@
 //! `migrate/*`: memory goes to the device and back by ioctl.
 
 mod concurrent;
+mod large_ranges;
 mod parts;
 mod roundtrip;
 mod skipped;
@@ -15,6 +16,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         parts::CASES,
         skipped::CASES,
         concurrent::CASES,
+        large_ranges::CASES,
     ]
     .into_iter()
     .flatten()
