@@ -50,7 +50,7 @@ impl HmmBackend {
     /// The back end of one connection.
     pub fn new(device: Arc<Device>) -> Self {
         let workers = (0..device.thread_count())
-            .map(|_| Mutex::new(Worker::new(device.longest_poll())))
+            .map(|_| Mutex::new(Worker::new(device.worker_times())))
             .collect();
         Self {
             inner: Arc::new(Inner {

@@ -106,6 +106,11 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub poll_us: u64,
 
+    /// Longest copying, in microseconds, before completions are published; those of one update cost the driver one signal at most
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(0..=60_000_000))]
+    pub completion_us: u64,
+
     /// Number of bulk queues, each with a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BULK_QUEUES)))]
@@ -295,6 +300,7 @@ mod tests {
             ["--hugetlb", "4K"],
             ["--copy", "fast"],
             ["--poll-us", "1000000"],
+            ["--completion-us", "60000001"],
             ["--link", "string"],
             ["--log-level", "loud"],
             ["--log-format", "xml"],

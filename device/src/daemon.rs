@@ -30,6 +30,7 @@ use crate::{
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
+    queue::WorkerTimes,
     sandbox::Sandbox,
     size::format_size,
     stats::full_name,
@@ -124,9 +125,12 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     // Now, while the limits of a control group can be read: with one processor, to look for work is to keep others from
     // making it.
     let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
-    let longest_poll = Duration::from_micros(if several { args.poll_us } else { 0 });
+    let worker_times = WorkerTimes {
+        poll: Duration::from_micros(if several { args.poll_us } else { 0 }),
+        set: Duration::from_micros(args.completion_us),
+    };
     let device = Arc::new(
-        Device::new(engine, args.queue_size, longest_poll, trace)
+        Device::new(engine, args.queue_size, worker_times, trace)
             .context("Cannot make the queues' descriptors")?,
     );
 

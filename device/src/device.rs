@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use hmm_gate::{Gate, QueueState, Tickets};
@@ -32,7 +31,7 @@ use crate::{
     guest_memory::GuestMemory,
     inject::FaultSpec,
     memory::MemoryError,
-    queue::{EventLog, FIRST_THREAD, thread_of_queue},
+    queue::{EventLog, FIRST_THREAD, WorkerTimes, thread_of_queue},
     ring::Ring,
     stats::{Conditions, Snapshot, Stats},
     trace::Trace,
@@ -58,20 +57,20 @@ pub struct Device {
     paused: AtomicBool,
     tickets: Tickets,
     queue_size: u16,
-    longest_poll: Duration,
+    worker_times: WorkerTimes,
     trace: Trace,
 }
 
 impl Device {
-    /// A device around `engine`, whose queues have at most `queue_size` descriptors, and whose workers look for work at
-    /// most `longest_poll` before they sleep. Batches go to `trace`.
+    /// A device around `engine`, whose queues have at most `queue_size` descriptors, and whose workers keep to
+    /// `worker_times`. Batches go to `trace`.
     ///
     /// # Errors
     /// No eventfd can be made.
     pub fn new(
         engine: Engine,
         queue_size: u16,
-        longest_poll: Duration,
+        worker_times: WorkerTimes,
         trace: Trace,
     ) -> io::Result<Self> {
         let queues = BULK_QUEUE_FIRST + engine.limits().bulk_queues as u16;
@@ -94,7 +93,7 @@ impl Device {
             paused: AtomicBool::new(false),
             tickets: Tickets::new(),
             queue_size,
-            longest_poll,
+            worker_times,
             trace,
         })
     }
@@ -133,9 +132,9 @@ impl Device {
         self.queue_size
     }
 
-    /// Longest time that a worker looks for work before it sleeps.
-    pub fn longest_poll(&self) -> Duration {
-        self.longest_poll
+    /// How long workers do something before they do something else.
+    pub fn worker_times(&self) -> WorkerTimes {
+        self.worker_times
     }
 
     /// Whether queue `index` made no sense and is not served.

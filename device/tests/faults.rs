@@ -29,6 +29,17 @@ fn clear(process: &Process) {
     process.command_ok(r#"{"command":"fault-clear"}"#);
 }
 
+/// Waits until the fault that was added last has met a batch or an entry.
+fn wait_until_met(process: &Process) {
+    let started = Instant::now();
+    while process.command_ok(r#"{"command":"fault-list"}"#)["faults"][0]["seen"] == 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "nothing meets the fault"
+        );
+    }
+}
+
 fn page(index: u64) -> CopyEntry {
     CopyEntry::new(Op::ToDevice, DATA + index * 4096, index * 4096, 4096)
 }
@@ -156,7 +167,7 @@ fn a_reordered_completion_follows_the_next() {
     let request = front_end.entries(BatchFlags::default(), &[fill()]);
     let first = front_end.submit(BULK_QUEUE_FIRST, &request, 0);
     front_end.rings[QUEUE].kick();
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until_met(&process);
     assert_eq!(front_end.guest.load_u8(first), 0, "it did not wait");
     front_end.submit(BULK_QUEUE_FIRST, &request, 0);
     front_end.rings[QUEUE].kick();
@@ -270,7 +281,7 @@ fn a_delay_holds_a_batch_but_not_whoever_stops_the_queue() {
     let request = front_end.entries(BatchFlags::default(), &[fill()]);
     front_end.submit(BULK_QUEUE_FIRST, &request, 0);
     front_end.rings[QUEUE].kick();
-    std::thread::sleep(Duration::from_millis(10));
+    wait_until_met(&process);
     front_end.frontend.get_vring_base(QUEUE).expect("in time");
     // Nor whoever opens a session, loses the contents or ends the process.
     for action in ["session", "renew", "end"] {
@@ -284,7 +295,7 @@ fn a_delay_holds_a_batch_but_not_whoever_stops_the_queue() {
         let request = front_end.entries(BatchFlags::default(), &[fill()]);
         front_end.submit(BULK_QUEUE_FIRST, &request, 0);
         front_end.rings[QUEUE].kick();
-        std::thread::sleep(Duration::from_millis(10));
+        wait_until_met(&process);
         match action {
             "session" => {
                 front_end.frontend.reset_device().expect("in time");

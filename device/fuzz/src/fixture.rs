@@ -9,6 +9,7 @@ use vhost_user_hmm::{
     engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine},
     inject::Faults,
     memory::DeviceMemory,
+    queue::WorkerTimes,
     ring::{Ring, no_memory},
     trace::Trace,
 };
@@ -19,6 +20,12 @@ pub(crate) const DEVICE_BYTES: usize = 2 << 20;
 /// Entries of every ring.
 pub(crate) const RING_SIZE: u16 = 16;
 
+/// Workers never look for work, and publish as they do by default.
+pub(crate) const WORKER_TIMES: WorkerTimes = WorkerTimes {
+    poll: Duration::ZERO,
+    set: Duration::from_micros(50),
+};
+
 /// What executes requests.
 pub(crate) fn engine() -> Engine {
     let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
@@ -28,7 +35,7 @@ pub(crate) fn engine() -> Engine {
 
 /// A device.
 pub(crate) fn device(queue_size_max: u16) -> Device {
-    Device::new(engine(), queue_size_max, Duration::ZERO, Trace::none()).expect("descriptors")
+    Device::new(engine(), queue_size_max, WORKER_TIMES, Trace::none()).expect("descriptors")
 }
 
 /// Memory of a guest: regions with a start and a length.

@@ -2,10 +2,7 @@
 //! The three queues that one worker serves, in any order: what is given back on a ring was made available there, in the
 //! same order, whatever becomes of the other two.
 
-use std::{
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Event, EventKind, URGENT_QUEUE};
@@ -85,7 +82,7 @@ pub fn run(data: &[u8]) {
         device,
         memory,
         lanes: Vec::new(),
-        worker: Worker::new(Duration::ZERO),
+        worker: Worker::new(fixture::WORKER_TIMES),
     };
     for queue in QUEUES {
         let lane = rig.set_up(queue);

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock},
-    time::Duration,
 };
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -108,7 +107,7 @@ pub fn run(data: &[u8]) {
     let ring = fixture::ring(QUEUE_SIZE_MAX, DESCRIPTORS, AVAIL, USED);
     device.attach(Vec::new());
     let mut rig = Rig {
-        worker: Worker::new(Duration::ZERO),
+        worker: Worker::new(fixture::WORKER_TIMES),
         ring,
         model: Model {
             guest: vec![0; GUEST_BYTES],

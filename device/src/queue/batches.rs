@@ -27,9 +27,8 @@ use crate::{
     trace::Span,
 };
 
-/// A set of completions is published when it has so many, or has taken so much copying.
+/// A set of completions is published when it has so many, or has taken as much copying as [`WorkerTimes`] says.
 const SET_CHAINS: usize = 64;
-const SET_TIME: Duration = Duration::from_micros(50);
 /// How long a bulk batch steps aside for an urgent one, at most, between two slices.
 const STEP_ASIDE: Duration = Duration::from_micros(200);
 
@@ -47,11 +46,21 @@ pub struct Worker {
     /// A completion that a fault holds back, for one queue.
     held: Option<(u16, Held)>,
     poll: PollWindow,
+    longest_set: Duration,
+}
+
+/// How long workers do something before they do something else.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerTimes {
+    /// The longest look for a batch before a worker sleeps.
+    pub poll: Duration,
+    /// The longest copying before completions are published.
+    pub set: Duration,
 }
 
 impl Worker {
-    /// A worker that looks for batches at most this long before it sleeps.
-    pub fn new(longest_poll: Duration) -> Self {
+    /// A worker that keeps to these times.
+    pub fn new(times: WorkerTimes) -> Self {
         Self {
             request: Vec::new(),
             chain: Chain::default(),
@@ -60,7 +69,8 @@ impl Worker {
             seen: BTreeMap::new(),
             delay: None,
             held: None,
-            poll: PollWindow::new(longest_poll),
+            poll: PollWindow::new(times.poll),
+            longest_set: times.set,
         }
     }
 
@@ -168,7 +178,7 @@ impl Device {
             let due = index == URGENT_QUEUE
                 || die.is_some()
                 || worker.used.len() >= SET_CHAINS
-                || started.elapsed() >= SET_TIME
+                || started.elapsed() >= worker.longest_set
                 || self.gate().is_wanted();
             if due {
                 break SetEnd::Due;

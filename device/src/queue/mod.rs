@@ -13,7 +13,10 @@ mod poll;
 mod pop;
 mod used;
 
-pub use self::{batches::Worker, events::EventLog};
+pub use self::{
+    batches::{Worker, WorkerTimes},
+    events::EventLog,
+};
 
 use hmm_protocol::{BULK_QUEUE_FIRST, CONTROL_QUEUE, EVENT_QUEUE, URGENT_QUEUE};
 
