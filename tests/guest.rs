@@ -4,20 +4,24 @@
 //! Results of the guest's cases become results of tests, one to one, as they come. One more test for each boot says
 //! whether it was sound as a whole.
 
+use hmm_tests::boots::{Boot, Queue};
 use hmm_tests::ktap::Outcome;
+use hmm_tests::partition::Partition;
 use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
-use hmm_tests::suite::{Suite, all_cases};
+use hmm_tests::suite::{Plan, Suite, all_cases};
+use hmm_tests::timing::{Timing, Timings};
 use hmm_tests::wrong_devices::{self, WrongDevice};
-use hmm_tests::{controls, ends, load, selftest};
+use hmm_tests::{controls, ends, excerpt, load, selftest};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
-use hmm_vm::guest::{BootSpec, DeviceSpec, Load};
+use hmm_vm::guest::{BootSpec, DeviceSpec};
 use hmm_vm::machine::Machine;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// `auto`, `kvm` or `tcg`.
 const ACCELERATOR_VARIABLE: &str = "HMM_ACCEL";
@@ -25,15 +29,19 @@ const ACCELERATOR_VARIABLE: &str = "HMM_ACCEL";
 const BOOT: &str = "boot/cases";
 /// The test that the others notice what they are there for.
 const SELFTEST: &str = "boot/selftest";
+/// A boot is worth its time for this many cases and more.
+const CASES_PER_BOOT: usize = 20;
 /// The environment or the usage is wrong.
 const CANNOT_RUN: u8 = 3;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let selection = Selection::take_from(&mut arguments);
-    // Results come from one guest in one order.
+    // Tests only wait for the results of boots, which run side by side in the background.
     arguments.test_threads = Some(1);
-    match trials(&selection) {
+    let trials = Partition::from_environment()
+        .map(|partition| Selection::take_from(&mut arguments, partition))
+        .and_then(|selection| trials(&selection));
+    match trials {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -55,21 +63,23 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
             .map_err(|error| anyhow::anyhow!("{ACCELERATOR_VARIABLE}: {error}"))?,
         Err(_) => AcceleratorChoice::default(),
     };
-    let rules = || Rules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci"));
     // A list that makes no sense is an error now and not after a long run.
-    rules()?;
+    let rules = Rules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci"))?;
     let boots = Boots {
         prefix: prefix(&artifacts),
         artifacts,
         accelerator,
         selection,
+        rules,
+        queue: Queue::from_environment()?,
+        timings: Arc::new(Timings::from_environment()?),
     };
-    let mut trials = boots.cases(rules()?)?;
-    trials.extend(boots.selftest(rules()?)?);
-    trials.extend(boots.wrong_devices(rules()?)?);
-    trials.extend(boots.ends(&rules()?)?);
+    let mut trials = boots.cases()?;
+    trials.extend(boots.selftest()?);
+    trials.extend(boots.wrong_devices());
+    trials.extend(boots.ends()?);
     if boots.artifacts.controls.is_some() {
-        trials.extend(boots.controls(rules()?)?);
+        trials.extend(boots.controls()?);
     }
     Ok(trials)
 }
@@ -82,12 +92,15 @@ fn prefix(artifacts: &Artifacts) -> &'static str {
     }
 }
 
-/// The boots of one kernel, as far as they are chosen.
+/// The boots of one kernel, as far as they are chosen. The longest are queued first.
 struct Boots<'a> {
     prefix: &'static str,
     artifacts: Artifacts,
     accelerator: AcceleratorChoice,
     selection: &'a Selection,
+    rules: Rules,
+    queue: Queue,
+    timings: Arc<Timings>,
 }
 
 impl Boots<'_> {
@@ -105,147 +118,172 @@ impl Boots<'_> {
         Ok(spec)
     }
 
-    fn cases(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
+    /// Queues a boot that takes its time as a whole.
+    fn queued<T: Send + 'static>(
+        &self,
+        test: &str,
+        boot: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Boot<T> {
+        let (name, timings) = (self.name(test), Arc::clone(&self.timings));
+        self.queue.add(move || {
+            let started = Instant::now();
+            let result = boot();
+            timings.add(&Timing {
+                name,
+                seconds: started.elapsed().as_secs_f64(),
+                busy: None,
+            });
+            result
+        })
+    }
+
+    /// A test that is a boot of its own.
+    fn trial(
+        &self,
+        test: &str,
+        boot: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Trial {
+        let boot = self.queued(test, move || boot().map_err(|error| format!("{error:#}")));
+        Trial::test(self.name(test), move || boot.wait().map_err(Failed::from))
+    }
+
+    /// One test for each case, and one for the boots of all of them.
+    fn cases(&self) -> anyhow::Result<Vec<Trial>> {
         let mut cases = all_cases(&self.artifacts)?;
         cases.retain(|name| self.is_chosen(name));
         if cases.is_empty() {
             return Ok(Vec::new());
         }
-        let mut spec = self.spec("cases")?;
-        // Small enough to be filled.
-        spec.devices.push(DeviceSpec {
-            memory: "64M".parse()?,
-            ..DeviceSpec::new(&spec.machine)
-        });
-        let artifacts = self.artifacts.clone();
-        Ok(suite_trials(
-            self.prefix,
-            &cases,
-            artifacts,
-            spec,
-            rules,
-            load::from_environment()?,
-        ))
+        let suites = self.suites(&cases)?;
+        let mut trials = Vec::new();
+        // Neighbours in the list are of the same kind and take about as long: each suite has an even share of each kind.
+        for (case, suite) in cases.into_iter().zip(suites.iter().cycle()) {
+            let (suite, prefix) = (Arc::clone(suite), self.prefix);
+            let timings = Arc::clone(&self.timings);
+            trials.push(Trial::ignorable_test(self.name(&case), move || {
+                verdict(&suite, prefix, &case, &timings)
+            }));
+        }
+        trials.push(Trial::test(self.name(BOOT), move || {
+            let problems: Vec<String> = (suites.iter())
+                .filter_map(|suite| Some(with_folder(suite.end().err()?, suite.folder())))
+                .collect();
+            match problems.is_empty() {
+                true => Ok(()),
+                false => Err(problems.join("\n\n").into()),
+            }
+        }));
+        Ok(trials)
     }
 
-    fn selftest(&self, rules: Rules) -> anyhow::Result<Option<Trial>> {
+    /// The boots that share the cases: case 0 is for the first one, case 1 for the second, and so on.
+    fn suites(&self, cases: &[String]) -> anyhow::Result<Vec<Arc<Suite>>> {
+        let load = load::from_environment()?;
+        let most = (cases.len() / CASES_PER_BOOT).max(1);
+        let count = self.queue.at_once().get().min(most);
+        let suite = |index| {
+            let mut spec = self.spec(&format!("cases{}", index + 1))?;
+            // Small enough to be filled.
+            spec.devices.push(DeviceSpec {
+                memory: "64M".parse()?,
+                ..DeviceSpec::new(&spec.machine)
+            });
+            let plan = Plan {
+                artifacts: self.artifacts.clone(),
+                spec,
+                rules: self.rules.clone(),
+                cases: cases.iter().skip(index).step_by(count).cloned().collect(),
+                load,
+            };
+            Ok(Arc::new(Suite::queued(&self.queue, plan)))
+        };
+        (0..count).map(suite).collect()
+    }
+
+    fn selftest(&self) -> anyhow::Result<Option<Trial>> {
         if !self.is_chosen(SELFTEST) {
             return Ok(None);
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("selftest")?);
-        Ok(Some(Trial::test(self.name(SELFTEST), move || {
-            selftest::run(artifacts, spec, rules).map_err(|error| format!("{error:#}").into())
+        let rules = self.rules.clone();
+        Ok(Some(self.trial(SELFTEST, move || {
+            selftest::run(artifacts, spec, rules)
         })))
     }
 
-    fn wrong_devices(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
+    fn wrong_devices(&self) -> Vec<Trial> {
         let wrong: Vec<_> = wrong_devices::all()
-            .filter(|device| self.is_chosen(device.name))
+            .filter(|device| self.selection.contains_in_group(&self.name(device.name)))
             .collect();
-        let boot = Arc::new(OnceLock::new());
-        let (artifacts, accelerator, chosen) =
-            (self.artifacts.clone(), self.accelerator, wrong.clone());
-        let start = Arc::new(move || wrong_devices::boot(&artifacts, accelerator, &rules, &chosen));
+        let (Some(first), chosen) = (wrong.first(), wrong.clone()) else {
+            return Vec::new();
+        };
+        let (artifacts, accelerator) = (self.artifacts.clone(), self.accelerator);
+        let rules = self.rules.clone();
+        let boot = Arc::new(self.queued(first.name, move || {
+            wrong_devices::boot(&artifacts, accelerator, &rules, &chosen)
+        }));
         let trial = |device: WrongDevice| {
-            let (boot, start) = (Arc::clone(&boot), Arc::clone(&start));
+            let boot = Arc::clone(&boot);
             Trial::test(self.name(device.name), move || {
-                boot.get_or_init(|| start())
-                    .as_ref()
-                    .map_err(Failed::from)
-                    .and_then(|log| device.check(log).map_err(Failed::from))
+                let log = boot.wait().map_err(Failed::from)?;
+                device.check(&log).map_err(Failed::from)
             })
         };
-        Ok(wrong.into_iter().map(trial).collect())
+        wrong.into_iter().map(trial).collect()
     }
 
-    fn ends(&self, rules: &Rules) -> anyhow::Result<Vec<Trial>> {
-        let mut trials = Vec::new();
+    fn ends(&self) -> anyhow::Result<Vec<Trial>> {
         let debug = self.artifacts.environment.kernel.debug;
-        for end in ends::all().filter(|end| self.is_chosen(end.name) && (end.on_debug || !debug)) {
-            let (artifacts, spec) = (self.artifacts.clone(), self.spec("ends")?);
-            let rules = rules.clone();
-            trials.push(Trial::test(self.name(end.name), move || {
-                (end.run)(&end, &artifacts, &spec, &rules)
-                    .map_err(|error| format!("{error:#}").into())
-            }));
-        }
-        Ok(trials)
+        let depth = load::from_environment()?.depth;
+        let chosen = ends::all().filter(|end| self.is_chosen(end.name) && (end.on_debug || !debug));
+        chosen
+            .map(|end| {
+                let (artifacts, spec) = (self.artifacts.clone(), self.spec("ends")?);
+                let rules = self.rules.clone();
+                Ok(self.trial(end.name, move || {
+                    (end.run)(&end, &artifacts, &spec, &rules, depth)
+                }))
+            })
+            .collect()
     }
 
-    fn controls(&self, rules: Rules) -> anyhow::Result<Vec<Trial>> {
-        let rules = Arc::new(rules);
-        let mut trials = Vec::new();
-        for control in controls::all().filter(|control| self.is_chosen(control.name)) {
-            let (artifacts, spec) = (self.artifacts.clone(), self.spec("control")?);
-            let rules = Arc::clone(&rules);
-            trials.push(Trial::test(self.name(control.name), move || {
-                (control.run)(&artifacts, spec, &rules).map_err(|error| format!("{error:#}").into())
-            }));
-        }
-        Ok(trials)
+    fn controls(&self) -> anyhow::Result<Vec<Trial>> {
+        let chosen = controls::all().filter(|control| self.is_chosen(control.name));
+        chosen
+            .map(|control| {
+                let (artifacts, spec) = (self.artifacts.clone(), self.spec("control")?);
+                let rules = self.rules.clone();
+                Ok(self.trial(control.name, move || {
+                    (control.run)(&artifacts, spec, &rules)
+                }))
+            })
+            .collect()
     }
 }
 
-/// One test for each case, and one for the boot.
-fn suite_trials(
-    prefix: &'static str,
-    cases: &[String],
-    artifacts: Artifacts,
-    spec: BootSpec,
-    rules: Rules,
-    load: Load,
-) -> Vec<Trial> {
-    let suite: Arc<OnceLock<Result<Suite, String>>> = Arc::default();
-    let names = cases.to_vec();
-    let rules = std::sync::Mutex::new(Some(rules));
-    // The guest boots when the first test wants a result, and not for a list of the tests.
-    let start = Arc::new(move || {
-        let rules = rules
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take()
-            .ok_or("the suite was started twice")?;
-        Suite::start(artifacts.clone(), spec.clone(), rules, &names, load)
-            .map_err(|error| error.to_string())
-    });
-    let mut trials = Vec::new();
-    for name in cases {
-        let (suite, start, case) = (Arc::clone(&suite), Arc::clone(&start), name.clone());
-        trials.push(Trial::ignorable_test(
-            format!("{prefix}{name}"),
-            move || {
-                let suite = suite
-                    .get_or_init(|| start())
-                    .as_ref()
-                    .map_err(Failed::from)?;
-                verdict(suite, prefix, &case)
-            },
-        ));
-    }
-    trials.push(Trial::test(format!("{prefix}{BOOT}"), move || {
-        let suite = suite
-            .get_or_init(|| start())
-            .as_ref()
-            .map_err(Failed::from)?;
-        suite
-            .end()
-            .map_err(|problem| Failed::from(with_folder(problem, suite.folder())))
-    }));
-    trials
-}
-
-fn verdict(suite: &Suite, prefix: &str, case: &str) -> Result<Completion, Failed> {
+fn verdict(
+    suite: &Suite,
+    prefix: &str,
+    case: &str,
+    timings: &Timings,
+) -> Result<Completion, Failed> {
     let result = suite
         .result(case)
         .map_err(|problem| with_folder(problem, suite.folder()))?;
+    if let Some(timing) = Timing::of_remarks(&format!("{prefix}{case}"), &result.remarks) {
+        timings.add(&timing);
+    }
     let what = match result.outcome {
         Outcome::Passed => return Ok(Completion::Completed),
         Outcome::Skipped(reason) => return Ok(Completion::ignored_with(reason)),
         Outcome::Failed => "failed",
         Outcome::TimedOut => "did not end in time",
     };
+    let log = (suite.folder()).map_or_else(String::new, |folder| excerpt::of_case(&folder, case));
     let text = format!(
-        "{what}\n{}\nto repeat it: cargo xtask test --guest-only --filter {prefix}{case}",
+        "{what}\n{}\nthe kernel's log of this case:\n{log}\n\
+         to repeat it: cargo xtask test --guest-only --filter {prefix}{case}",
         result.remarks.join("\n")
     );
     Err(with_folder(text, suite.folder()).into())

@@ -41,7 +41,7 @@ pub use error::{GuestError, GuestErrorKind, Result};
 pub(crate) use error::{environment, infrastructure};
 pub use hmm_control::plan::PROGRAMS;
 pub use hmm_control::{
-    ExecError, ExitStatus, HostRoot, Load, ModuleReport, Root, WOKE_WELL, WindowSize,
+    Depth, ExecError, ExitStatus, HostRoot, Load, ModuleReport, Root, WOKE_WELL, WindowSize,
 };
 pub use input::Input;
 pub use interrupts::Interrupts;

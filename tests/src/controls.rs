@@ -2,7 +2,7 @@
 //! Whether the debug kernel sees what it is there for: what is known to be wrong must be reported.
 
 use crate::splat::Rules;
-use crate::suite::Suite;
+use crate::suite::{Plan, Suite};
 use anyhow::{Context, ensure};
 use hmm_vm::guest::{BootSpec, Load};
 use hmm_vm::{Artifacts, Controls};
@@ -96,13 +96,13 @@ fn run(
     spec.image
         .host_file(MODULE, module(controls))
         .context("cannot put the module into the guest's image")?;
-    let suite = Suite::start(
-        artifacts.clone(),
+    let suite = Suite::start(Plan {
+        artifacts: artifacts.clone(),
         spec,
-        rules.clone(),
-        &[case.to_owned()],
-        Load::default(),
-    )?;
+        rules: rules.clone(),
+        cases: vec![case.to_owned()],
+        load: Load::default(),
+    });
     // The guest may die of what happens there; then there is no result, and what counts is its log all the same.
     let result = suite.result(case);
     let end = suite.end();

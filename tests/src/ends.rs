@@ -3,15 +3,16 @@
 
 use crate::ktap::Outcome;
 use crate::splat::Rules;
-use crate::suite::Suite;
+use crate::suite::{Plan, Suite};
 use anyhow::{Context, ensure};
 
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Guest, Load, WOKE_WELL};
+use hmm_vm::guest::{BootSpec, Depth, Guest, Load, WOKE_WELL};
 use std::fs;
 use std::time::Duration;
 
-/// How often a guest is powered off in the middle of moves: the environment variable, and the number without it.
+/// How often a guest is powered off in the middle of moves: the environment variable, and the number without it when the depth is
+/// short.
 const CYCLES_VARIABLE: &str = "HMM_POWER_CYCLES";
 const CYCLES: u32 = 3;
 /// How long a guest may take to power off, its driver bringing all memory home.
@@ -30,7 +31,7 @@ pub struct End {
     ///
     /// # Errors
     /// When something was lost, hung, or made the kernel complain.
-    pub run: fn(&End, &Artifacts, &BootSpec, &Rules) -> anyhow::Result<()>,
+    pub run: fn(&End, &Artifacts, &BootSpec, &Rules, Depth) -> anyhow::Result<()>,
 }
 
 const ENDS: [End; 3] = [
@@ -56,12 +57,12 @@ pub fn all() -> impl Iterator<Item = End> {
     ENDS.into_iter()
 }
 
-fn cycles() -> anyhow::Result<u32> {
+fn cycles(depth: Depth) -> anyhow::Result<u32> {
     match std::env::var(CYCLES_VARIABLE) {
         Ok(text) => text
             .parse()
             .with_context(|| format!("{CYCLES_VARIABLE}: expected a number, found {text:?}")),
-        Err(_) => Ok(CYCLES),
+        Err(_) => Ok(depth.rounds(CYCLES)),
     }
 }
 
@@ -70,8 +71,9 @@ fn power_off(
     artifacts: &Artifacts,
     spec: &BootSpec,
     rules: &Rules,
+    depth: Depth,
 ) -> anyhow::Result<()> {
-    let cycles = cycles()?;
+    let cycles = cycles(depth)?;
     ensure!(
         cycles > 0,
         "{CYCLES_VARIABLE} is 0: nothing would be tested"
@@ -84,7 +86,13 @@ fn power_off(
 }
 
 /// The guest has said what it found in the kernel's log.
-fn sleep(end: &End, artifacts: &Artifacts, spec: &BootSpec, rules: &Rules) -> anyhow::Result<()> {
+fn sleep(
+    end: &End,
+    artifacts: &Artifacts,
+    spec: &BootSpec,
+    rules: &Rules,
+    _: Depth,
+) -> anyhow::Result<()> {
     until_powered_off(end, artifacts, spec, rules, WOKE_WELL)
 }
 
@@ -125,15 +133,15 @@ fn one_case(
     artifacts: &Artifacts,
     spec: &BootSpec,
     rules: &Rules,
+    _: Depth,
 ) -> anyhow::Result<()> {
-    let names = [end.name.to_owned()];
-    let suite = Suite::start(
-        artifacts.clone(),
-        spec.clone(),
-        rules.clone(),
-        &names,
-        Load::default(),
-    )?;
+    let suite = Suite::start(Plan {
+        artifacts: artifacts.clone(),
+        spec: spec.clone(),
+        rules: rules.clone(),
+        cases: vec![end.name.to_owned()],
+        load: Load::default(),
+    });
     let result = suite.result(end.name).map_err(anyhow::Error::msg);
     let ended = suite.end().map_err(anyhow::Error::msg);
     let logs = || format!("logs: {:?}", suite.folder().unwrap_or_default());

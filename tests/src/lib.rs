@@ -4,12 +4,16 @@
 //! A verdict needs three things: a complete plan of results ([`ktap`]), a guest that ended in good order ([`suite`]),
 //! and a kernel log without a splat ([`splat`]).
 
+pub mod boots;
 pub mod controls;
 pub mod ends;
+pub mod excerpt;
 pub mod ktap;
 pub mod load;
+pub mod partition;
 pub mod selection;
 pub mod selftest;
 pub mod splat;
 pub mod suite;
+pub mod timing;
 pub mod wrong_devices;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How long, and how, the cases of `load/` go on.
+//! How thorough the cases are, and how long, and how, those of `load/` go on.
 
 use anyhow::{Context, ensure};
-use hmm_vm::guest::Load;
+use hmm_vm::guest::{Depth, Load};
 use std::str::FromStr;
 
+/// `short` or `long`; short without it.
+pub const DEPTH_VARIABLE: &str = "HMM_DEPTH";
 /// For how many minutes; a short time without it.
 const MINUTES_VARIABLE: &str = "HMM_LOAD_MINUTES";
 /// What the random numbers begin with; each run has its own without it.
 const SEED_VARIABLE: &str = "HMM_LOAD_SEED";
-/// A day: whoever wants more has made a mistake.
+/// A day. More is a slip of the pen.
 const MOST_MINUTES: u32 = 24 * 60;
 
 /// What the environment asks for.
@@ -27,9 +29,14 @@ fn from(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Load> {
         "{MINUTES_VARIABLE}: expected 1 to {MOST_MINUTES} minutes, found {}",
         minutes.unwrap_or_default()
     );
+    let depth = match variable(DEPTH_VARIABLE) {
+        Some(text) => text.parse().context(DEPTH_VARIABLE)?,
+        None => Depth::default(),
+    };
     Ok(Load {
         minutes,
         seed: number(SEED_VARIABLE, &variable)?,
+        depth,
     })
 }
 
@@ -51,7 +58,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::from;
-    use hmm_vm::guest::Load;
+    use hmm_vm::guest::{Depth, Load};
 
     fn load(minutes: Option<&str>, seed: Option<&str>) -> anyhow::Result<Load> {
         from(|name| match name {
@@ -71,5 +78,15 @@ mod tests {
             assert!(load(Some(wrong), None).is_err(), "{wrong}");
         }
         assert!(load(None, Some("x")).is_err());
+    }
+
+    #[test]
+    fn the_depth_is_short_or_long() {
+        let depth = |text: &str| {
+            from(|name| (name == "HMM_DEPTH").then(|| text.to_owned())).map(|load| load.depth)
+        };
+        assert_eq!(depth("long").unwrap(), Depth::Long);
+        assert_eq!(depth("short").unwrap(), Depth::default());
+        assert!(depth("").is_err());
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Whether these tests notice what they are there for: a boot with cases that go wrong, each in its own way.
 
+use crate::excerpt;
 use crate::ktap::Outcome;
 use crate::splat::Rules;
-use crate::suite::Suite;
+use crate::suite::{Plan, Suite};
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Load};
@@ -30,6 +31,9 @@ const EXPECTED: [(&str, Ending, &str); 11] = [
     // The case cannot know; the log of the boot tells.
     ("selftest/splat", Ending::Passes, ""),
 ];
+
+/// What the last case writes into the kernel's log.
+const SPLAT: &str = "BUG: selftest of the guest tests";
 
 #[derive(Clone, Copy, Debug)]
 enum Ending {
@@ -59,7 +63,13 @@ pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result
         .iter()
         .map(|(name, _, _)| (*name).to_owned())
         .collect();
-    let suite = Suite::start(artifacts, spec, rules, &names, Load::default())?;
+    let suite = Suite::start(Plan {
+        artifacts,
+        spec,
+        rules,
+        cases: names,
+        load: Load::default(),
+    });
     let result = check(&suite);
     let Some(folder) = suite.folder() else {
         return result;
@@ -86,12 +96,19 @@ fn check(suite: &Suite) -> anyhow::Result<()> {
             result.remarks
         );
     }
+    let folder = suite.folder().context("the guest did not boot")?;
+    for (case, has_splat) in [("selftest/passes", false), ("selftest/splat", true)] {
+        let log = excerpt::of_case(&folder, case);
+        ensure!(
+            log.contains(SPLAT) == has_splat,
+            "the part of the kernel's log that belongs to {case} is wrong: {log}"
+        );
+    }
     let Err(problem) = suite.end() else {
         anyhow::bail!("the splat in the kernel's log was not noticed");
     };
     ensure!(
-        problem.starts_with("kernel log, line")
-            && problem.contains("BUG: selftest of the guest tests"),
+        problem.starts_with("kernel log, line") && problem.contains(SPLAT),
         "expected the splat and nothing else, found: {problem}"
     );
     Ok(())

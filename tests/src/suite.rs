@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One boot that runs the guest's cases, and results that can be waited for one by one.
+//! One boot that runs cases in the guest. Each result can be waited for as soon as the guest reports it.
 
+use crate::boots::{Boot, Queue};
+use crate::excerpt;
 use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
 use crate::splat::Rules;
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Finished, Guest, Load};
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long all cases together may take, without what some are asked to take.
@@ -39,10 +42,24 @@ pub fn all_cases(artifacts: &Artifacts) -> anyhow::Result<Vec<String>> {
 }
 
 /// A boot in the background.
-#[derive(Debug)]
 pub struct Suite {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    boot: Boot<()>,
+}
+
+/// What a suite boots, and what it runs there.
+#[derive(Clone)]
+pub struct Plan {
+    /// What the guest is made of.
+    pub artifacts: Artifacts,
+    /// The guest.
+    pub spec: BootSpec,
+    /// What must not be in the kernel's log.
+    pub rules: Rules,
+    /// The names of the cases.
+    pub cases: Vec<String>,
+    /// For cases that would go on for any time, and how thorough all are.
+    pub load: Load,
 }
 
 #[derive(Debug, Default)]
@@ -88,30 +105,26 @@ impl Shared {
 }
 
 impl Suite {
-    /// Boots a guest that runs these cases; `load` is for those that would go on for any time.
-    ///
-    /// # Errors
-    /// When there is no thread for it.
-    pub fn start(
-        artifacts: Artifacts,
-        spec: BootSpec,
-        rules: Rules,
-        cases: &[String],
-        load: Load,
-    ) -> io::Result<Self> {
+    /// Adds a boot to the queue; it runs when the queue is started.
+    pub fn queued(queue: &Queue, plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
-        let filter: Vec<String> = cases.iter().map(|name| format!("={name}")).collect();
         let background = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("suite".to_owned())
-            .spawn(move || {
-                let end = boot(&artifacts, &spec, &rules, (&filter, load), &background);
-                background.change(|state| state.end = Some(end));
-            })?;
-        Ok(Self {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        let boot = queue.add(move || {
+            // Those that wait for a result must see the end in any case.
+            let end = catch_unwind(AssertUnwindSafe(|| boot(&plan, &background)))
+                .unwrap_or_else(|_| Err("the boot's thread panicked".to_owned()));
+            background.change(|state| state.end = Some(end.clone()));
+            end
+        });
+        Self { shared, boot }
+    }
+
+    /// Boots now.
+    pub fn start(plan: Plan) -> Self {
+        let queue = Queue::new(NonZeroUsize::MIN);
+        let suite = Self::queued(&queue, plan);
+        queue.start();
+        suite
     }
 
     /// Waits for the result of a case.
@@ -119,6 +132,7 @@ impl Suite {
     /// # Errors
     /// Why there is none.
     pub fn result(&self, case: &str) -> Result<CaseResult, String> {
+        self.boot.start();
         self.shared.wait_for(|state| {
             if let Some(result) = state
                 .reader
@@ -137,17 +151,7 @@ impl Suite {
     /// # Errors
     /// What was wrong with it: results that are missing, a guest that did not end well, or a splat.
     pub fn end(&self) -> Result<(), String> {
-        let end = self.shared.wait_for(|state| state.end.clone());
-        if let Some(thread) = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            && thread.join().is_err()
-        {
-            return Err("the boot's thread panicked".to_owned());
-        }
-        end
+        self.boot.wait()
     }
 
     /// The folder with the boot's logs, once there is one.
@@ -176,20 +180,27 @@ impl State {
 }
 
 /// Boots, runs the cases, powers off, and looks at the log.
-fn boot(
-    artifacts: &Artifacts,
-    spec: &BootSpec,
-    rules: &Rules,
-    (filter, load): (&[String], Load),
-    shared: &Arc<Shared>,
-) -> Result<(), String> {
+fn boot(plan: &Plan, shared: &Arc<Shared>) -> Result<(), String> {
+    let Plan {
+        artifacts,
+        spec,
+        rules,
+        cases,
+        load,
+    } = plan;
+    let filter: Vec<String> = cases.iter().map(|name| format!("={name}")).collect();
     let mut guest = Guest::boot(artifacts, spec).map_err(|error| error.to_string())?;
-    // Whoever looks at a result may want the logs; they go at the end if all is well.
+    // A case that fails needs the logs. They are removed at the end if all is well.
     guest.keep_folder();
     let folder = guest.folder().to_owned();
     shared.change(|state| state.folder = Some(folder.clone()));
     let sink = Sink::new(shared, &folder).map_err(|error| error.to_string())?;
-    let cases = guest.cases(filter, load, Box::new(sink), Some(LIMIT + load.duration()));
+    let cases = guest.cases(
+        &filter,
+        *load,
+        Box::new(sink),
+        Some(LIMIT * load.depth.patience() + load.duration()),
+    );
     let finished = cases.and_then(|()| guest.power_off());
     let plan = {
         let state = shared.lock();
@@ -201,7 +212,13 @@ fn boot(
     let mut problems: Vec<String> = Vec::new();
     problems.extend(finished.as_ref().err().map(ToString::to_string));
     problems.extend(plan.err().map(|error| format!("results: {error}")));
-    problems.extend(splats(rules, &folder, finished.ok().as_ref()));
+    problems.extend(splats(rules, &folder, finished.as_ref().ok()));
+    if finished.is_err() {
+        problems.push(format!(
+            "the end of the kernel's log:\n{}",
+            excerpt::end(&folder)
+        ));
+    }
     if problems.is_empty() {
         let all_is_well = shared
             .lock()

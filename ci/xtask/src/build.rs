@@ -104,6 +104,19 @@ pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
     }
 }
 
+/// `cargo test` with these arguments, with the programs in the folder of this checkout.
+pub(crate) fn cargo_test(arguments: &[&str]) -> anyhow::Result<Command> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(program);
+    command
+        .arg("test")
+        .args(arguments)
+        .arg("--target-dir")
+        .arg(target_folder()?)
+        .current_dir(repository()?);
+    Ok(command)
+}
+
 /// Runs Cargo. Nothing is said when everything is up to date.
 fn cargo(
     progress: &Progress,

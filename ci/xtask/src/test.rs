@@ -2,23 +2,33 @@
 //! `cargo xtask test`.
 
 mod failures;
+mod host;
+mod program;
+mod report;
+mod results;
+mod slowest;
 mod tally;
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use hmm_tests::partition::Partition;
+use hmm_tests::timing::{self, Timing};
+use hmm_tests::{boots, load, partition};
 use hmm_vm::Progress;
 use hmm_vm::accel::AcceleratorChoice;
+use hmm_vm::guest::Depth;
 
 use crate::build;
 use crate::setup_arguments::SetupArguments;
 use crate::signals::Followers;
 use failures::Failures;
+use program::Ran;
+use slowest::Slowest;
 use tally::Tally;
 
 /// Arguments of `test`.
@@ -35,20 +45,47 @@ pub(crate) struct Arguments {
     /// Only the tests that boot nothing; they need no set-up.
     #[arg(long)]
     host_only: bool,
+    /// How many rounds tests do: `short` for every change, `long` for hours.
+    #[arg(
+        long,
+        value_name = "short|long",
+        default_value = "short",
+        env = load::DEPTH_VARIABLE,
+        value_parser = checked::<Depth>
+    )]
+    depth: String,
+    /// Only part M of N of the tests. The part of a test depends on its name alone, so that N machines can share them.
+    #[arg(
+        long,
+        value_name = "M/N",
+        default_value = "1/1",
+        env = partition::VARIABLE,
+        value_parser = checked::<Partition>
+    )]
+    partition: String,
+    /// How many guests run at once; one for each processor unless it is given.
+    #[arg(long, value_name = "NUMBER", env = boots::GUESTS_VARIABLE)]
+    guests: Option<NonZeroUsize>,
+    /// Writes all results to this file, as JUnit's XML.
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    report: Option<PathBuf>,
+    /// Names the tests that would run, one a line, and runs none. Those of guests need the set-up.
+    #[arg(long)]
+    list: bool,
     /// How the guest's processors run: `auto` takes kvm where ordinary guests really run, and tcg elsewhere.
     #[arg(
         long,
         value_name = "auto|kvm|tcg",
         default_value = "auto",
         env = ACCELERATOR_VARIABLE,
-        value_parser = accelerator
+        value_parser = checked::<AcceleratorChoice>
     )]
     accel: String,
 }
 
-/// The choice is the test program's to make; here it is only checked.
-fn accelerator(text: &str) -> Result<String, <AcceleratorChoice as FromStr>::Err> {
-    text.parse::<AcceleratorChoice>().map(|_| text.to_owned())
+/// The test program reads the choice; here it is only checked.
+fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+    text.parse::<T>().map(|_| text.to_owned())
 }
 
 /// Where the tests look for the choice of the accelerator.
@@ -66,141 +103,154 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         true => Vec::new(),
         false => arguments.setup.kernels(),
     };
-    let (mut sum, mut failures) = (Tally::default(), Failures::default());
+    let partition: Partition = arguments.partition.parse()?;
+    let mut programs = Vec::new();
     if !arguments.guest_only {
         progress.line("tests of the host");
-        sum += host_tests(arguments, &followers, &mut failures)?;
+        programs.extend(host_tests(arguments, &partition, &followers)?);
     }
+    let times = build::target_folder()?.join("hmm").join("times.jsonl");
+    remove(&times)?;
     for kernel in kernels {
         let options = arguments.setup.options_for(kernel);
         let artifacts = build::test_artifacts(&options, &progress)?;
         progress.line(&format!("tests of the guest, {}", options.kernel));
-        sum += guest_tests(arguments, &artifacts, &followers, &mut failures)?;
+        let command = guest_tests(arguments, &artifacts, &times)?;
+        let ran = program::run(&format!("guest, {}", options.kernel), command, &followers)?;
+        ensure!(
+            ran.code != Some(crate::ENVIRONMENT.into()),
+            "the guest tests cannot run here; what is missing is said above"
+        );
+        programs.push(ran);
+    }
+    let timings = match std::fs::read_to_string(&times) {
+        Ok(text) => timing::read(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", times.display()));
+        }
+    };
+    if arguments.list {
+        let failed = programs
+            .iter()
+            .any(|ran| ran.code.is_some_and(|code| code != 0));
+        return Ok(ExitCode::from(if failed { crate::FAILURE } else { 0 }));
+    }
+    if let Some(path) = &arguments.report {
+        report::write(path, &programs, &timings)?;
+    }
+    Ok(conclude(arguments, &partition, &programs, &timings))
+}
+
+/// Says what matters once more at the end, which CI services show first.
+fn conclude(
+    arguments: &Arguments,
+    partition: &Partition,
+    programs: &[Ran],
+    timings: &[Timing],
+) -> ExitCode {
+    let (mut sum, mut failures) = (Tally::default(), Failures::default());
+    for ran in programs {
+        sum += ran.tally;
+        failures.extend(&ran.failures);
     }
     if sum.total() == 0
+        && partition.is_all()
         && let Some(filter) = &arguments.filter
     {
         eprintln!("error: no test has '{filter}' in its name");
-        return Ok(ExitCode::from(USAGE));
+        return ExitCode::from(USAGE);
+    }
+    if !timings.is_empty() {
+        println!("{}", Slowest(timings));
     }
     if !failures.is_empty() {
         println!("{failures}");
     }
     println!("{sum}");
-    Ok(ExitCode::from(if sum.failed > 0 {
+    ExitCode::from(if sum.failed > 0 {
         crate::FAILURE
-    } else if sum.passed == 0 {
+    } else if sum.passed == 0 && sum.total() > 0 {
         ALL_SKIPPED
     } else {
+        // A part of few tests may be empty.
         0
-    }))
+    })
 }
 
 fn host_tests(
     arguments: &Arguments,
+    partition: &Partition,
     followers: &Followers,
-    failures: &mut Failures,
-) -> anyhow::Result<Tally> {
-    let mut command = cargo_test(&["--workspace", "--no-fail-fast"])?;
-    harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command, followers, failures)?;
-    Ok(checked(tally, code))
+) -> anyhow::Result<Vec<Ran>> {
+    let filter = arguments.filter.as_deref();
+    let mut programs = Vec::new();
+    for program in host::build()? {
+        let names = match arguments.list || !partition.is_all() {
+            true => Some(program.tests(filter, partition)?),
+            false => None,
+        };
+        if arguments.list {
+            for name in names.iter().flatten() {
+                println!("{}: {name}", program.name);
+            }
+            continue;
+        }
+        let mut command = program.command();
+        match &names {
+            Some(names) if names.is_empty() => continue,
+            Some(names) => command.arg("--exact").args(names),
+            None => command.args(filter),
+        };
+        colour(&mut command);
+        eprintln!("     Running {}", program.name);
+        programs.push(program::run(&program.name, command, followers)?);
+    }
+    // The examples in the documentation are few, and have no names that last.
+    if !arguments.list && partition.contains("examples of the documentation") {
+        let mut command = host::cargo(&["--doc", "--no-fail-fast"])?;
+        command.arg("--").args(filter);
+        colour(&mut command);
+        programs.push(program::run(
+            "examples of the documentation",
+            command,
+            followers,
+        )?);
+    }
+    Ok(programs)
 }
 
-fn guest_tests(
-    arguments: &Arguments,
-    artifacts: &Path,
-    followers: &Followers,
-    failures: &mut Failures,
-) -> anyhow::Result<Tally> {
-    let mut command = cargo_test(&["--package", "hmm-tests", "--test", "guest"])?;
+fn guest_tests(arguments: &Arguments, artifacts: &Path, times: &Path) -> anyhow::Result<Command> {
+    let mut command = build::cargo_test(&["--package", "hmm-tests", "--test", "guest"])?;
     command
         .env(hmm_vm::ARTIFACTS_VARIABLE, artifacts)
-        .env(ACCELERATOR_VARIABLE, &arguments.accel);
-    harness_arguments(&mut command, arguments);
-    let (tally, code) = counted(command, followers, failures)?;
-    anyhow::ensure!(
-        code != Some(crate::ENVIRONMENT.into()),
-        "the guest tests cannot run here; what is missing is said above"
-    );
-    Ok(checked(tally, code))
-}
-
-/// Tests that could not be built or that ended in the middle have no result of their own and count as one failure.
-fn checked(mut tally: Tally, code: Option<i32>) -> Tally {
-    if code != Some(0) && tally.failed == 0 {
-        tally.failed = 1;
+        .env(ACCELERATOR_VARIABLE, &arguments.accel)
+        .env(load::DEPTH_VARIABLE, &arguments.depth)
+        .env(partition::VARIABLE, &arguments.partition)
+        .env(timing::VARIABLE, times);
+    if let Some(guests) = arguments.guests {
+        command.env(boots::GUESTS_VARIABLE, guests.to_string());
     }
-    tally
-}
-
-fn cargo_test(arguments: &[&str]) -> anyhow::Result<Command> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(program);
-    command
-        .arg("test")
-        .args(arguments)
-        .arg("--target-dir")
-        .arg(build::target_folder()?)
-        .current_dir(build::repository()?);
+    command.arg("--").args(&arguments.filter);
+    if arguments.list {
+        command.arg("--list");
+    }
+    colour(&mut command);
     Ok(command)
 }
 
-fn harness_arguments(command: &mut Command, arguments: &Arguments) {
-    command.arg("--").args(&arguments.filter);
+/// The tests write to a pipe and would not know that it ends in a terminal.
+fn colour(command: &mut Command) {
     if io::stdout().is_terminal() {
-        // The tests write to a pipe and would not know.
         command.args(["--color", "always"]);
     }
 }
 
-/// Runs tests, passes on what they print as it comes, counts their results, and keeps why they failed. Also returns
-/// cargo's exit code.
-fn counted(
-    mut command: Command,
-    followers: &Followers,
-    failures: &mut Failures,
-) -> anyhow::Result<(Tally, Option<i32>)> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // With the tests that it runs, so that all of them end with this program.
-        .process_group(0)
-        .spawn()
-        .context("cannot start cargo")?;
-    let included = followers.include(&child);
-    let mut output = child
-        .stdout
-        .take()
-        .context("the output of cargo is missing")?;
-    let mut tally = Tally::default();
-    let mut line = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let length = match output.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error).context("cannot read what cargo prints"),
-        };
-        let bytes = &buffer[..length];
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .context("cannot write to standard output")?;
-        for &byte in bytes {
-            if byte == b'\n' {
-                let text = String::from_utf8_lossy(&line);
-                tally += Tally::of_line(&text);
-                failures.line(&text);
-                line.clear();
-            } else {
-                line.push(byte);
-            }
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
+        _ => Ok(()),
     }
-    drop(included);
-    let status = child.wait().context("cannot wait for cargo")?;
-    Ok((tally, status.code()))
 }

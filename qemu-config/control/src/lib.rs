@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod depth;
 pub mod line;
 pub mod plan;
 pub mod port;
@@ -19,6 +20,7 @@ mod report;
 mod request;
 mod text;
 
+pub use depth::{Depth, UnknownDepth};
 pub use report::{ExecError, ExitStatus, Hello, HostRoot, ModuleReport, Question, Report};
 pub use request::{Exec, Load, OutputStream, Request, Root, WindowSize};
 pub use text::Text;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Text;
+use crate::{Depth, Text};
 
 /// One line from the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Load {
     pub minutes: Option<u32>,
     /// What their random numbers begin with, if not with another number in each run.
     pub seed: Option<u64>,
+    /// How many rounds all cases do.
+    #[serde(default)]
+    pub depth: Depth,
 }
 
 impl Load {

@@ -11,7 +11,7 @@ const LINES: usize = 40;
 const FEW: usize = 2;
 
 /// Where in the output of a test program a line is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Part {
     #[default]
     Results,
@@ -20,7 +20,7 @@ enum Part {
 }
 
 /// What failed tests said, as the test programs report it after their results.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Failures {
     part: Part,
     /// One a test, with the line that names it.
@@ -53,6 +53,22 @@ impl Failures {
         if let Some(report) = self.reports.last_mut() {
             report.push(line.to_owned());
         }
+    }
+
+    /// What the test of this name said.
+    pub(crate) fn of(&self, name: &str) -> Option<String> {
+        let heading = format!("---- {name} ");
+        let report = (self.reports.iter()).find(|report| {
+            report
+                .first()
+                .is_some_and(|line| line.starts_with(&heading))
+        })?;
+        Some(report[1..].join("\n"))
+    }
+
+    /// Adds what the tests of another program said.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.reports.extend(other.reports.iter().cloned());
     }
 
     /// No test said anything.

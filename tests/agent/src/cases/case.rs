@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How long a case may take unless it says otherwise. Only a hang takes that long, also under emulation.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How much slower a guest may be because others run beside it.
+const NEIGHBOURS: u32 = 2;
 
 /// One case.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,7 @@ impl Case {
             true => load.duration(),
             false => Duration::ZERO,
         };
-        self.limit * kernel::patience() + asked
+        self.limit * kernel::patience() * NEIGHBOURS * load.depth.patience() + asked
     }
 
     /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.

@@ -5,6 +5,7 @@
 use super::support::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
@@ -30,6 +31,26 @@ pub(super) const CASES: &[Case] = &[
 const FOLDER: &str = "/sys/kernel/debug/kunit";
 /// What the driver's suites begin with.
 const PREFIX: &str = "virtio_hmm_";
+
+/// Which suites a kernel with KUnit runs when a module is loaded.
+const FILTER: &str = "/sys/module/kunit/parameters/filter_glob";
+/// The name of no suite.
+const NONE: &str = "none";
+
+/// Runs no suite when the driver is loaded again. Cases load it some fifty times, and its unit tests take two seconds each time; the results
+/// that count are those of the boot.
+pub(super) fn not_again() -> Result<()> {
+    match fs::write(FILTER, NONE) {
+        // A kernel without KUnit.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot write to {FILTER}")),
+    }
+}
+
+/// Whether a case looks at what the unit tests of the boot have left.
+pub(super) fn reads_results(case: &Case) -> bool {
+    CASES.iter().any(|own| own.name == case.name)
+}
 
 fn folder() -> Result<&'static Path> {
     let folder = Path::new(FOLDER);

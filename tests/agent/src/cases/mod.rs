@@ -29,6 +29,7 @@ mod nomem;
 mod policy;
 mod runner;
 mod selftest;
+mod stopwatch;
 mod storm;
 mod stress;
 mod support;

@@ -4,8 +4,9 @@
 use super::case::Case;
 use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
+use super::stopwatch::Stopwatch;
 use super::support::nodes;
-use super::{all, child, control, ends, leaks, selftest};
+use super::{all, child, control, ends, kunit, leaks, selftest};
 use crate::host;
 use anyhow::Context;
 use hmm_control::Load;
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// How long the processes of a case that was killed may take to go.
 const DEATH_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is marked in the kernel's log after the last case.
+const NO_CASE: &str = "(none)";
 
 /// How many cases ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,9 +57,19 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
         .collect();
     let mut writer = Writer::start(ktap, cases.len())?;
     let mut summary = Summary::default();
+    let mut unit_tests_wanted = true;
     for case in cases {
+        if unit_tests_wanted && !kunit::reads_results(case) {
+            unit_tests_wanted = false;
+            if let Err(error) = kunit::not_again() {
+                writer.bail_out(&format!("{error:#}"))?;
+                summary.bailed_out = true;
+                return Ok(summary);
+            }
+        }
         writer.begin(case.name)?;
-        let started = Instant::now();
+        mark(case.name);
+        let stopwatch = Stopwatch::start();
         let report = execute(case, load).unwrap_or_else(|error| Report {
             outcome: Outcome::Failed,
             remarks: format!("cannot run the case: {error:#}"),
@@ -90,7 +104,7 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
             Outcome::Skipped(_) => summary.skipped += 1,
             Outcome::Failed | Outcome::TimedOut => summary.failed += 1,
         }
-        writer.remark(&format!("{:.1} s", started.elapsed().as_secs_f64()))?;
+        writer.remark(&stopwatch.to_string())?;
         writer.result(case.name, &outcome)?;
         if let Err(Leftover::Fatal(reason)) = leftover {
             summary.bailed_out = true;
@@ -101,6 +115,8 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
             return Ok(summary);
         }
     }
+    // The part of the last case ends here.
+    mark(NO_CASE);
     if !summary.bailed_out
         && let Err(error) = leaks::look()
     {
@@ -109,6 +125,12 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
         summary.bailed_out = true;
     }
     Ok(summary)
+}
+
+/// Says in the kernel's log which case starts. The host shows what follows if the case fails.
+fn mark(case: &str) {
+    // Without the line a failure is shown without the log.
+    let _ = std::fs::write("/dev/kmsg", format!("hmm-agent: case {case}\n"));
 }
 
 struct Report {

@@ -8,7 +8,7 @@ use super::support::gate::Gate;
 use super::support::prelude::*;
 use super::support::random::Random;
 use super::support::storm::Storm;
-use super::support::{driver, kernel, nodes};
+use super::support::{depth, driver, kernel, nodes};
 use anyhow::anyhow;
 use hmm_uapi::client::{Device, Error, MigrateRequest};
 use rustix::mm::Advice;
@@ -21,19 +21,19 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("storm/exit-against-unbind-anon-4k", || {
-        exit_against_unbind(single)
+        exit_against_unbind(single, 100)
     })
     .within(300),
     Case::new("storm/exit-against-unbind-anon-thp", || {
-        exit_against_unbind(huge)
+        exit_against_unbind(huge, 100)
     })
     .within(300),
     Case::new("storm/exit-against-pressure-anon-4k", || {
-        exit_against_pressure(single)
+        exit_against_pressure(single, 10)
     })
     .within(300),
     Case::new("storm/exit-against-pressure-anon-thp", || {
-        exit_against_pressure(huge)
+        exit_against_pressure(huge, 10)
     })
     .within(300),
     Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
@@ -44,8 +44,6 @@ pub(super) const CASES: &[Case] = &[
     )
     .within(300),
 ];
-
-const TIME: Duration = Duration::from_secs(20);
 
 /// Moves memory as long as there is a device.
 fn to_device(node: &Path, memory: &Memory) -> Result<()> {
@@ -67,6 +65,7 @@ fn to_device(node: &Path, memory: &Memory) -> Result<()> {
 fn rage(
     node: &Path,
     memory: fn() -> Result<Memory>,
+    rounds: u32,
     evict: &(dyn Fn() -> Result<()> + Sync),
 ) -> Result<()> {
     let complained = kernel::has_complained()?;
@@ -76,7 +75,7 @@ fn rage(
         evict,
         is_over: &|| Ok(false),
     };
-    let killed = storm.rage(TIME)?;
+    let killed = storm.rage(depth::rounds(rounds)?)?;
     eprintln!("{killed} processes were killed");
     ensure!(
         kernel::has_complained()? == complained,
@@ -98,25 +97,25 @@ fn huge() -> Result<Memory> {
     Memory::huge(2)
 }
 
-fn exit_against_unbind(memory: fn() -> Result<Memory>) -> Result<()> {
+fn exit_against_unbind(memory: fn() -> Result<Memory>, rounds: u32) -> Result<()> {
     let count = nodes::all().len();
     let device = (driver::bound_devices()?.into_iter().nth(1))
         .context("the driver is bound to one device only")?;
-    rage(&nodes::second()?, memory, &|| {
+    rage(&nodes::second()?, memory, rounds, &|| {
         driver::unbind(&device)?;
         driver::bind(&device, count)
     })
 }
 
 /// More memory wants to be on the device than it has, so that it evicts what others have there.
-fn exit_against_pressure(memory: fn() -> Result<Memory>) -> Result<()> {
+fn exit_against_pressure(memory: fn() -> Result<Memory>, rounds: u32) -> Result<()> {
     let node = nodes::second()?;
     let capacity = Device::open(&node)?.info()?.memory_bytes as usize / PAGE;
     let mut filler = Memory::anonymous(capacity + capacity / 4)?;
     filler.fill(1);
     let filler = filler;
     let before = Device::open(&node)?.stats()?.bytes_by_eviction;
-    rage(&node, memory, &|| to_device(&node, &filler))?;
+    rage(&node, memory, rounds, &|| to_device(&node, &filler))?;
     let evicted = Device::open(&node)?.stats()?.bytes_by_eviction - before;
     ensure!(evicted > 0, "nothing was evicted");
     filler.check(1)
@@ -126,6 +125,7 @@ fn exit_against_pressure(memory: fn() -> Result<Memory>) -> Result<()> {
 fn return_against_evict() -> Result<()> {
     const THREADS: u64 = 4;
     const PAGES: usize = 256;
+    let rounds = depth::rounds(10)?;
     let node = nodes::second()?;
     let mover = Mover::on(&node)?;
     ensure!(
@@ -140,39 +140,32 @@ fn return_against_evict() -> Result<()> {
     }
     let before = mover.device.stats()?;
     let stop = AtomicBool::new(false);
-    let until_stopped = |act: &dyn Fn() -> Result<()>| -> Result<()> {
-        while !stop.load(Ordering::Relaxed) {
-            act()?;
-        }
-        Ok(())
-    };
     std::thread::scope(|scope| -> Result<()> {
-        let mut threads = vec![scope.spawn(|| {
+        let evictor = scope.spawn(|| -> Result<()> {
             let device = Device::open(&node)?;
-            until_stopped(&|| Ok(device.evict_bytes(1 << 40).map(drop)?))
-        })];
+            while !stop.load(Ordering::Relaxed) {
+                device.evict_bytes(1 << 40)?;
+            }
+            Ok(())
+        });
+        let mut threads = Vec::new();
         for (memory, seed) in memories.iter().zip(0..) {
-            let (node, until_stopped) = (&node, &until_stopped);
-            threads.push(scope.spawn(move || {
+            let node = &node;
+            threads.push(scope.spawn(move || -> Result<()> {
                 let mover = Mover::on(node)?;
-                until_stopped(&|| {
+                for _ in 0..rounds {
                     mover.to_device(memory.range())?;
                     mover.call(memory.range(), Direction::ToSystem, MigrateFlags::default())?;
                     mover.to_device(memory.range())?;
-                    memory.check_pages(0..PAGES, seed)
-                })
+                    memory.check_pages(0..PAGES, seed)?;
+                }
+                Ok(())
             }));
         }
-        let end = Instant::now() + TIME;
-        while Instant::now() < end && !threads.iter().any(|thread| thread.is_finished()) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
         stop.store(true, Ordering::Relaxed);
-        for thread in threads {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(_) => bail!("a thread panicked"),
-            }
+        for result in ended.into_iter().chain([evictor.join()]) {
+            result.map_err(|_| anyhow!("a thread panicked"))??;
         }
         Ok(())
     })?;
@@ -209,9 +202,8 @@ fn clear_against_return() -> Result<()> {
     let mover = Mover::on(&node)?;
     let complained = kernel::has_complained()?;
     let before = mover.device.stats()?;
-    let end = Instant::now() + TIME;
     let (mut lives, mut random) = (0, Random::new(7));
-    while Instant::now() < end {
+    for _ in 0..depth::rounds(10)? {
         let ready = Gate::new()?;
         let mut families = Vec::new();
         for seed in 0..PROCESSES {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Answers of the device that do not come, or make no sense. No wait is for ever and no byte is lost.
 
+use crate::cases::support::depth;
 use crate::cases::support::driver::Reloaded;
 use crate::cases::support::inject::Faults;
 use crate::cases::support::kernel;
@@ -129,13 +130,13 @@ fn lost_fault() -> Result<()> {
 
 /// Several who move parts of a range lose batches, so that each meets a device that another is starting anew.
 fn lost_of_several() -> Result<()> {
-    const ROUNDS: u64 = 12;
+    let rounds = u64::from(depth::rounds(10)?);
     let _driver = Reloaded::with(&format!("timeout_ms={}", 300 * kernel::patience()))?;
     let faults = Faults::of_first_device()?;
     let mover = Mover::open()?;
     let mut memory = Memory::single(8 * HUGE / PAGE)?;
     let mut failed = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         memory.fill(round);
         for direction in [Direction::ToDevice, Direction::ToSystem] {
             faults.add(json!({ "action": "drop", "queue": "bulk", "count": 2 }))?;
@@ -148,7 +149,7 @@ fn lost_of_several() -> Result<()> {
     }
     eprintln!("{failed} pages were not copied");
     mover.all_to_device(memory.range())?;
-    memory.check(ROUNDS - 1)
+    memory.check(rounds - 1)
 }
 
 /// The answer comes after the driver has stopped to wait for it, when the pages are long used for something else.

@@ -16,9 +16,8 @@ mod outsider;
 mod site;
 mod worker;
 
-use super::support::nodes;
 use super::support::prelude::*;
-use hmm_control::Load;
+use super::support::{depth, nodes};
 use site::Site;
 use std::fs::File;
 use std::io::Read;
@@ -30,14 +29,10 @@ pub(super) const CASES: &[Case] = &[Case::new("load/mixed", mixed).load()];
 const SHORT: Duration = Duration::from_secs(15);
 
 fn mixed() -> Result<()> {
-    let load = match std::env::var(Load::VARIABLE) {
-        Ok(text) => serde_json::from_str(&text)
-            .with_context(|| format!("{} makes no sense: {text}", Load::VARIABLE))?,
-        Err(_) => Load::default(),
-    };
+    let load = depth::load()?;
     let time = match load.minutes {
         Some(_) => load.duration(),
-        None => SHORT,
+        None => SHORT * load.depth.patience(),
     };
     let seed = match load.seed {
         Some(seed) => seed,

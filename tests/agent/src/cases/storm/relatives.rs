@@ -4,7 +4,7 @@
 //! Who evicts a page asks all relatives for it with the lock of the reverse mapping held, which those who move need,
 //! too. So it must not wait for them.
 
-use super::TIME;
+use crate::cases::support::depth;
 use crate::cases::support::gate::Gate;
 use crate::cases::support::inject::Faults;
 use crate::cases::support::prelude::*;
@@ -14,7 +14,6 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 /// So many that each of those who move them together has several.
 const HUGE_PAGES: usize = 8;
@@ -50,7 +49,7 @@ pub(super) fn relatives_against_evict() -> Result<()> {
         .add(json!({ "action": "delay", "queue": "bulk", "on": "batch", "microseconds": 5_000 }))?;
     let before = mover.device.stats()?;
     let stop = AtomicBool::new(false);
-    let (mut rounds, end) = (0, Instant::now() + TIME);
+    let (mut rounds, most) = (0, depth::rounds(10)?);
     std::thread::scope(|scope| -> Result<()> {
         let evictor = scope.spawn(|| -> Result<()> {
             let mover = Mover::open()?;
@@ -60,7 +59,7 @@ pub(super) fn relatives_against_evict() -> Result<()> {
             Ok(())
         });
         let result = (|| {
-            while Instant::now() < end && !evictor.is_finished() && !child.has_ended()? {
+            while rounds < most && !evictor.is_finished() && !child.has_ended()? {
                 for page in KEPT {
                     memory.word(page * PAGE).store(rounds, Ordering::Relaxed);
                 }

@@ -2,6 +2,7 @@
 //! What cases are made of.
 
 pub(in crate::cases) mod cgroup;
+pub(in crate::cases) mod depth;
 pub(in crate::cases) mod driver;
 pub(in crate::cases) mod failing;
 pub(in crate::cases) mod failing_driver;

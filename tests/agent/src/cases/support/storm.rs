@@ -10,7 +10,6 @@ use super::process::{Child, fork};
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 /// Processes that are alive at a time.
 const PROCESSES: u64 = 4;
@@ -27,8 +26,8 @@ pub(in crate::cases) struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Rages for so long. Returns how many processes were killed.
-    pub(in crate::cases) fn rage(&self, time: Duration) -> Result<u64> {
+    /// Kills [`PROCESSES`] processes so many times. Returns how many were killed, which is fewer if it was over before.
+    pub(in crate::cases) fn rage(&self, rounds: u32) -> Result<u64> {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let evictor = scope.spawn(|| -> Result<()> {
@@ -37,7 +36,7 @@ impl Storm<'_> {
                 }
                 Ok(())
             });
-            let killed = self.kill(time);
+            let killed = self.kill(rounds);
             stop.store(true, Ordering::Relaxed);
             match evictor.join() {
                 Ok(result) => result.context("evicting")?,
@@ -47,10 +46,12 @@ impl Storm<'_> {
         })
     }
 
-    fn kill(&self, time: Duration) -> Result<u64> {
-        let end = Instant::now() + time;
+    fn kill(&self, rounds: u32) -> Result<u64> {
         let mut killed = 0;
-        while Instant::now() < end && !(self.is_over)()? {
+        for _ in 0..rounds {
+            if (self.is_over)()? {
+                break;
+            }
             let ready = Gate::new()?;
             let mut children = Vec::new();
             for seed in 0..PROCESSES {
