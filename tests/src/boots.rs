@@ -15,6 +15,9 @@ use std::thread;
 /// How many guests run at once.
 pub const GUESTS_VARIABLE: &str = "HMM_GUESTS";
 
+/// The most guests that run at once unless more are asked for: each may fill 4 GiB of the host's memory.
+const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+
 /// Boots that wait for their turn.
 #[derive(Clone)]
 pub struct Queue(Arc<Inner>);
@@ -49,7 +52,7 @@ impl Queue {
         }))
     }
 
-    /// The number of guests that the environment asks for; one for each processor without it.
+    /// The number of guests that the environment asks for; without it one for each processor, up to [`MOST`].
     ///
     /// # Errors
     /// When it is no number above zero.
@@ -57,7 +60,7 @@ impl Queue {
         let at_once = match std::env::var(GUESTS_VARIABLE) {
             Ok(text) => guests(&text)
                 .map_err(|error| anyhow::anyhow!("{GUESTS_VARIABLE}: {error}, found {text:?}"))?,
-            Err(_) => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Err(_) => without_a_number(thread::available_parallelism().ok()),
         };
         Ok(Self::new(at_once))
     }
@@ -146,6 +149,10 @@ impl<T: Clone> Boot<T> {
     }
 }
 
+fn without_a_number(processors: Option<NonZeroUsize>) -> NonZeroUsize {
+    processors.unwrap_or(NonZeroUsize::MIN).min(MOST)
+}
+
 fn guests(text: &str) -> Result<NonZeroUsize, &'static str> {
     NonZeroUsize::from_str(text).map_err(|_| "expected a number of guests above zero")
 }
@@ -156,7 +163,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Queue, guests};
+    use super::{Queue, guests, without_a_number};
     use std::num::NonZeroUsize;
     use std::sync::Arc;
     use std::sync::Barrier;
@@ -228,6 +235,12 @@ mod tests {
         let next = queue.add(|| Ok(7));
         assert!(broken.wait().unwrap_err().contains("panicked"));
         assert_eq!(next.wait(), Ok(7));
+    }
+
+    #[test]
+    fn many_processors_do_not_fill_the_memory() {
+        let guests = |processors| without_a_number(NonZeroUsize::new(processors)).get();
+        assert_eq!([0, 1, 2, 64].map(guests), [1, 1, 2, 4]);
     }
 
     #[test]
