@@ -183,6 +183,8 @@ impl Boots<'_> {
         let count = self.queue.at_once().get().min(most);
         let suite = |index| {
             let mut spec = self.spec(&format!("cases{}", index + 1))?;
+            // Two nodes, so that memory policies have a choice.
+            spec.append.push("numa=fake=2".to_owned());
             // Small enough to be filled.
             spec.devices.push(DeviceSpec {
                 memory: "64M".parse()?,

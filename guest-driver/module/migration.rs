@@ -16,6 +16,7 @@
 mod ahead;
 mod copy;
 pub(crate) mod cpu_fault;
+mod destinations;
 pub(crate) mod evict;
 mod hibernation;
 mod home;

@@ -20,6 +20,7 @@
 
 #include "events.h"
 #include "helpers.h"
+#include "placement.h"
 #include "walkers.h"
 
 /* What the low bits of a mapping say, for AnonVma. */

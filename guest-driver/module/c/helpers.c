@@ -190,7 +190,16 @@ bool vhmm_vma_is_exclusive(struct vm_area_struct *vma)
 bool vhmm_vma_has_memory_policy(struct vm_area_struct *vma)
 {
 #ifdef CONFIG_NUMA
-	return vma->vm_policy || current->mempolicy;
+	return vma->vm_policy;
+#else
+	return false;
+#endif
+}
+
+bool vhmm_task_has_memory_policy(void)
+{
+#ifdef CONFIG_NUMA
+	return current->mempolicy;
 #else
 	return false;
 #endif

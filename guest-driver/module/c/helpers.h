@@ -69,6 +69,7 @@ bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned 
 
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);
+bool vhmm_task_has_memory_policy(void);
 bool vhmm_task_reclaims(void);
 unsigned int vhmm_own_clears_begin(void);
 void vhmm_own_clears_end(unsigned int flags);

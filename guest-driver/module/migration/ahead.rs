@@ -10,6 +10,7 @@ use super::{
         install,
         Copying, //
     },
+    destinations::SystemDestinations,
     split::{
         self,
         Splits, //
@@ -34,17 +35,10 @@ use crate::{
             },
             mmap_lock::MmapReadGuard, //
         },
-        device_memory::{
-            page::{
-                Destination,
-                HUGE_PAGES, //
-            },
-            page_stock::PageStock, //
-        },
+        device_memory::page::HUGE_PAGES,
         migrate::{
             Migration,
-            Select,
-            Source, //
+            Select, //
         },
         services::workqueue::WorkQueue, //
     }, //
@@ -318,20 +312,9 @@ impl Fetch<'_> {
         if memory.ops().has_later(self.ticket) {
             return None;
         }
-        let mut stock = PageStock::new(migration.collected_pages().single);
         let mut out_of_memory = false;
-        migration.for_each_source(|visit| {
-            let address = start + visit.index() * PAGE_SIZE;
-            let destination = match visit.source() {
-                Source::Skipped | Source::Hole | Source::HugeHole => return,
-                Source::Page(_) => stock.take_for(&vma, address),
-                Source::HugePage(_) => Destination::huge_system_for(&vma, address),
-            };
-            match destination {
-                Ok(destination) => visit.give(destination),
-                Err(_) => out_of_memory = true,
-            }
-        });
+        let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
+        migration.for_each_source(|visit| out_of_memory |= !destinations.give_whole(visit));
         if out_of_memory {
             return None;
         }

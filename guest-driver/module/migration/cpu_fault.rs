@@ -12,6 +12,7 @@ use super::{
         install,
         Copying, //
     },
+    destinations::SystemDestinations,
     DeviceMemory, //
 };
 use crate::{
@@ -25,19 +26,14 @@ use crate::{
             clear_hold::Undisturbed,
             exclusive::Exclusive, //
         },
-        device_memory::{
-            page::Destination,
-            page_stock::PageStock,
-            pagemap::{
-                Fault,
-                FaultError, //
-            }, //
+        device_memory::pagemap::{
+            Fault,
+            FaultError, //
         },
         migrate::{
             Lease,
             Migration,
-            Select,
-            Source, //
+            Select, //
         },
         services::trace, //
     }, //
@@ -192,7 +188,7 @@ fn attempt<'a>(
     // Where the page that the CPU waits for is found: a huge page has one entry.
     let mut entry = wanted;
     let mut out_of_memory = false;
-    let mut stock = PageStock::new(migration.collected_pages().single);
+    let mut destinations = SystemDestinations::for_mapping(*vma, start, &migration);
     migration.for_each_source(|visit| {
         let at = visit.index();
         let is_wanted = (at..at + visit.pages()).contains(&wanted);
@@ -202,20 +198,8 @@ fn attempt<'a>(
         if out_of_memory {
             return;
         }
-        let address = start + at * PAGE_SIZE;
-        let destination = match visit.source() {
-            // Holes are reported, too; they are none of our business.
-            Source::Skipped | Source::Hole | Source::HugeHole => return,
-            Source::Page(_) => stock.take_for(vma, address),
-            // Without a huge page, one single page makes the kernel split the mapping, though not
-            // the page, which the CPU still refers to. The CPU then comes back for one page.
-            Source::HugePage(_) => Destination::huge_system_for(vma, address)
-                .or_else(|_| Destination::system_for(vma, address)),
-        };
-        match destination {
-            Ok(destination) => visit.give(destination),
-            Err(_) => out_of_memory = is_wanted,
-        }
+        // The CPU still refers to a huge page whose mapping is split, and then faults for one page.
+        out_of_memory = !destinations.give_whole_or_first(visit) && is_wanted;
     });
     drop(time);
     if out_of_memory {

@@ -6,12 +6,15 @@
 //! Never called with an mmap lock held, or while a migration exists, let alone by a CPU fault.
 
 mod huge;
+mod placements;
 
+use self::placements::Placements;
 use super::{
     copy::{
         install,
         Copying, //
     },
+    destinations::SystemDestinations,
     DeviceMemory,
     Door, //
 };
@@ -20,7 +23,6 @@ use crate::{
     pool::Ticket,
     stats::Stage,
     sys::{
-        device_memory::page_stock::PageStock,
         migrate::{
             Migration,
             Source, //
@@ -214,16 +216,22 @@ fn evict_single(
 ) -> usize {
     let lease = memory.ops().server().evict_buffers.lease();
     let time = link.stats().measure(Stage::Setup, trigger);
+    let first = pages.start;
+    let mut placements = Placements::of(memory, pages.clone());
     let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
         return 0;
     };
     let time = time.then(Stage::Destinations);
-    let mut stock = PageStock::new(migration.collected_pages().single);
+    let mut wanted = migration.collected_pages().single;
+    let mut destinations = SystemDestinations::for_owner(None, wanted);
     migration.for_each_source(|visit| {
+        if let Some(placement) = placements.take(first + visit.index()) {
+            destinations = SystemDestinations::for_owner(placement, wanted);
+        }
         if let Source::Page(_) = visit.source() {
-            if let Ok(destination) = stock.take_any() {
-                visit.give(destination);
-            }
+            // A page without a destination stays where it is.
+            destinations.give(visit);
+            wanted -= 1;
         }
     });
     drop(time);

@@ -7,6 +7,7 @@ use super::{
         install,
         Copying, //
     },
+    destinations::SystemDestinations,
     DeviceMemory, //
 };
 use crate::{
@@ -14,25 +15,17 @@ use crate::{
     stats::Stage,
     sys::{
         address_space::mm::Vma,
-        device_memory::{
-            page::Destination,
-            page_stock::PageStock, //
-        },
         migrate::{
             Lease,
             Migration,
-            Select,
-            Source, //
+            Select, //
         }, //
     }, //
 };
 use core::ops::Range;
 use hmm_protocol::Op;
 use hmm_uapi::Trigger;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// What became of it, in pages.
 pub(super) struct Home {
@@ -62,24 +55,10 @@ pub(super) fn bring<'a>(
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     let time = time.then(Stage::Destinations);
     let collected = migration.collected_pages();
-    let mut stock = PageStock::new(collected.single);
+    let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
     migration.for_each_source(|visit| {
-        let address = start + visit.index() * PAGE_SIZE;
-        match visit.source() {
-            Source::Page(_) => {
-                if let Ok(page) = stock.take_for(&vma, address) {
-                    visit.give(page);
-                }
-            }
-            Source::HugePage(_) => match Destination::huge_system_for(&vma, address) {
-                Ok(page) => visit.give(page),
-                Err(_) => {
-                    let page_for = |page| Destination::system_for(&vma, address + page * PAGE_SIZE);
-                    visit.give_each(|page| page_for(page).ok());
-                }
-            },
-            Source::Skipped | Source::Hole | Source::HugeHole => {}
-        }
+        // A page without a destination stays where it is.
+        destinations.give(visit);
     });
     drop(time);
     let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);

@@ -3,6 +3,7 @@
 //! The pages of a batch from the device to system memory.
 
 use super::{
+    destinations::SystemDestinations,
     range::{
         Account,
         Order, //
@@ -13,10 +14,6 @@ use crate::{
     stats::Stage,
     sys::{
         address_space::mm::Vma,
-        device_memory::{
-            page::Destination,
-            page_stock::PageStock, //
-        },
         migrate::{
             Collected,
             Lease,
@@ -28,10 +25,7 @@ use crate::{
 };
 use core::ops::Range;
 use hmm_uapi::SkipReason;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// Collects the device pages of `range` and gives them destinations; counts the others, except
 /// those that the kernel did not collect, which are marked. `select` is one of the device's.
@@ -52,26 +46,14 @@ pub(super) fn collect<'a>(
     let time = account.stats.measure(Stage::Setup, order.trigger);
     let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
     let _time = time.then(Stage::Destinations);
-    let mut stock = PageStock::new(migration.collected_pages().single);
-    migration.for_each_source(|visit| {
-        let address = start + visit.index() * PAGE_SIZE;
-        let span = visit.pages();
-        match visit.source() {
-            Source::Skipped => account.not_collected(visit.index()),
-            Source::Hole | Source::HugeHole => account.skip(SkipReason::Hole, span),
-            Source::Page(_) => match stock.take_for(&vma, address) {
-                Ok(destination) => visit.give(destination),
-                Err(_) => account.skip(SkipReason::NoSystemMemory, 1),
-            },
-            Source::HugePage(_) => match Destination::huge_system_for(&vma, address) {
-                Ok(destination) => visit.give(destination),
-                Err(_) => {
-                    let page_for = |page| Destination::system_for(&vma, address + page * PAGE_SIZE);
-                    let given = visit.give_each(|page| page_for(page).ok());
-                    account.skip(SkipReason::NoSystemMemory, span - given);
-                }
-            },
-        }
+    let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
+    migration.for_each_source(|visit| match visit.source() {
+        Source::Skipped => account.not_collected(visit.index()),
+        Source::Hole | Source::HugeHole => account.skip(SkipReason::Hole, visit.pages()),
+        Source::Page(_) | Source::HugePage(_) => match destinations.give(visit) {
+            0 => {}
+            missing => account.skip(SkipReason::NoSystemMemory, missing),
+        },
     });
     Ok(migration)
 }

@@ -6,3 +6,4 @@ mod memory_region;
 pub(crate) mod page;
 pub(crate) mod page_stock;
 pub(crate) mod pagemap;
+pub(crate) mod placement;

@@ -38,6 +38,11 @@ pub(crate) struct AnonVma(NonNull<bindings::anon_vma>);
 unsafe impl Send for AnonVma {}
 
 impl AnonVma {
+    /// Whether both are references to the same `anon_vma`.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// Takes a reference to the `anon_vma` of a mapped anonymous page; `None` if the page is not
     /// mapped or not anonymous, so that nobody will walk its reverse mapping.
     pub(crate) fn of(page: PageRef<'_>) -> Option<Self> {

@@ -221,7 +221,7 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_is_exclusive(self.as_raw()) }
     }
 
-    /// Whether a memory policy, of the mapping or of the calling task, says where its pages go.
+    /// Whether the mapping has a memory policy of its own (`mbind()`).
     pub(crate) fn has_memory_policy(&self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::vhmm_vma_has_memory_policy(self.as_raw()) }

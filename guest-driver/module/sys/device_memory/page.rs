@@ -4,7 +4,8 @@
 
 use crate::sys::{
     address_space::mm::Vma,
-    bindings, //
+    bindings,
+    device_memory::placement::Placement, //
 };
 use core::{
     marker::PhantomData,
@@ -59,13 +60,14 @@ impl Destination {
         }
     }
 
-    /// Allocates a system page for `address` in `vma`, by the memory policy of the VMA. It is not
-    /// zeroed by this function and not charged: the charge moves with the migration.
+    /// Allocates a system page for `address` in `vma`, by the memory policy of the mapping or else of
+    /// the calling task. It is not zeroed by this function and not charged: the charge moves with the
+    /// migration.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
+    pub(super) fn system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: The VMA is valid while its mmap lock is held, which `Vma` proves.
         let page = unsafe { bindings::vhmm_page_alloc_for(vma.as_raw(), address) };
         Self::lock(page, false)
@@ -76,18 +78,30 @@ impl Destination {
     /// # Errors
     ///
     /// `ENOMEM`; likely, when memory is fragmented.
-    pub(crate) fn huge_system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
+    pub(super) fn huge_system_for(vma: &Vma<'_>, address: usize) -> Result<Self> {
         // SAFETY: As in `system_for`.
         let page = unsafe { bindings::vhmm_huge_page_alloc_for(vma.as_raw(), address) };
         Self::lock(page, true)
     }
 
-    /// Allocates a system page for nobody in particular.
+    /// Allocates a page where `placement` says.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn system() -> Result<Self> {
+    pub(super) fn placed(placement: &mut Placement, is_huge: bool) -> Result<Self> {
+        match is_huge {
+            true => Self::lock(placement.alloc_huge(), true),
+            false => Self::lock(placement.alloc(), false),
+        }
+    }
+
+    /// Allocates a system page by the memory policy of the calling task.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(in crate::sys) fn system() -> Result<Self> {
         // SAFETY: Has no requirements but a sleepable context.
         Self::lock(unsafe { bindings::vhmm_page_alloc() }, false)
     }

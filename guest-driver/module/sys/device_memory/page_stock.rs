@@ -7,7 +7,10 @@
 use crate::sys::{
     address_space::mm::Vma,
     bindings,
-    device_memory::page::Destination, //
+    device_memory::{
+        page::Destination,
+        placement::Placement, //
+    }, //
 };
 use core::ptr::{
     null_mut,
@@ -18,7 +21,8 @@ use kernel::prelude::*;
 /// Pages that are allocated at once, with preemption off.
 const AT_ONCE: usize = 32;
 
-/// Free system pages for the destinations of a migration. What is not used goes back.
+/// System pages for the destinations of a migration, on the nodes where the owner of the memory may
+/// have them. What is not used is freed.
 ///
 /// # Invariants
 ///
@@ -28,54 +32,88 @@ const AT_ONCE: usize = 32;
 /// # Examples
 ///
 /// ```ignore
-/// let mut stock = PageStock::new(migration.collected_pages().single);
+/// let mut stock = PageStock::for_mapping(vma, migration.collected_pages().single);
 /// migration.for_each_source(|visit| {
 ///     if let Source::Page(_) = visit.source() {
 ///         // A page without a destination stays where it is.
-///         if let Ok(page) = stock.take_any() {
+///         if let Ok(page) = stock.single(start + visit.index() * PAGE_SIZE) {
 ///             visit.give(page);
 ///         }
 ///     }
 /// });
 /// ```
-pub(crate) struct PageStock {
+pub(crate) struct PageStock<'a> {
     pages: [*mut bindings::page; AT_ONCE],
     len: usize,
     /// Pages that will be asked for.
     wanted: usize,
+    /// The mapping whose pages they replace, if one is known.
+    vma: Option<Vma<'a>>,
+    /// Where pages have to be, if not where the kernel would allocate them for the calling task.
+    placement: Option<Placement>,
+    /// Whether every page is as good as another, so that many can be allocated at once.
+    is_any: bool,
 }
 
-impl PageStock {
-    /// An empty stock, from which about `wanted` pages will be taken.
-    pub(crate) fn new(wanted: usize) -> Self {
+impl<'a> PageStock<'a> {
+    /// An empty stock, from which about `wanted` single pages of `vma` will be taken.
+    pub(crate) fn for_mapping(vma: Vma<'a>, wanted: usize) -> Self {
+        // The policy of a mapping counts whoever allocates.
+        let has_policy = vma.has_memory_policy();
+        let placement = match has_policy {
+            true => None,
+            false => Placement::of_foreign(vma.mm()),
+        };
+        let is_any = !has_policy && placement.is_none() && !task_has_memory_policy();
+        Self {
+            vma: Some(vma),
+            placement,
+            is_any,
+            ..Self::for_owner(None, wanted)
+        }
+    }
+
+    /// The same without a mapping that is known: pages where `placement` says, or anywhere.
+    pub(crate) fn for_owner(placement: Option<Placement>, wanted: usize) -> Self {
         Self {
             pages: [null_mut(); AT_ONCE],
             len: 0,
             wanted,
+            vma: None,
+            is_any: placement.is_none(),
+            placement,
         }
     }
 
-    /// A page for `address` in `vma`, by the memory policy of the VMA; see
-    /// [`Destination::system_for`].
+    /// A single page for `address`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn take_for(&mut self, vma: &Vma<'_>, address: usize) -> Result<Destination> {
-        if vma.has_memory_policy() {
-            return Destination::system_for(vma, address);
+    pub(crate) fn single(&mut self, address: usize) -> Result<Destination> {
+        if self.is_any {
+            if let Some(page) = self.take() {
+                return Ok(page);
+            }
         }
-        self.take()
-            .map_or_else(|| Destination::system_for(vma, address), Ok)
+        match (&mut self.placement, &self.vma) {
+            (Some(placement), _) => Destination::placed(placement, false),
+            (None, Some(vma)) => Destination::system_for(vma, address),
+            (None, None) => Destination::system(),
+        }
     }
 
-    /// A page for nobody in particular.
+    /// A huge page for the huge page at `address`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
-    pub(crate) fn take_any(&mut self) -> Result<Destination> {
-        self.take().map_or_else(Destination::system, Ok)
+    /// `ENOMEM`; likely, when memory is fragmented.
+    pub(crate) fn huge(&mut self, address: usize) -> Result<Destination> {
+        match (&mut self.placement, &self.vma) {
+            (Some(placement), _) => Destination::placed(placement, true),
+            (None, Some(vma)) => Destination::huge_system_for(vma, address),
+            (None, None) => Err(ENOMEM),
+        }
     }
 
     fn take(&mut self) -> Option<Destination> {
@@ -99,7 +137,13 @@ impl PageStock {
     }
 }
 
-impl Drop for PageStock {
+/// Whether the calling task has a memory policy.
+fn task_has_memory_policy() -> bool {
+    // SAFETY: Has no requirements.
+    unsafe { bindings::vhmm_task_has_memory_policy() }
+}
+
+impl Drop for PageStock<'_> {
     fn drop(&mut self) {
         for &page in self.pages.iter().take(self.len) {
             // SAFETY: By the type invariant.
@@ -114,10 +158,10 @@ mod tests {
 
     #[test]
     fn pages_are_all_different() -> Result {
-        let mut stock = PageStock::new(AT_ONCE + 3);
+        let mut stock = PageStock::for_owner(None, AT_ONCE + 3);
         let mut taken = KVec::new();
         for _ in 0..AT_ONCE + 3 {
-            taken.push(stock.take_any()?.into_raw(), GFP_KERNEL)?;
+            taken.push(stock.single(0)?.into_raw(), GFP_KERNEL)?;
         }
         let is_new = |(index, page): (usize, &NonNull<_>)| !taken[..index].contains(page);
         assert!(taken.iter().enumerate().all(is_new));
@@ -131,9 +175,9 @@ mod tests {
     #[test]
     fn more_may_be_taken_than_was_thought() -> Result {
         for wanted in [0, 1, 2] {
-            let mut stock = PageStock::new(wanted);
+            let mut stock = PageStock::for_owner(None, wanted);
             for _ in 0..4 {
-                assert!(!stock.take_any()?.is_huge());
+                assert!(!stock.single(0)?.is_huge());
             }
         }
         Ok(())
@@ -141,8 +185,8 @@ mod tests {
 
     #[test]
     fn no_more_is_allocated_than_will_be_taken() -> Result {
-        let mut stock = PageStock::new(3);
-        let first = stock.take_any()?;
+        let mut stock = PageStock::for_owner(None, 3);
+        let first = stock.single(0)?;
         assert!(stock.len <= 2);
         drop(first);
         assert!(stock.pages[stock.len..].iter().all(|page| page.is_null()));

@@ -4,6 +4,7 @@
 mod advise;
 mod evict;
 mod limit;
+mod numa;
 mod prefetch;
 
 use super::support::ioctl::RawNode;
@@ -21,6 +22,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(prefetch::CASES)
         .chain(evict::CASES)
         .chain(limit::CASES)
+        .chain(numa::CASES)
 }
 
 const PAGES: usize = 1024;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/cpuset.h>
+#include <linux/gfp.h>
+#include <linux/huge_mm.h>
+#include <linux/mempolicy.h>
+#include <linux/mm.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/task.h>
+#include <linux/topology.h>
+
+#include "placement.h"
+
+bool vhmm_has_nodes(void)
+{
+	return num_online_nodes() > 1;
+}
+
+/* Whether the calling task allocates for an address space that it does not run in. */
+bool vhmm_mm_is_foreign(const struct mm_struct *mm)
+{
+	return current->mm != mm;
+}
+
+#if defined(CONFIG_NUMA) && defined(CONFIG_MEMCG)
+static void apply_policy(struct vhmm_placement *placement, const struct mempolicy *policy)
+{
+	nodemask_t nodes;
+
+	if (!nodes_and(nodes, policy->nodes, placement->nodes))
+		return;
+	switch (policy->mode) {
+	case MPOL_BIND:
+		placement->nodes = nodes;
+		break;
+	case MPOL_INTERLEAVE:
+	case MPOL_WEIGHTED_INTERLEAVE:
+		placement->turns = nodes;
+		break;
+	case MPOL_PREFERRED:
+	case MPOL_PREFERRED_MANY:
+		break;
+	default:
+		return;
+	}
+	if (!node_isset(placement->nid, nodes))
+		placement->nid = first_node(nodes);
+}
+#endif
+
+/*
+ * What the memory policy and the cpuset of the owner of @mm say: the owner is the task that stands
+ * for the process, usually its first thread. Returns false if any node will do.
+ */
+bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement)
+{
+#if defined(CONFIG_NUMA) && defined(CONFIG_MEMCG)
+	struct task_struct *owner;
+	bool restricted;
+
+	if (num_online_nodes() < 2)
+		return false;
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	if (owner)
+		get_task_struct(owner);
+	rcu_read_unlock();
+	if (!owner)
+		return false;
+
+	/* Protects both the policy and the nodes of a task from other tasks' changes. */
+	task_lock(owner);
+	placement->turn = 0;
+	placement->nid = cpu_to_mem(task_cpu(owner));
+	nodes_clear(placement->turns);
+	nodes_and(placement->nodes, owner->mems_allowed, node_states[N_MEMORY]);
+	if (nodes_empty(placement->nodes))
+		placement->nodes = node_states[N_MEMORY];
+	restricted = owner->mempolicy || !nodes_equal(placement->nodes, node_states[N_MEMORY]);
+	if (owner->mempolicy)
+		apply_policy(placement, owner->mempolicy);
+	task_unlock(owner);
+	put_task_struct(owner);
+
+	if (!node_isset(placement->nid, placement->nodes))
+		placement->nid = first_node(placement->nodes);
+	return restricted;
+#else
+	return false;
+#endif
+}
+
+static struct page *alloc(struct vhmm_placement *placement, gfp_t gfp, unsigned int order)
+{
+	if (!nodes_empty(placement->turns)) {
+		if (!placement->turn++)
+			placement->nid = first_node(placement->turns);
+		else
+			placement->nid = next_node_in(placement->nid, placement->turns);
+	}
+	return (struct page *)__folio_alloc(gfp, order, placement->nid, &placement->nodes);
+}
+
+/* A single page, or NULL. */
+struct page *vhmm_placement_alloc(struct vhmm_placement *placement)
+{
+	return alloc(placement, GFP_HIGHUSER_MOVABLE, 0);
+}
+
+/* A huge page, or NULL. */
+struct page *vhmm_placement_alloc_huge(struct vhmm_placement *placement)
+{
+	return alloc(placement, GFP_TRANSHUGE | __GFP_NORETRY, HPAGE_PMD_ORDER);
+}

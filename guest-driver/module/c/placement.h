@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * On which NUMA nodes the pages of an address space may be, when a task of another one allocates
+ * them.
+ */
+#ifndef VHMM_PLACEMENT_H
+#define VHMM_PLACEMENT_H
+
+#include <linux/mm_types.h>
+#include <linux/nodemask.h>
+#include <linux/types.h>
+
+struct vhmm_placement {
+	/* The nodes that may be used. */
+	nodemask_t nodes;
+	/* The nodes that take turns; empty if @nid is preferred always. */
+	nodemask_t turns;
+	int nid;
+	unsigned int turn;
+};
+
+bool vhmm_has_nodes(void);
+bool vhmm_mm_is_foreign(const struct mm_struct *mm);
+bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement);
+struct page *vhmm_placement_alloc(struct vhmm_placement *placement);
+struct page *vhmm_placement_alloc_huge(struct vhmm_placement *placement);
+
+#endif

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! On which NUMA nodes an address space's pages may be, for tasks that allocate them in its place:
+//! workers, other processes and evictions.
+//!
+//! The kernel allocates by the memory policy of the mapping, else by that of the calling task, and
+//! within the nodes that the cpuset of the calling task allows. That is wrong where the caller is
+//! not the owner of the memory.
+//!
+//! C header: [`include/linux/mempolicy.h`](srctree/include/linux/mempolicy.h)
+
+use crate::sys::bindings;
+use core::mem::MaybeUninit;
+use kernel::mm::MmWithUser;
+
+/// The nodes that the owner of an address space may use, and in which order it uses them.
+pub(crate) struct Placement(bindings::vhmm_placement);
+
+impl Placement {
+    /// Whether the system has more than one node.
+    pub(crate) fn matters() -> bool {
+        // SAFETY: Has no requirements.
+        unsafe { bindings::vhmm_has_nodes() }
+    }
+
+    /// What the owner of `mm` may use; `None` if any node will do. The policies of single threads
+    /// are not known to others: that of the thread which stands for the process counts.
+    pub(crate) fn of(mm: &MmWithUser) -> Option<Self> {
+        let mut placement = MaybeUninit::uninit();
+        // SAFETY: The address space is valid, and the C function fills the structure if it returns
+        // true.
+        unsafe {
+            bindings::vhmm_placement_of(mm.as_raw(), placement.as_mut_ptr())
+                .then(|| Self(placement.assume_init()))
+        }
+    }
+
+    /// The same, but `None` also for the address space that the caller runs in, for which the
+    /// kernel's own choice is right.
+    pub(crate) fn of_foreign(mm: &MmWithUser) -> Option<Self> {
+        // SAFETY: The address space is valid.
+        match unsafe { bindings::vhmm_mm_is_foreign(mm.as_raw()) } {
+            true => Self::of(mm),
+            false => None,
+        }
+    }
+
+    /// A page with one reference, or null.
+    pub(super) fn alloc(&mut self) -> *mut bindings::page {
+        // SAFETY: The structure is initialised, and the context may sleep.
+        unsafe { bindings::vhmm_placement_alloc(&mut self.0) }
+    }
+
+    /// A huge page with one reference, or null.
+    pub(super) fn alloc_huge(&mut self) -> *mut bindings::page {
+        // SAFETY: As above.
+        unsafe { bindings::vhmm_placement_alloc_huge(&mut self.0) }
+    }
+}
