@@ -73,9 +73,11 @@ bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement)
 	placement->turn = 0;
 	placement->nid = cpu_to_mem(task_cpu(owner));
 	nodes_clear(placement->turns);
-	nodes_and(placement->nodes, owner->mems_allowed, node_states[N_MEMORY]);
-	if (nodes_empty(placement->nodes))
-		placement->nodes = node_states[N_MEMORY];
+	placement->nodes = node_states[N_MEMORY];
+#ifdef CONFIG_CPUSETS
+	if (nodes_intersects(owner->mems_allowed, node_states[N_MEMORY]))
+		nodes_and(placement->nodes, owner->mems_allowed, node_states[N_MEMORY]);
+#endif
 	restricted = owner->mempolicy || !nodes_equal(placement->nodes, node_states[N_MEMORY]);
 	if (owner->mempolicy)
 		apply_policy(placement, owner->mempolicy);
