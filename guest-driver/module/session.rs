@@ -210,8 +210,6 @@ impl Call<'_> {
         }
         let range = page_range(call.start, call.end)?;
         let mm = address_space_of(call.pid)?;
-        let stats = self.link.stats();
-        let (batches, doorbells) = (stats.batches.get(), stats.doorbells.get());
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
             let known = match direction {
@@ -223,14 +221,15 @@ impl Call<'_> {
             };
             let flags = MigrateFlags(call.flags);
             let order = self.order(direction, flags, Trigger::User, known.as_ref());
-            migrate(&self.movers(), &mm, known, range, order, &mut tally)
+            let end = range.end;
+            migrate(&self.movers(), &mm, known, range, end, order, &mut tally)
         })?;
 
         call.next = way.next as u64;
         call.pages_moved = tally.moved;
         call.pages_skipped = tally.skipped;
-        call.batches = stats.batches.get() - batches;
-        call.doorbells = stats.doorbells.get() - doorbells;
+        call.batches = tally.batches;
+        call.doorbells = tally.doorbells;
         argument.write()?;
         way.result()
     }

@@ -163,6 +163,7 @@ impl<'a> Batch<'a> {
             queue: self.queue,
             pool: self.pool,
             submitted: None,
+            rang: false,
             event: BatchEvent {
                 cookie: self.link.next_cookie(),
                 queue: self.queue.index(),
@@ -200,6 +201,7 @@ impl<'a> Batch<'a> {
                 stats.batches.add(1);
                 stats.doorbells.add(u64::from(rang));
                 flight.submitted = Some(submitted);
+                flight.rang = rang;
             }
             Err((error, request)) => {
                 if error == EIO {

@@ -47,11 +47,23 @@ pub(crate) struct InFlight<'a> {
     pub(super) queue: &'a Queue,
     pub(super) pool: &'a RequestPool,
     pub(super) submitted: Option<Submitted>,
+    /// Whether the submission rang the doorbell.
+    pub(super) rang: bool,
     pub(super) event: BatchEvent,
     pub(super) started: Instant<Monotonic>,
 }
 
 impl<'a> InFlight<'a> {
+    /// Whether the queue accepted the batch.
+    pub(crate) fn is_submitted(&self) -> bool {
+        self.submitted.is_some()
+    }
+
+    /// Whether the submission rang the doorbell.
+    pub(crate) fn rang_doorbell(&self) -> bool {
+        self.rang
+    }
+
     /// Waits for the answer. When this returns the device does not touch any memory of the batch
     /// any more.
     pub(crate) fn wait(mut self) -> Outcome<'a> {

@@ -52,6 +52,14 @@ pub(super) struct Copying<'a> {
     op: Op,
     /// Pages that the device cannot reach.
     unmapped: usize,
+    sent: Sent,
+}
+
+/// What was sent to the device for a migration, counting repeated attempts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sent {
+    pub(super) batches: u64,
+    pub(super) doorbells: u64,
 }
 
 /// Why a batch was not sent.
@@ -87,6 +95,7 @@ impl<'a> Copying<'a> {
             trigger,
             op,
             unmapped: 0,
+            sent: Sent::default(),
         };
         copying.send();
         copying
@@ -107,7 +116,11 @@ impl<'a> Copying<'a> {
                 &first,
             );
             match sent {
-                Ok(flight) => self.flight = Some(flight),
+                Ok(flight) => {
+                    self.sent.batches += u64::from(flight.is_submitted());
+                    self.sent.doorbells += u64::from(flight.rang_doorbell());
+                    self.flight = Some(flight);
+                }
                 // A new batch waits until the device has been started.
                 Err(NotSent::Closed) => continue,
                 // What is left may do with another form.
@@ -124,7 +137,13 @@ impl<'a> Copying<'a> {
 
     /// Waits for the device. What it did not copy loses its destination; the number of those pages
     /// is returned beside the migration.
-    pub(super) fn finish(mut self) -> (Migration<'a, Collected>, usize) {
+    pub(super) fn finish(self) -> (Migration<'a, Collected>, usize) {
+        let (migration, failed, _) = self.finish_counted();
+        (migration, failed)
+    }
+
+    /// As [`Copying::finish`]; also returns what was sent.
+    pub(super) fn finish_counted(mut self) -> (Migration<'a, Collected>, usize, Sent) {
         for attempt in 1..=TRIES {
             if let Some(flight) = self.flight.take() {
                 let time = self.link.stats().measure(Stage::Wait, self.trigger);
@@ -139,7 +158,7 @@ impl<'a> Copying<'a> {
                     } else {
                         self.drop_failed(|entry| !outcome.is_ok(entry))
                     };
-                    return (self.migration, failed + self.unmapped);
+                    return (self.migration, failed + self.unmapped, self.sent);
                 }
             }
             if attempt < TRIES {
@@ -147,7 +166,7 @@ impl<'a> Copying<'a> {
             }
         }
         let failed = self.drop_failed(|_| true) + self.unmapped;
-        (self.migration, failed)
+        (self.migration, failed, self.sent)
     }
 
     /// Takes the destinations of those entries back that failed. Returns how many pages they have.

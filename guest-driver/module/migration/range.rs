@@ -4,19 +4,23 @@
 
 mod account;
 mod explain;
+mod frontier;
 mod hold;
 mod merged;
 mod scratch;
 mod stragglers;
 mod walk;
 
-use self::walk::{
-    walk,
-    Request, //
-};
 pub(super) use self::{
     account::Account,
     scratch::Scratches, //
+};
+use self::{
+    frontier::Frontier,
+    walk::{
+        walk,
+        Request, //
+    }, //
 };
 use super::{
     evict,
@@ -34,11 +38,7 @@ use crate::{
     },
     sys::{
         address_space::{
-            mm::{
-                end_of_addresses,
-                next_populated, //
-            },
-            mmap_lock::MmapReadGuard,
+            mm::end_of_addresses,
             snapshot::Snapshot, //
         },
         services::{
@@ -68,7 +68,6 @@ use kernel::{
         aref::ARef,
         atomic::{
             ordering::Relaxed,
-            Atomic,
             AtomicFlag, //
         },
         Arc,
@@ -109,8 +108,9 @@ pub(crate) struct Movers<'a> {
     pub(crate) link: &'a Link,
 }
 
-/// Moves `range` (page aligned) of `mm`. Returns the address where it stopped, which is before the
-/// end only if a signal came.
+/// Moves `range` (page aligned) of `mm`. Addresses without pages that follow are passed over and
+/// counted, up to `horizon`. Returns the address where it stopped, which is before the end of `range`
+/// only if a signal came.
 ///
 /// # Errors
 ///
@@ -120,33 +120,53 @@ pub(crate) fn migrate(
     mm: &ARef<MmWithUser>,
     known: Option<Known>,
     range: Range<usize>,
+    horizon: usize,
     order: Order,
     tally: &mut Tally,
 ) -> Result<usize> {
     kernel::task::might_sleep();
-    let end = range.end;
-    let (range, beyond) = split_at(range, end_of_addresses(mm));
-    if !beyond.is_empty() {
-        let pages = (beyond.len() >> PAGE_SHIFT) as u64;
-        tally.skip(movers.link.stats(), SkipReason::Unmapped, pages);
+    // From here on no sum of addresses or sizes can overflow.
+    let limit = end_of_addresses(mm);
+    let within = range.start.min(limit)..range.end.min(limit);
+    let reached = if within.is_empty() {
+        limit
+    } else {
+        migrate_within(movers, mm, known, within, horizon.min(limit), order, tally)?
+    };
+    if reached < limit || horizon <= limit {
+        return Ok(reached);
     }
-    if range.is_empty() {
-        return Ok(end);
-    }
+    // No process can map these. They are in no counter of the device, which would soon be full.
+    let beyond = limit.max(range.start)..horizon;
+    tally.skip_in_reply(SkipReason::Unmapped, (beyond.len() >> PAGE_SHIFT) as u64);
+    Ok(horizon)
+}
+
+/// As [`migrate`], for addresses that the process can map.
+fn migrate_within(
+    movers: &Movers<'_>,
+    mm: &ARef<MmWithUser>,
+    known: Option<Known>,
+    range: Range<usize>,
+    horizon: usize,
+    order: Order,
+    tally: &mut Tally,
+) -> Result<usize> {
     let workers = (HELPERS + 1).min(online_cpus());
     // Also what is no larger than a piece is shared.
-    let tables = (range.end - 1) / TABLE_BYTES - range.start / TABLE_BYTES + 1;
-    let piece_tables = (tables.div_ceil(workers)).clamp(1, PIECE_MOST / TABLE_BYTES);
-    let (piece, pieces) = (piece_tables * TABLE_BYTES, tables.div_ceil(piece_tables));
-    // Whoever takes system pages of an address space interrupts every CPU that runs in it, for each
-    // page. So the caller leaves that to workers, who run in none, and sleeps.
+    let tables = range.end.div_ceil(TABLE_BYTES) - range.start / TABLE_BYTES;
+    let piece = (tables.div_ceil(workers) * TABLE_BYTES).clamp(TABLE_BYTES, PIECE_MOST);
+    let pieces = (tables * TABLE_BYTES).div_ceil(piece);
+    // A thread that takes system pages of an address space interrupts every CPU that runs in it, for
+    // each page. So the caller leaves that to workers, which run in none, and sleeps.
     let is_left_to_others =
         order.direction == Direction::ToDevice && workers > 1 && pieces > 1 && is_own(mm);
     let helpers = match is_left_to_others {
         true => workers.min(pieces),
         false => (workers - 1).min(pieces - 1),
     };
-    let work = Work::new(mm.clone(), known, range, piece, order)?;
+    let frontier = Frontier::new(range, horizon, piece);
+    let work = Work::new(mm.clone(), known, frontier, order)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
     for _ in 0..helpers {
@@ -155,7 +175,8 @@ pub(crate) fn migrate(
         let _ = movers.queue.spawn(move || {
             if let Some(memory) = door.enter() {
                 if let Some(link) = memory.ops().server().link().enter() {
-                    work.run(&memory, &link, Role::Helper(&member));
+                    // A helper without memory has taken nothing, so the others do its part.
+                    let _ = work.run(&memory, &link, Role::Helper(&member));
                 }
             }
             // The caller goes on once the member is gone, and then the rest must be, too.
@@ -168,27 +189,21 @@ pub(crate) fn migrate(
         team.wait(|| work.heed_signals());
     }
     // What the helpers left, if anything.
-    work.run(movers.memory, movers.link, Role::Caller);
-    team.wait(|| {});
+    let own = work.run(movers.memory, movers.link, Role::Caller);
+    team.wait(|| work.heed_signals());
     if work.was_short.load(Relaxed) {
         evict::in_background(movers.queue, movers.door, movers.memory, order.ticket);
     }
 
     let result = work.result.lock();
-    tally.add(&result.tally);
+    *tally = result.tally;
     match result.error {
-        Some(error) => Err(error),
-        None => match work.next.load(Relaxed) {
-            next if next >= work.end => Ok(end),
-            next => Ok(next),
-        },
+        Some(error) => return Err(error),
+        // The helpers may have done all of it meanwhile, or a signal may have ended it.
+        None if !work.frontier.is_exhausted() => own?,
+        None => {}
     }
-}
-
-/// The parts of `range` before and from `address` on.
-fn split_at(range: Range<usize>, address: usize) -> (Range<usize>, Range<usize>) {
-    let middle = address.clamp(range.start, range.end);
-    (range.start..middle, middle..range.end)
+    Ok(work.frontier.reached())
 }
 
 /// Whether `mm` is what the caller runs in.
@@ -215,12 +230,7 @@ struct Work {
     order: Order,
     #[pin]
     snapshot: Snapshot,
-    /// The first address that nobody has taken.
-    next: Atomic<usize>,
-    end: usize,
-    /// Bytes of a piece.
-    piece: usize,
-    stop: AtomicFlag,
+    frontier: Frontier,
     /// Whether device memory was short.
     was_short: AtomicFlag,
     #[pin]
@@ -238,8 +248,7 @@ impl Work {
     fn new(
         mm: ARef<MmWithUser>,
         known: Option<Known>,
-        range: Range<usize>,
-        piece: usize,
+        frontier: Frontier,
         order: Order,
     ) -> Result<Arc<Self>> {
         let seen = mm.clone();
@@ -250,10 +259,7 @@ impl Work {
                 order,
                 // Before the mmap lock is taken.
                 snapshot <- Snapshot::new(&seen),
-                next: Atomic::new(range.start),
-                end: range.end,
-                piece,
-                stop: AtomicFlag::new(false),
+                frontier,
                 was_short: AtomicFlag::new(false),
                 result <- new_mutex!(Outcome::default(), "migration::range::Work::result"),
             }? Error),
@@ -263,7 +269,14 @@ impl Work {
 
     /// Takes pieces and moves them until there are none, an error occurs, or the caller gets a
     /// signal.
-    fn run(&self, memory: &DeviceMemory, link: &Link, role: Role<'_>) {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: no piece was taken. Errors of pieces are in the result.
+    fn run(&self, memory: &DeviceMemory, link: &Link, role: Role<'_>) -> Result {
+        if self.frontier.is_exhausted() {
+            return Ok(());
+        }
         let request = Request {
             memory,
             link,
@@ -271,11 +284,12 @@ impl Work {
             known: self.known.as_ref(),
             order: self.order,
             snapshot: &self.snapshot,
+            frontier: &self.frontier,
             was_short: &self.was_short,
         };
         let mut tally = Tally::default();
         let result = memory.ops().server().scratches.with(|scratch| {
-            while let Some(piece) = self.take() {
+            while let Some(piece) = self.frontier.take() {
                 walk(&request, piece, scratch, &mut tally)?;
                 match role {
                     Role::Caller => self.heed_signals(),
@@ -283,43 +297,20 @@ impl Work {
                 }
             }
             Ok(())
-        });
+        })?;
         let mut outcome = self.result.lock();
         outcome.tally.add(&tally);
         if let Err(error) = result {
-            self.stop.store(true, Relaxed);
-            // A helper that finds no memory leaves its work to the others.
-            if matches!(role, Role::Caller) || error != ENOMEM {
-                outcome.error = Some(error);
-            }
+            self.frontier.stop();
+            outcome.error = Some(error);
         }
+        Ok(())
     }
 
-    /// Takes no further piece if a signal waits for the caller, who calls this.
+    /// Lets no thread take another piece if a signal waits for the caller, who calls this.
     fn heed_signals(&self) {
         if signal_waits() {
-            self.stop.store(true, Relaxed);
-        }
-    }
-
-    /// The next piece. Pieces begin and end where page tables do, but for the first and the last. A
-    /// piece that begins with empty addresses has those beside its size.
-    fn take(&self) -> Option<Range<usize>> {
-        if self.stop.load(Relaxed) {
-            return None;
-        }
-        let mut start = self.next.load(Relaxed);
-        loop {
-            if start >= self.end {
-                return None;
-            }
-            let populated = next_populated(&MmapReadGuard::lock(&self.mm), start..self.end);
-            let table = populated & !(TABLE_BYTES - 1);
-            let end = table.saturating_add(self.piece).min(self.end);
-            match self.next.cmpxchg(start, end, Relaxed) {
-                Ok(_) => return Some(start..end),
-                Err(other) => start = other,
-            }
+            self.frontier.stop();
         }
     }
 }

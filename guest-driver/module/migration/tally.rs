@@ -30,6 +30,10 @@ use hmm_uapi::{
 pub(crate) struct Tally {
     pub(crate) moved: u64,
     pub(crate) skipped: [u64; SKIP_REASONS],
+    /// Batches submitted and doorbells rung for the request. Evictions that make room for it do not
+    /// count.
+    pub(crate) batches: u64,
+    pub(crate) doorbells: u64,
 }
 
 impl Tally {
@@ -39,14 +43,21 @@ impl Tally {
         for (sum, value) in self.skipped.iter_mut().zip(&other.skipped) {
             *sum += value;
         }
+        self.batches += other.batches;
+        self.doorbells += other.doorbells;
     }
 
     /// Counts pages that did not move, here and in the device's counters.
     pub(super) fn skip(&mut self, stats: &Stats, reason: SkipReason, pages: u64) {
+        self.skip_in_reply(reason, pages);
+        stats.skip(reason, pages);
+    }
+
+    /// Counts pages that did not move, here only.
+    pub(super) fn skip_in_reply(&mut self, reason: SkipReason, pages: u64) {
         if let Some(slot) = self.skipped.get_mut(reason as usize) {
             *slot += pages;
         }
-        stats.skip(reason, pages);
     }
 
     /// Tells, reason by reason, of the pages in `range` that were skipped since `before`.

@@ -281,7 +281,8 @@ impl Call<'_> {
         );
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
-            migrate(&self.movers(), &mm, None, range, order, &mut tally)
+            let end = range.end;
+            migrate(&self.movers(), &mm, None, range, end, order, &mut tally)
         })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;

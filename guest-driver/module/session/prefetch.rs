@@ -14,13 +14,7 @@ use crate::{
         Tally, //
     },
     policy::Known,
-    sys::{
-        address_space::{
-            mm::next_populated,
-            mmap_lock::MmapReadGuard, //
-        },
-        services::workqueue::WorkQueue, //
-    }, //
+    sys::services::workqueue::WorkQueue, //
 };
 use core::ops::Range;
 use hmm_logic::Side;
@@ -176,11 +170,11 @@ impl Prefetch {
             None => preferred(task.known.as_ref(), task.rest.clone()),
         };
         let start = task.rest.start;
+        // Parts without a side take one step.
         let mut end = part.end;
         if let Some(direction) = direction {
+            end = end.min((start / STEP + 1).saturating_mul(STEP));
             let mm = task.mm.mmget_not_zero().ok_or(ESRCH)?;
-            let populated = next_populated(&MmapReadGuard::lock(&mm), start..end);
-            end = end.min((populated / STEP + 1).saturating_mul(STEP));
             let memory = task.door.enter().ok_or(ENODEV)?;
             let link = memory.ops().server().link().enter().ok_or(ENODEV)?;
             let movers = Movers {
@@ -200,9 +194,11 @@ impl Prefetch {
             };
             let mut tally = Tally::default();
             let known = task.known.clone();
-            let result = migrate(&movers, &mm, known, start..end, order, &mut tally);
+            let range = start..end;
+            // What has no pages costs no steps.
+            let result = migrate(&movers, &mm, known, range, part.end, order, &mut tally);
             self.report.lock().tally.add(&tally);
-            result?;
+            end = result?;
         }
         task.rest.start = end;
         self.report.lock().next = end;

@@ -105,6 +105,10 @@ fn look(
     if rest.start < vma.start() {
         return Ok(vma.start());
     }
+    let used = vma.next_populated(rest.start..rest.end.min(vma.end()));
+    if used > rest.start {
+        return Ok(used);
+    }
     let end = rest
         .end
         .min(vma.end())

@@ -129,9 +129,9 @@ pub struct Migrate {
     /// Written: pages not moved, by `SkipReason`. All pages of the range up to `next` are either
     /// moved or counted here once.
     pub pages_skipped: [u64; SKIP_REASONS],
-    /// Written: batches submitted.
+    /// Written: batches submitted for the pages of this call.
     pub batches: u64,
-    /// Written: doorbells rung.
+    /// Written: doorbells rung for them.
     pub doorbells: u64,
 }
 

@@ -180,32 +180,14 @@ struct Hold<'a, 's> {
 }
 
 impl<'a> Hold<'a, '_> {
-    /// Deals with the front of `rest`: a gap, a mapping that cannot move, or one batch. Returns
-    /// where it ends.
+    /// Deals with the front of `rest`: addresses without pages to move, or one batch. Returns where
+    /// it ends.
     fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NeedsRoom> {
-        let vma = match Vma::find(self.guard, rest.start) {
-            Some(vma) if vma.start() < rest.end => vma,
-            _ => {
-                self.skip(SkipReason::Unmapped, &rest);
-                return Ok(rest.end);
-            }
+        let vma = match self.mapping(rest.start) {
+            Ok(vma) => vma,
+            Err((reason, end)) => return Ok(self.pass(reason, &rest, end)),
         };
-        if rest.start < vma.start() {
-            let gap = rest.start..vma.start();
-            self.skip(SkipReason::Unmapped, &gap);
-            return Ok(gap.end);
-        }
         let end = rest.end.min(vma.end());
-        if let Some(reason) = self.reason_to_skip(&vma) {
-            self.skip(reason, &(rest.start..end));
-            return Ok(end);
-        }
-        // What has no page table has no page. A large mapping may have terabytes of that.
-        let populated = vma.next_populated(rest.start..end);
-        if vma.is_anonymous() && (populated == end || populated - rest.start >= TABLE_BYTES) {
-            self.skip(SkipReason::Hole, &(rest.start..populated));
-            return Ok(populated);
-        }
         let lease = self.lease();
         let bytes = self.batch_bytes().min(lease.capacity() * PAGE_SIZE);
         let table = rest.start & !(TABLE_BYTES - 1);
@@ -219,6 +201,47 @@ impl<'a> Hold<'a, '_> {
         let batch_end = batch.end;
         self.start(vma, batch, lease)?;
         Ok(batch_end)
+    }
+
+    /// The mapping at `address`, if there may be a page to move; otherwise the reason why not, and
+    /// where that ends, which can be behind the piece.
+    fn mapping(&self, address: usize) -> core::result::Result<Vma<'a>, (SkipReason, usize)> {
+        let horizon = self.request.frontier.horizon();
+        let vma = match Vma::find(self.guard, address) {
+            Some(vma) if vma.start() <= address => vma,
+            next => {
+                let end = next.map_or(horizon, |vma| vma.start().min(horizon));
+                return Err((SkipReason::Unmapped, end));
+            }
+        };
+        let end = vma.end().min(horizon);
+        if let Some(reason) = self.reason_to_skip(&vma) {
+            return Err((reason, end));
+        }
+        let order = self.request.order;
+        let fills_holes = order.direction == Direction::ToDevice
+            && order.flags.contains(MigrateFlags::POPULATE)
+            && vma.is_anonymous();
+        if !fills_holes {
+            let used = vma.next_populated(address..end);
+            if used > address {
+                return Err((SkipReason::Hole, used));
+            }
+        }
+        Ok(vma)
+    }
+
+    /// Counts the addresses from the start of `rest` to `end`, and takes those behind `rest` from the
+    /// request. Returns where it ends within `rest`.
+    fn pass(&mut self, reason: SkipReason, rest: &Range<usize>, end: usize) -> usize {
+        let inside = rest.start..end.min(rest.end);
+        self.skip(reason, &inside);
+        if end > rest.end {
+            if let Some(behind) = self.request.frontier.pass(end) {
+                self.skip(reason, &behind);
+            }
+        }
+        inside.end
     }
 
     /// The front of a batch that may be collected; or one that must not, and why.

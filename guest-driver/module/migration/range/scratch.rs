@@ -65,18 +65,18 @@ impl Scratches {
         })
     }
 
-    /// Does `work` with scratch space that nobody else has meanwhile.
+    /// Does `work` with scratch space that no other thread has meanwhile.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; those of `work`.
-    pub(super) fn with(&self, work: impl FnOnce(&mut Scratch) -> Result) -> Result {
+    /// `ENOMEM`: `work` was not called. What `work` returns is within the result.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> Result<T> {
         let kept = self.kept.lock().pop();
         let mut scratch = kept.map_or_else(Scratch::new, Ok)?;
         let result = work(&mut scratch);
         // One that there is no room for goes, after the lock.
         let surplus = self.kept.lock().push_within_capacity(scratch);
         drop(surplus);
-        result
+        Ok(result)
     }
 }

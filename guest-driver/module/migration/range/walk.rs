@@ -8,6 +8,7 @@ use super::{
         DeviceMemory,
         Tally, //
     },
+    frontier::Frontier,
     hold::hold,
     scratch::Scratch,
     Order, //
@@ -47,6 +48,8 @@ pub(super) struct Request<'a> {
     pub(super) known: Option<&'a Known>,
     pub(super) order: Order,
     pub(super) snapshot: &'a Snapshot,
+    /// What is left to take of the request.
+    pub(super) frontier: &'a Frontier,
     /// Set when device memory is short.
     pub(super) was_short: &'a AtomicFlag,
 }

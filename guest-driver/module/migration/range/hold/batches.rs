@@ -158,7 +158,9 @@ impl<'a> Hold<'a, '_> {
                 .get_mut(..range.len() >> PAGE_SHIFT)
                 .unwrap_or_default(),
         };
-        let (migration, failed) = copying.finish();
+        let (migration, failed, sent) = copying.finish_counted();
+        account.tally.batches += sent.batches;
+        account.tally.doorbells += sent.doorbells;
         account.skip(reason_of_failure(self.request), failed);
         let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
         keep_what_is_advised(self.request, &migration, range.start);

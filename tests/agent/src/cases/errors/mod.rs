@@ -5,12 +5,19 @@ mod calls;
 mod device;
 mod loss;
 mod timeouts;
+mod vast;
 
 use super::case::Case;
 
 /// The cases of this group.
 pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
-    [calls::CASES, device::CASES, timeouts::CASES, loss::CASES]
-        .into_iter()
-        .flatten()
+    [
+        calls::CASES,
+        vast::CASES,
+        device::CASES,
+        timeouts::CASES,
+        loss::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -14,11 +14,52 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(super) const CASES: &[Case] = &[
     Case::new("migrate/while-writing-anon-4k", while_writing),
     Case::new("migrate/two-movers-anon-4k", two_movers),
+    Case::new("migrate/batches-of-one-call-anon-4k", batches_of_one_call),
     Case::new("migrate/while-unmapping-anon-4k", while_unmapping),
     Case::new("migrate/hole-filled-meanwhile-anon-4k", hole_filled),
     Case::new("migrate/interrupted-by-signal-anon-4k", interrupted),
     Case::new("migrate/interrupted-at-first-anon-4k", interrupted_at_first),
 ];
+
+/// A reply counts the batches of its own call, and not those of others that are under way.
+fn batches_of_one_call() -> Result<()> {
+    const CALLS: usize = 100;
+    const OTHERS: usize = 1500;
+    let mover = Mover::open()?;
+    let (mut one, mut others) = (Memory::single(1)?, Memory::single(OTHERS)?);
+    one.fill(1);
+    others.fill(2);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let (others, stop) = (&others, &stop);
+        let other = scope.spawn(move || -> Result<()> {
+            let mover = Mover::open()?;
+            while !stop.load(Ordering::Relaxed) {
+                mover.to_device(others.range())?;
+                mover.to_system(others.range())?;
+            }
+            Ok(())
+        });
+        let calls = (0..CALLS).try_for_each(|index| {
+            let direction = match index % 2 {
+                0 => Direction::ToDevice,
+                _ => Direction::ToSystem,
+            };
+            let moved = mover.call(one.range(), direction, MigrateFlags::default())?;
+            // A page that another holder kept has no batch, or one for each try.
+            ensure!(
+                moved.pages == 0 || (moved.batches == 1 && moved.doorbells <= 1),
+                "one page took {moved:?}"
+            );
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let other = other.join().unwrap_or_else(|_| bail!("a thread panicked"));
+        calls.and(other)
+    })?;
+    one.check(1)?;
+    others.check(2)
+}
 
 /// Threads count in words of the memory while it moves; no count is lost.
 fn while_writing() -> Result<()> {

@@ -12,6 +12,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("migrate/holes-anon-4k", holes),
     Case::new("migrate/zero-page-anon-4k", zero_page),
     Case::new("migrate/populate-anon-4k", populate),
+    Case::new(
+        "migrate/populate-without-tables-anon-4k",
+        populate_without_tables,
+    ),
     Case::new("migrate/noaccess-anon-4k", no_access),
     Case::new("migrate/unmapped-gaps-anon-4k", unmapped),
     Case::new("migrate/several-mappings-anon-4k", several_mappings),
@@ -161,6 +165,18 @@ fn populate() -> Result<()> {
     memory.fill(2);
     mover.all_to_device(memory.range())?;
     memory.check(2)
+}
+
+/// Holes are filled also where nothing has been touched, so that there is no page table.
+fn populate_without_tables() -> Result<()> {
+    const PAGES: usize = 4 * HUGE / PAGE;
+    let mover = Mover::open()?;
+    let memory = Memory::single(PAGES)?;
+    mover
+        .to_device_with(memory.range(), MigrateFlags::POPULATE)?
+        .expect(PAGES, none())?;
+    mover.expect_on_device(memory.range())?;
+    memory.check_zero(0..PAGES)
 }
 
 fn no_access() -> Result<()> {

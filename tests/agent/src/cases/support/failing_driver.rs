@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub(in crate::cases) enum Kind {
     /// Objects; the amount is in bytes. The smallest object has 8, most have several hundred.
     Objects,
+    /// Objects of a KiB and more, each of which is met at least once.
+    LargeObjects,
     /// Pages; the amount is in pages.
     Pages,
 }
@@ -23,7 +25,7 @@ pub(in crate::cases) enum Kind {
 impl Kind {
     fn folder(self) -> PathBuf {
         Path::new("/sys/kernel/debug").join(match self {
-            Self::Objects => "failslab",
+            Self::Objects | Self::LargeObjects => "failslab",
             Self::Pages => "fail_page_alloc",
         })
     }
@@ -31,6 +33,7 @@ impl Kind {
     fn step(self) -> u32 {
         match self {
             Self::Objects => 96,
+            Self::LargeObjects => 1024,
             Self::Pages => 1,
         }
     }
