@@ -11,6 +11,12 @@ pub const DEPTH_VARIABLE: &str = "HMM_DEPTH";
 const MINUTES_VARIABLE: &str = "HMM_LOAD_MINUTES";
 /// What the random numbers begin with; each run has its own without it.
 const SEED_VARIABLE: &str = "HMM_LOAD_SEED";
+/// Calls of each thread of the ioctl fuzzer; a small number without it.
+const ROUNDS_VARIABLE: &str = "HMM_FUZZ_ROUNDS";
+/// What the fuzzer's random numbers begin with; each run has its own without it.
+const FUZZ_SEED_VARIABLE: &str = "HMM_FUZZ_SEED";
+/// More than that takes days.
+const MOST_ROUNDS: u32 = 10_000_000;
 /// A day. More is a slip of the pen.
 const MOST_MINUTES: u32 = 24 * 60;
 
@@ -33,10 +39,18 @@ fn from(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Load> {
         Some(text) => text.parse().context(DEPTH_VARIABLE)?,
         None => Depth::default(),
     };
+    let fuzz_rounds = number(ROUNDS_VARIABLE, &variable)?;
+    ensure!(
+        fuzz_rounds.is_none_or(|rounds| (1..=MOST_ROUNDS).contains(&rounds)),
+        "{ROUNDS_VARIABLE}: expected 1 to {MOST_ROUNDS} rounds, found {}",
+        fuzz_rounds.unwrap_or_default()
+    );
     Ok(Load {
         minutes,
         seed: number(SEED_VARIABLE, &variable)?,
         depth,
+        fuzz_rounds,
+        fuzz_seed: number(FUZZ_SEED_VARIABLE, &variable)?,
     })
 }
 
@@ -88,5 +102,22 @@ mod tests {
         assert_eq!(depth("long").unwrap(), Depth::Long);
         assert_eq!(depth("short").unwrap(), Depth::default());
         assert!(depth("").is_err());
+    }
+
+    #[test]
+    fn the_fuzzer_has_variables_of_its_own() {
+        let fuzz = |rounds: &str| {
+            from(|name| match name {
+                "HMM_FUZZ_ROUNDS" => Some(rounds.to_owned()),
+                "HMM_FUZZ_SEED" => Some("9".to_owned()),
+                _ => None,
+            })
+        };
+        let asked = fuzz("5000").unwrap();
+        assert_eq!((asked.fuzz_rounds, asked.fuzz_seed), (Some(5000), Some(9)));
+        assert_eq!((asked.minutes, asked.seed), (None, None));
+        for wrong in ["0", "-1", "many", "10000001"] {
+            assert!(fuzz(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -59,6 +59,12 @@ pub struct Load {
     /// How many rounds all cases do.
     #[serde(default)]
     pub depth: Depth,
+    /// How many calls each thread of the ioctl fuzzer makes, if not the number that every run can afford.
+    #[serde(default)]
+    pub fuzz_rounds: Option<u32>,
+    /// What the fuzzer's random numbers begin with, if not with another number in each run.
+    #[serde(default)]
+    pub fuzz_seed: Option<u64>,
 }
 
 impl Load {

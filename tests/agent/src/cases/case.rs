@@ -11,6 +11,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How much slower a guest may be because others run beside it.
 const NEIGHBOURS: u32 = 2;
 
+/// How long a round of random calls may take. Only a hang takes that long, also under emulation.
+const ROUND: Duration = Duration::from_secs(1);
+
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
@@ -22,6 +25,8 @@ pub(super) struct Case {
     limit: Duration,
     /// Whether it goes on for as long as it is asked to.
     is_load: bool,
+    /// Whether it makes as many random calls as it is asked to.
+    has_rounds: bool,
 }
 
 impl Case {
@@ -32,6 +37,7 @@ impl Case {
             run,
             limit: LIMIT,
             is_load: false,
+            has_rounds: false,
         }
     }
 
@@ -47,13 +53,23 @@ impl Case {
         self
     }
 
+    /// The same case, which makes as many random calls as it is asked to; its limit is for the usual number.
+    pub(super) const fn rounds(mut self) -> Self {
+        self.has_rounds = true;
+        self
+    }
+
     /// How long the case may take on this kernel.
     pub(super) fn limit_with(&self, load: &Load) -> Duration {
         let asked = match self.is_load {
             true => load.duration(),
             false => Duration::ZERO,
         };
-        self.limit * kernel::patience() * NEIGHBOURS * load.depth.patience() + asked
+        let rounds = match self.has_rounds {
+            true => ROUND * load.fuzz_rounds.unwrap_or(0),
+            false => Duration::ZERO,
+        };
+        (self.limit + rounds) * kernel::patience() * NEIGHBOURS * load.depth.patience() + asked
     }
 
     /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.

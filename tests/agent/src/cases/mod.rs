@@ -16,6 +16,7 @@ mod evict;
 mod exit;
 mod fault;
 mod fork;
+mod fuzz;
 mod hibernate;
 mod hmmctl;
 mod huge;
@@ -64,5 +65,6 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(unload::cases())
         .chain(storm::CASES)
         .chain(stress::CASES)
+        .chain(fuzz::CASES)
         .chain(load::CASES)
 }

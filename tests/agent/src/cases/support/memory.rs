@@ -66,6 +66,22 @@ impl Memory {
         Self::from_mapping(start, pages)
     }
 
+    /// Private anonymous memory of single pages for which the kernel sets nothing aside, so it may be vast.
+    pub(in crate::cases) fn reserved(pages: usize) -> Result<Self> {
+        // SAFETY: A new mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                pages * PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        };
+        let memory = Self::from_mapping(start, pages)?;
+        memory.advise(0..pages, Advice::LinuxNoHugepage)?;
+        Ok(memory)
+    }
+
     /// Anonymous memory that is shared with children.
     pub(in crate::cases) fn shared(pages: usize) -> Result<Self> {
         // SAFETY: As in `anonymous`.

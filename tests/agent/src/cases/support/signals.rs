@@ -15,11 +15,8 @@ pub(in crate::cases) enum Calls {
     Restart,
 }
 
-/// Does `work` while the calling thread gets a signal every 2 ms, which it handles by doing nothing.
-pub(in crate::cases) fn while_interrupted<T>(
-    calls: Calls,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
+/// Handles SIGUSR1 by doing nothing, from now on.
+pub(in crate::cases) fn handle_by_nothing(calls: Calls) -> Result<()> {
     extern "C" fn ignore(_: libc::c_int) {}
     // SAFETY: All zero is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -31,6 +28,15 @@ pub(in crate::cases) fn while_interrupted<T>(
     // SAFETY: The handler does nothing, so it may run at any time.
     let result = unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
     ensure!(result == 0, std::io::Error::last_os_error());
+    Ok(())
+}
+
+/// Does `work` while the calling thread gets a signal every 2 ms, which it handles by doing nothing.
+pub(in crate::cases) fn while_interrupted<T>(
+    calls: Calls,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    handle_by_nothing(calls)?;
     // SAFETY: The id of the calling thread takes no arguments.
     let thread = unsafe { libc::pthread_self() };
     let (stop, is_there) = (AtomicBool::new(false), Barrier::new(2));
