@@ -171,6 +171,11 @@ impl Watch {
         };
         if process == QEMU {
             let text = match (panic_message(folder), self.shutdown.as_deref()) {
+                (Some(panic), _) if is_end_of_init(&panic) => with_log(
+                    "the guest's agent ended, and the guest with it; a command that signals every process does this"
+                        .to_owned(),
+                    SERIAL_LOG,
+                ),
                 (Some(panic), _) => format!("the guest's kernel panicked:\n{panic}"),
                 (None, Some(reason)) => {
                     with_log(format!("the guest ended unasked ({reason})"), SERIAL_LOG)
@@ -204,6 +209,12 @@ fn panic_message(folder: &RunFolder) -> Option<String> {
         .position(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
     let end = lines.len().min(first + LINES);
     Some(lines[first..end].join("\n"))
+}
+
+/// Whether the kernel stopped only because process 1, the agent, ended: no fault of the kernel precedes the panic.
+fn is_end_of_init(panic: &str) -> bool {
+    let first = panic.lines().next().unwrap_or_default();
+    first.contains("Kernel panic") && first.contains("Attempted to kill init")
 }
 
 #[cfg(test)]
@@ -251,6 +262,26 @@ mod tests {
             text.contains("BUG: bad thing") && !text.contains("fine"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_end_of_the_agent_is_not_a_kernel_panic() {
+        let end = |log: &str| {
+            let (_runs, folder) = folder();
+            std::fs::write(folder.file(SERIAL_LOG), log).unwrap();
+            let mut watch = Watch::default();
+            let error = watch.ended(QEMU, &ended_well(), &folder).unwrap_err();
+            error.to_string()
+        };
+        let agent = "hmm-agent: the process that serves the host ended: signal 14\n\
+                     Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n";
+        let text = end(agent);
+        assert!(text.contains("the guest's agent ended"), "{text}");
+        assert!(text.contains("signal 14"), "{text}");
+        assert!(!text.contains("kernel panicked"), "{text}");
+        // A fault of the kernel that takes process 1 with it is still the kernel's.
+        let text = end(&format!("Oops: general protection fault\n{agent}"));
+        assert!(text.contains("kernel panicked"), "{text}");
     }
 
     #[test]
