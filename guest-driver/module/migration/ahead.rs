@@ -94,6 +94,7 @@ pub(crate) struct Ahead {
     way: SpinLock<Option<Way>>,
     running: Arc<Atomic<usize>>,
     splits: Arc<Splits>,
+    settling: Arc<Atomic<usize>>,
 }
 
 impl Ahead {
@@ -105,10 +106,12 @@ impl Ahead {
     pub(super) fn new() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             let running = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+            let settling = Arc::new(Atomic::new(0), GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
                 way <- new_spinlock!(None, "migration::Ahead::way"),
                 running,
                 splits: Splits::new()?,
+                settling,
             }))
         })
     }
@@ -146,6 +149,25 @@ impl Ahead {
             };
             fetch.run(Rest { range, order });
         });
+    }
+
+    /// Lets a worker wait until no task clears entries of the process. A fault, which must not wait
+    /// for that, is retried meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or `ENODEV` if there are no workers.
+    pub(super) fn settle(&self, known: &Known) -> Result {
+        let way = self.way.lock().clone().ok_or(ENODEV)?;
+        // As many as may wait at once; a fault that finds no worker is retried all the same.
+        let Some(turn) = Turn::take(&self.settling) else {
+            return Ok(());
+        };
+        let known = known.clone();
+        way.queue.spawn(move || {
+            known.settle();
+            drop(turn);
+        })
     }
 
     /// Has the huge page at `address` of `mm` split and brought home by somebody else, who may have
@@ -194,7 +216,7 @@ impl Way {
     }
 }
 
-/// One of those who may fetch at once.
+/// One of the workers that may do the same at once.
 struct Turn(Arc<Atomic<usize>>);
 
 impl Turn {

@@ -23,7 +23,10 @@ use crate::{
     stats::Stage,
     sys::{
         address_space::{
-            clear_hold::Undisturbed,
+            clear_hold::{
+                NotHeld,
+                Undisturbed, //
+            },
             exclusive::Exclusive, //
         },
         device_memory::pagemap::{
@@ -170,9 +173,18 @@ fn attempt<'a>(
         true => memory.ops().server().spaces().find(vma.mm()),
         false => None,
     };
-    let held = known
-        .as_ref()
-        .and_then(|known| known.hold(Exclusive::of(vma, range.clone())?, memory.owner()));
+    // The page is locked here, and migrations of the process may wait for it inside of their
+    // invalidations. So this waits for no invalidation: the fault is retried instead.
+    let held = match known.as_ref().zip(Exclusive::of(vma, range.clone())) {
+        Some((known, exclusive)) => match known.try_hold(exclusive, memory.owner()) {
+            Ok(held) => Some(held),
+            Err(NotHeld::Unsettled) if memory.ops().server().ahead().settle(known).is_ok() => {
+                return Attempt::Done(0);
+            }
+            Err(_) => None,
+        },
+        None => None,
+    };
     let select = match &held {
         Some(held) => Select::DeviceHuge(Undisturbed::Held(held)),
         None if fault.is_huge() => return split(memory, link, fault),

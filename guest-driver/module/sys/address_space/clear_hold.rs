@@ -45,11 +45,20 @@ use kernel::{
         CondVar,
         SpinLock, //
     },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    },
     types::NotThreadSafe, //
 };
 
 /// Holds of one address space at once.
 const MOST: usize = 32;
+/// How long a caller that must not wait is told to try again.
+const PATIENCE: Delta = Delta::from_millis(100);
+/// A refusal that is older than this belongs to an earlier series of attempts.
+const FORGOTTEN: Delta = Delta::from_secs(1);
 
 /// What is held, and who holds it.
 struct Slot {
@@ -87,6 +96,21 @@ struct Slots {
     slots: [Option<Slot>; MOST],
     /// How many wait for a hold to end.
     waiting: usize,
+    /// Whether a clear has begun and is not known to have ended. Interval notifiers hear of the
+    /// beginning only; [`ClearHolds::settle`] finds out about the end.
+    unsettled: bool,
+    /// When a caller that must not wait was first refused, since a hold was last given.
+    refused: Option<Instant<Monotonic>>,
+}
+
+/// Why a caller that must not wait got no hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotHeld {
+    /// A clear may be going on. Try again once [`Watch::settle`](super::watch::Watch::settle) has
+    /// returned.
+    Unsettled,
+    /// Clears have been going on for too long, or there are too many holds.
+    Refused,
 }
 
 /// All holds of one address space.
@@ -104,6 +128,8 @@ impl ClearHolds {
         let slots = Slots {
             slots: [const { None }; MOST],
             waiting: 0,
+            unsettled: false,
+            refused: None,
         };
         pin_init!(Self {
             slots <- new_spinlock!(slots, "ClearHolds::slots"),
@@ -125,6 +151,7 @@ impl ClearHolds {
     ) -> bool {
         let task = this_task();
         let mut slots = self.slots.lock();
+        slots.unsettled = true;
         note();
         loop {
             let mut held = slots.slots.iter().flatten().filter_map(|slot| {
@@ -150,7 +177,7 @@ impl ClearHolds {
     }
 
     /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless
-    /// `is_noted` says that somebody began to clear.
+    /// `is_noted` says that somebody began to clear. All clears that were noted before are over.
     ///
     /// # Errors
     ///
@@ -166,20 +193,71 @@ impl ClearHolds {
         if is_noted() {
             return Err(EAGAIN);
         }
-        let index = (slots.slots.iter().position(Option::is_none)).ok_or(ENOSPC)?;
-        slots.slots[index] = Some(Slot {
-            range: range.clone(),
+        slots.unsettled = false;
+        let index = slots.begin(range.clone(), owner).ok_or(ENOSPC)?;
+        drop(slots);
+        Ok(ClearHold::new(self, mm, range, index))
+    }
+
+    /// As [`Self::hold`], without waiting for clears to end: if one may be going on there is no
+    /// hold.
+    ///
+    /// # Errors
+    ///
+    /// [`NotHeld`].
+    pub(in crate::sys) fn try_hold<'a>(
+        &'a self,
+        mm: &'a Mm,
+        range: Range<usize>,
+        owner: Owner,
+    ) -> Result<ClearHold<'a>, NotHeld> {
+        let mut slots = self.slots.lock();
+        if slots.unsettled {
+            return Err(slots.refuse());
+        }
+        let index = slots
+            .begin(range.clone(), owner)
+            .ok_or(NotHeld::Refused)?;
+        drop(slots);
+        Ok(ClearHold::new(self, mm, range, index))
+    }
+
+    /// All clears that were noted before are over, unless `is_noted` says that another one began.
+    /// Returns whether that is so.
+    pub(in crate::sys) fn settle(&self, is_noted: impl FnOnce() -> bool) -> bool {
+        let mut slots = self.slots.lock();
+        if !is_noted() {
+            slots.unsettled = false;
+        }
+        !slots.unsettled
+    }
+}
+
+impl Slots {
+    /// Takes a slot; `None` if there are too many holds.
+    fn begin(&mut self, range: Range<usize>, owner: Owner) -> Option<usize> {
+        let index = self.slots.iter().position(Option::is_none)?;
+        self.slots[index] = Some(Slot {
+            range,
             owner,
             task: this_task(),
             passed: 0..0,
         });
-        drop(slots);
-        Ok(ClearHold {
-            holds: self,
-            mm,
-            range,
-            index,
-        })
+        self.refused = None;
+        Some(index)
+    }
+
+    /// Refuses a caller that must not wait. A series of refusals is bounded: a process that clears
+    /// without a pause does not keep another of its threads in a fault for ever.
+    fn refuse(&mut self) -> NotHeld {
+        match self.refused.map(|first| first.elapsed()) {
+            Some(time) if time < PATIENCE => NotHeld::Unsettled,
+            Some(time) if time < FORGOTTEN => NotHeld::Refused,
+            _ => {
+                self.refused = Some(Instant::now());
+                NotHeld::Unsettled
+            }
+        }
     }
 }
 
@@ -203,6 +281,9 @@ pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) 
 /// Its task must not begin another one meanwhile: who clears waits for the one and may be waited
 /// for by the other.
 ///
+/// It belongs to the task that began it, which may clear, and lives no longer than the mmap lock is
+/// held, without which the range need not stay exclusive.
+///
 /// # Examples
 ///
 /// ```ignore
@@ -219,9 +300,20 @@ pub(crate) struct ClearHold<'a> {
     mm: &'a Mm,
     range: Range<usize>,
     index: usize,
+    _not_send: NotThreadSafe,
 }
 
-impl ClearHold<'_> {
+impl<'a> ClearHold<'a> {
+    fn new(holds: &'a ClearHolds, mm: &'a Mm, range: Range<usize>, index: usize) -> Self {
+        Self {
+            holds,
+            mm,
+            range,
+            index,
+            _not_send: NotThreadSafe,
+        }
+    }
+
     /// Whether all of `range` of the mapping's address space is held.
     fn covers(&self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
         self.mm.as_raw() == vma.mm().as_raw()
@@ -339,6 +431,39 @@ mod tests {
         assert!(slot.common(&(20..30), 2).is_none());
         assert!(slot.common(&(0..10), 2).is_none());
         assert!(slot.common(&(10..20), 1).is_none());
+    }
+
+    #[test]
+    fn a_caller_that_must_not_wait_is_refused_while_a_clear_may_be_going_on() -> Result {
+        let memory = crate::sys::services::kunit::TestMemory::new(1)?;
+        let mm = memory.mm()?;
+        let holds = KBox::pin_init(ClearHolds::new(), GFP_KERNEL)?;
+        let try_hold = || holds.try_hold(&mm, memory.range(), Owner::nobody()).map(drop);
+        assert!(try_hold().is_ok());
+        assert!(holds.clear(&mm, memory.range(), true, || {}));
+        assert!(try_hold() == Err(NotHeld::Unsettled));
+        // Another one began before the first one was seen to end.
+        assert!(!holds.settle(|| true));
+        assert!(try_hold() == Err(NotHeld::Unsettled));
+        assert!(holds.settle(|| false));
+        assert!(try_hold().is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn refusals_are_bounded() {
+        let mut slots = Slots {
+            slots: [const { None }; MOST],
+            waiting: 0,
+            unsettled: true,
+            refused: None,
+        };
+        assert!(slots.refuse() == NotHeld::Unsettled);
+        assert!(slots.refuse() == NotHeld::Unsettled);
+        kernel::time::delay::fsleep(PATIENCE);
+        assert!(slots.refuse() == NotHeld::Refused);
+        assert!(slots.begin(0..1, Owner::nobody()).is_some());
+        assert!(slots.refuse() == NotHeld::Unsettled);
     }
 
     #[test]

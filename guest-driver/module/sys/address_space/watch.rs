@@ -10,6 +10,7 @@ use crate::sys::{
         clear_hold::{
             ClearHold,
             ClearHolds,
+            NotHeld,
             OwnClears, //
         },
         exclusive::Exclusive,
@@ -112,13 +113,14 @@ impl<W: Watcher> Watch<W> {
         core::ptr::eq(unsafe { (*self.notifier.get()).mm }, mm.as_raw())
     }
 
-    /// Makes whoever is to clear entries of huge device pages of `owner` wait until the hold of the
-    /// range is dropped. Waits for those who are clearing any of the address space now; `None` if
-    /// there are always some, or too many holds, or if another address space is watched.
+    /// Makes tasks that are to clear entries of huge device pages of `owner` wait until the hold of
+    /// the range is dropped. Waits for the tasks that are clearing any of the address space now;
+    /// `None` if there are always some, or too many holds, or if another address space is watched.
     ///
-    /// The caller has no other hold, and no lock of a page but that of a device page, which nobody
-    /// needs for clearing.
-    pub(crate) fn hold(&self, of: Exclusive<'_>, owner: Owner) -> Option<ClearHold<'_>> {
+    /// The caller has no other hold, and no lock of any page: the invalidations that this waits for
+    /// include those in which a migration waits for a page (`migrate_vma_split_folio()` takes the
+    /// lock of a folio inside of its invalidation). A CPU fault calls [`Self::try_hold`].
+    pub(crate) fn hold<'a>(&'a self, of: Exclusive<'a>, owner: Owner) -> Option<ClearHold<'a>> {
         kernel::task::might_sleep();
         let notifier = self.notifier.get();
         let (mm, range) = (self.mm(), of.range());
@@ -140,6 +142,41 @@ impl<W: Watcher> Watch<W> {
             }
         }
         None
+    }
+
+    /// As [`Self::hold`], but waits for nothing. The caller may have the lock of a page.
+    ///
+    /// # Errors
+    ///
+    /// [`NotHeld`].
+    pub(crate) fn try_hold<'a>(
+        &'a self,
+        of: Exclusive<'a>,
+        owner: Owner,
+    ) -> Result<ClearHold<'a>, NotHeld> {
+        if !self.is_of(of.mm()) {
+            return Err(NotHeld::Refused);
+        }
+        self.holds.try_hold(self.mm(), of.range(), owner)
+    }
+
+    /// Waits until no task clears entries of the address space, so that [`Self::try_hold`] may
+    /// succeed; gives up if there are always some. The caller has no lock of a page, and no hold.
+    pub(crate) fn settle(&self) {
+        kernel::task::might_sleep();
+        let notifier = self.notifier.get();
+        for _ in 0..TRIES {
+            // SAFETY: By the type invariant.
+            let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
+            let is_settled = self.holds.settle(|| {
+                // SAFETY: As above. `ClearHolds` calls this with its lock held, as it does the
+                // function that notes.
+                unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
+            });
+            if is_settled {
+                return;
+            }
+        }
     }
 
     /// The watcher.
@@ -278,7 +315,24 @@ mod tests {
         let all = Exclusive::of(&vma, memory.range()).ok_or(EFAULT)?;
         let hold = watch.hold(all, Owner::nobody());
         assert!(hold.as_ref().is_some_and(|hold| !hold.is_contended()));
-        drop(guard);
-        memory.unmap()
+        assert!(watch.holds.clear(watch.mm(), memory.range(), false, || {}));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_settled_can_be_held_without_waiting() -> Result {
+        let memory = TestMemory::new(1)?;
+        let mm = memory.mm()?;
+        let watch = watch(&mm)?;
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
+        let all = || Exclusive::of(&vma, memory.range()).ok_or(EFAULT);
+        assert!(watch.try_hold(all()?, Owner::nobody()).is_ok());
+        assert!(watch.holds.clear(watch.mm(), memory.range(), false, || {}));
+        let refused = watch.try_hold(all()?, Owner::nobody()).map(drop);
+        assert!(refused == Err(NotHeld::Unsettled));
+        watch.settle();
+        assert!(watch.try_hold(all()?, Owner::nobody()).is_ok());
+        Ok(())
     }
 }

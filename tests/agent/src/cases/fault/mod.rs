@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `fault/*`: a use by the CPU, by the kernel or by another process brings pages home.
 
+mod against_collect;
 mod ahead;
 mod by_cpu;
 mod by_kernel;
@@ -12,6 +13,7 @@ use super::support::prelude::*;
 /// The cases of this group.
 pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
     (by_cpu::CASES.iter())
+        .chain(against_collect::CASES)
         .chain(ahead::CASES)
         .chain(by_kernel::CASES)
         .chain(by_process::CASES)
