@@ -6,6 +6,7 @@
 #ifndef VHMM_BINDINGS_HELPER_H
 #define VHMM_BINDINGS_HELPER_H
 
+#include <linux/dma-mapping.h>
 #include <linux/hmm.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/dax.h>
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/huge_mm.h>
@@ -12,6 +13,7 @@
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
+#include <linux/ratelimit.h>
 #include <linux/rmap.h>
 #include <linux/rwsem.h>
 #include <linux/sched/mm.h>
@@ -299,6 +301,18 @@ struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int fla
 unsigned int vhmm_online_cpus(void)
 {
 	return num_online_cpus();
+}
+
+bool vhmm_dma_mapping_failed(struct device *device, dma_addr_t address)
+{
+	return dma_mapping_error(device, address);
+}
+
+bool vhmm_may_log(void)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&limit);
 }
 
 bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit)

@@ -25,10 +25,16 @@ use crate::sys::{
 };
 use core::{
     pin::Pin,
-    ptr::null_mut, //
+    ptr::{
+        null_mut,
+        NonNull, //
+    }, //
 };
 use kernel::{
-    device::Bound,
+    device::{
+        self,
+        Bound, //
+    },
     error::to_result,
     new_mutex,
     prelude::*,
@@ -98,6 +104,9 @@ impl Virtqueues {
 
     /// Finds the queues and starts the device.
     fn start(&self, live: &mut bool) -> Result {
+        if *live {
+            return Err(EBUSY);
+        }
         let count = self.queues.len();
         let mut raw: KVec<*mut bindings::virtqueue> =
             KVec::from_elem(null_mut(), count, GFP_KERNEL)?;
@@ -126,13 +135,27 @@ impl Virtqueues {
                 infos.as_mut_ptr(),
             )
         })?;
+        // SAFETY: The queues were just made.
+        let dma_device = raw.first().map(|&vq| unsafe { bindings::virtqueue_dma_dev(vq) });
+        let Some(dma_device) = dma_device.and_then(NonNull::new) else {
+            // The transport maps memory in a way of its own, which it can undo only while its queues
+            // exist; a mapping may outlive them.
+            // SAFETY: The queues were just made, and nobody uses them.
+            unsafe { bindings::vhmm_virtio_del_vqs(self.vdev.as_raw()) };
+            return Err(EOPNOTSUPP);
+        };
+        // SAFETY: The queues exist, so their device does.
+        let dma_device = unsafe { device::Device::get_device(dma_device.as_ptr()) };
         *live = true;
         for (queue, &vq) in self.queues.iter().zip(raw.iter()) {
             let mut ring = queue.ring.lock();
+            let before = ring.dma_device.replace(dma_device.clone());
             ring.vq = vq;
             ring.open = true;
             // Whoever waits polls first; an interrupt is asked for when it is needed.
             ring.disarm();
+            drop(ring);
+            drop(before);
         }
         self.vdev.ready();
         Ok(())

@@ -77,21 +77,22 @@ impl Mapper<'_> {
         if !self.ring.open {
             return Err(ENODEV);
         }
-        let vq = self.ring.vq;
-        // SAFETY: `vq` is valid while the ring is open and locked. The page is valid by the safety
-        // requirement.
+        let device = self.ring.dma_device().ok_or(ENODEV)?.as_ptr();
+        // SAFETY: The ring keeps the device. While the ring is open the device is bound to a driver
+        // that set its DMA mask. The page is valid by the safety requirement.
         unsafe {
             let direction = direction.as_raw();
             let address =
-                bindings::virtqueue_map_page_attrs(vq, page.as_ptr(), 0, len, direction, 0);
-            if bindings::virtqueue_map_mapping_error(vq, address) != 0 {
+                bindings::dma_map_page_attrs(device, page.as_ptr(), 0, len, direction, 0);
+            if bindings::vhmm_dma_mapping_failed(device, address) {
                 return Err(ENOMEM);
             }
             Ok(DmaAddress(address))
         }
     }
 
-    /// Undoes [`Mapper::map`].
+    /// Undoes [`Mapper::map`], whether or not the queue still exists: what a bounce buffer holds is
+    /// copied to the page only here, and only here an address of an IOMMU is given back.
     ///
     /// # Safety
     ///
@@ -103,17 +104,19 @@ impl Mapper<'_> {
         len: usize,
         direction: DmaDirection,
     ) {
-        if !self.ring.vq.is_null() {
-            // SAFETY: By the safety requirement.
-            unsafe {
-                bindings::virtqueue_unmap_page_attrs(
-                    self.ring.vq,
-                    address.0,
-                    len,
-                    direction.as_raw(),
-                    0,
-                )
-            };
-        }
+        let Some(device) = self.ring.dma_device() else {
+            // There is no address of a queue that never existed.
+            return;
+        };
+        // SAFETY: By the safety requirement; the ring keeps the device that the address was made for.
+        unsafe {
+            bindings::dma_unmap_page_attrs(
+                device.as_ptr(),
+                address.0,
+                len,
+                direction.as_raw(),
+                0,
+            )
+        };
     }
 }

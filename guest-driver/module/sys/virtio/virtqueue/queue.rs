@@ -28,12 +28,16 @@ use kernel::{
         SpinLockIrq, //
     },
     time::{
+        delay::fsleep,
         Delta,
         Instant,
         Monotonic, //
     },
     types::ForeignOwnable, //
 };
+
+/// What a task is given to ring the doorbell that it has begun to ring.
+const NOTIFY_PAUSE: Delta = Delta::from_micros(20);
 
 /// One virtqueue.
 ///
@@ -206,12 +210,15 @@ impl Queue {
         self.ring.lock().reap();
     }
 
-    /// Accepts no more requests, and waits until nobody rings the doorbell.
+    /// Accepts no more requests, and waits until no task rings the doorbell. May sleep.
+    ///
+    /// The wait is bounded: `submit` counts a task only while the ring is open, so none joins any
+    /// more, and between its count and its end a counted task writes one register and takes no lock.
+    /// It can be preempted there, by this task too, so this task sleeps and does not spin.
     pub(super) fn close(&self) {
         self.ring.lock().open = false;
         while self.notifying.load(Acquire) != 0 {
-            // SAFETY: Has no requirements.
-            unsafe { bindings::cpu_relax() };
+            fsleep(NOTIFY_PAUSE);
         }
     }
 

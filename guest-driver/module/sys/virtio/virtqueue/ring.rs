@@ -6,9 +6,16 @@ use crate::sys::{
     bindings,
     virtio::request::Request, //
 };
-use core::ptr::null_mut;
+use core::ptr::{
+    null_mut,
+    NonNull, //
+};
 use kernel::{
-    sync::Arc,
+    device,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     types::ForeignOwnable, //
 };
 
@@ -18,6 +25,9 @@ pub(super) struct Ring {
     pub(super) vq: *mut bindings::virtqueue,
     /// Whether requests are accepted.
     pub(super) open: bool,
+    /// What accesses memory on behalf of the queue; set since the queue existed first. It stays when
+    /// the queue goes: a DMA mapping is the device's, and may outlive the queue.
+    pub(super) dma_device: Option<ARef<device::Device>>,
     /// Requests that are in the ring.
     queued: u32,
     /// Tasks that need an interrupt to go on.
@@ -33,9 +43,17 @@ impl Ring {
         Self {
             vq: null_mut(),
             open: false,
+            dma_device: None,
             queued: 0,
             sleepers: 0,
         }
+    }
+
+    /// What accesses memory on behalf of the queue. It lives as long as the ring.
+    pub(super) fn dma_device(&self) -> Option<NonNull<bindings::device>> {
+        let device: &device::Device = self.dma_device.as_ref()?;
+        // CAST: `Device` is a transparent wrapper of the C structure.
+        Some(NonNull::from(device).cast())
     }
 
     /// The ring took a request.
