@@ -7,10 +7,13 @@
 //! answered with an error or not at all, and when somebody asks for the device's state.
 
 use super::Link;
-use crate::sys::virtio::request::{
-    Idle,
-    Returned,
-    Submitted, //
+use crate::sys::{
+    services::log_limit::may_log,
+    virtio::request::{
+        Idle,
+        Returned,
+        Submitted, //
+    }, //
 };
 use hmm_protocol::{
     queue_name,
@@ -130,6 +133,9 @@ fn log(link: &Link, bytes: &[u8], used: u32) {
             return;
         }
     };
+    if !may_log() {
+        return;
+    }
     match EventKind::from_wire(event.kind) {
         Some(EventKind::Generation) => {
             dev_warn!(

@@ -11,9 +11,12 @@ use super::{
     RequestPool, //
 };
 use crate::sys::{
-    services::trace::{
-        self,
-        BatchEvent, //
+    services::{
+        log_limit::may_log,
+        trace::{
+            self,
+            BatchEvent, //
+        }, //
     },
     virtio::{
         request::{
@@ -101,11 +104,13 @@ impl<'a> InFlight<'a> {
                     Err(problem) => {
                         result = "bad_answer";
                         self.link.stats().protocol_errors.add(1);
-                        dev_warn!(
-                            self.link.device(),
-                            "a batch was answered with nonsense: {}\n",
-                            problem
-                        );
+                        if may_log() {
+                            dev_warn!(
+                                self.link.device(),
+                                "a batch was answered with nonsense: {}\n",
+                                problem
+                            );
+                        }
                     }
                 }
                 Some(request)

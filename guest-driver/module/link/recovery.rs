@@ -10,7 +10,10 @@ use super::{
     STRIKES, //
 };
 use crate::sys::{
-    services::trace,
+    services::{
+        log_limit::may_log,
+        trace, //
+    },
     virtio::request::{
         Idle,
         Submitted, //
@@ -50,7 +53,9 @@ impl Link {
     pub(super) fn queue_broken(&self, epoch: u32) {
         let guard = self.recovery.lock();
         if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
-            dev_warn!(self.device(), "a queue is broken\n");
+            if may_log() {
+                dev_warn!(self.device(), "a queue is broken\n");
+            }
             self.recover();
         }
         drop(guard);
@@ -63,10 +68,12 @@ impl Link {
         let result = if strikes > STRIKES {
             Err(("no_answer", ETIMEDOUT))
         } else {
-            dev_warn!(
-                self.device(),
-                "the device does not answer; starting it anew\n"
-            );
+            if may_log() {
+                dev_warn!(
+                    self.device(),
+                    "the device does not answer; starting it anew\n"
+                );
+            }
             self.epoch.fetch_add(1, Relaxed);
             match self.queues.restart() {
                 Ok(()) => {
@@ -79,10 +86,12 @@ impl Link {
         };
         match result {
             Ok(()) => {
-                dev_warn!(
-                    self.device(),
-                    "the device works again, with its memory as it was\n"
-                );
+                if may_log() {
+                    dev_warn!(
+                        self.device(),
+                        "the device works again, with its memory as it was\n"
+                    );
+                }
                 self.state.store(RUNNING, Release);
             }
             Err((cause, error)) => self.give_up(cause, error),

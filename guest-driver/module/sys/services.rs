@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(in crate::sys) mod kunit;
+pub(crate) mod log_limit;
 pub(crate) mod module_hold;
 pub(crate) mod node;
 pub(crate) mod reserve;
