@@ -172,7 +172,7 @@ impl Watch {
         if process == QEMU {
             let text = match (panic_message(folder), self.shutdown.as_deref()) {
                 (Some(panic), _) if is_end_of_init(&panic) => with_log(
-                    "the guest's agent ended, and the guest with it; a command that signals every process does this"
+                    "the guest's agent ended, and the guest with it; a command that signals every process can do this"
                         .to_owned(),
                     SERIAL_LOG,
                 ),

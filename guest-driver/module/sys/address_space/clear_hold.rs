@@ -215,9 +215,7 @@ impl ClearHolds {
         if slots.unsettled {
             return Err(slots.refuse());
         }
-        let index = slots
-            .begin(range.clone(), owner)
-            .ok_or(NotHeld::Refused)?;
+        let index = slots.begin(range.clone(), owner).ok_or(NotHeld::Refused)?;
         drop(slots);
         Ok(ClearHold::new(self, mm, range, index))
     }
@@ -438,7 +436,11 @@ mod tests {
         let memory = crate::sys::services::kunit::TestMemory::new(1)?;
         let mm = memory.mm()?;
         let holds = KBox::pin_init(ClearHolds::new(), GFP_KERNEL)?;
-        let try_hold = || holds.try_hold(&mm, memory.range(), Owner::nobody()).map(drop);
+        let try_hold = || {
+            holds
+                .try_hold(&mm, memory.range(), Owner::nobody())
+                .map(drop)
+        };
         assert!(try_hold().is_ok());
         assert!(holds.clear(&mm, memory.range(), true, || {}));
         assert!(try_hold() == Err(NotHeld::Unsettled));

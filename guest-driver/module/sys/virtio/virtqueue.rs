@@ -135,8 +135,10 @@ impl Virtqueues {
                 infos.as_mut_ptr(),
             )
         })?;
-        // SAFETY: The queues were just made.
-        let dma_device = raw.first().map(|&vq| unsafe { bindings::virtqueue_dma_dev(vq) });
+        let dma_device = raw.first().map(|&vq| {
+            // SAFETY: The queues were just made.
+            unsafe { bindings::virtqueue_dma_dev(vq) }
+        });
         let Some(dma_device) = dma_device.and_then(NonNull::new) else {
             // The transport maps memory in a way of its own, which it can undo only while its queues
             // exist; a mapping may outlive them.

@@ -82,8 +82,7 @@ impl Mapper<'_> {
         // that set its DMA mask. The page is valid by the safety requirement.
         unsafe {
             let direction = direction.as_raw();
-            let address =
-                bindings::dma_map_page_attrs(device, page.as_ptr(), 0, len, direction, 0);
+            let address = bindings::dma_map_page_attrs(device, page.as_ptr(), 0, len, direction, 0);
             if bindings::vhmm_dma_mapping_failed(device, address) {
                 return Err(ENOMEM);
             }
@@ -110,13 +109,7 @@ impl Mapper<'_> {
         };
         // SAFETY: By the safety requirement; the ring keeps the device that the address was made for.
         unsafe {
-            bindings::dma_unmap_page_attrs(
-                device.as_ptr(),
-                address.0,
-                len,
-                direction.as_raw(),
-                0,
-            )
+            bindings::dma_unmap_page_attrs(device.as_ptr(), address.0, len, direction.as_raw(), 0)
         };
     }
 }

@@ -56,10 +56,10 @@ fn clear_against_collect() -> Result<()> {
         // All threads run before the first fault. Until it is served the process cannot map memory for one that begins, or
         // for anything else.
         let mut threads = Vec::with_capacity(turns.len());
-        for page in 0..SERVED {
+        for (page, turn) in turns.iter().enumerate().take(SERVED) {
             threads.push(scope.spawn(move || {
                 run.wait();
-                turns[page].wait()?;
+                turn.wait()?;
                 others.check_pages(page..page + 1, 1)
             }));
         }
