@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kunit/clear-hold", || suite("clear_hold")),
     Case::new("kunit/exclusive", || suite("exclusive")),
     Case::new("kunit/gate", || suite("gate")),
+    Case::new("kunit/log-limit", || suite("log_limit")),
     Case::new("kunit/memory-region", || suite("memory_region")),
     Case::new("kunit/migrate", || suite("migrate")),
     Case::new("kunit/migrate-entry", || suite("migrate_entry")),
