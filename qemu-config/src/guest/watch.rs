@@ -129,7 +129,7 @@ impl Watch {
                     .execute("query-status", json!({}))
                     .map_err(|error| infrastructure(error.to_string()))?;
                 let status = status["status"].as_str().unwrap_or("unknown");
-                if status != "running" && status != "shutdown" {
+                if !may_continue(status) {
                     return Err(infrastructure(format!(
                         "QEMU stopped the guest: {status}; with KVM this means that the host cannot run this kernel, \
                          and \"--accel tcg\" can"
@@ -215,6 +215,12 @@ fn panic_message(folder: &RunFolder) -> Option<String> {
 fn is_end_of_init(panic: &str) -> bool {
     let first = panic.lines().next().unwrap_or_default();
     first.contains("Kernel panic") && first.contains("Attempted to kill init")
+}
+
+/// Whether a guest that QEMU stopped may go on: it does already, it is powering off, or someone stopped it at the
+/// monitor (`stop`) and may continue it (`cont`). Time limits go on meanwhile.
+fn may_continue(status: &str) -> bool {
+    matches!(status, "running" | "shutdown" | "paused")
 }
 
 #[cfg(test)]
@@ -347,5 +353,13 @@ mod tests {
         drop(sender);
         let error = watch.receive(&events, None).unwrap_err();
         assert!(error.to_string().contains("end of stream"), "{error}");
+    }
+
+    #[test]
+    fn a_guest_that_is_paused_at_the_monitor_has_not_failed() {
+        assert!(may_continue("paused"));
+        for status in ["internal-error", "io-error", "guest-panicked", "unknown"] {
+            assert!(!may_continue(status), "{status}");
+        }
     }
 }
