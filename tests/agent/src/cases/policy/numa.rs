@@ -17,13 +17,18 @@ pub(super) const CASES: &[Case] = &[
 /// The node that the process is bound to. Pages that come from elsewhere are on the first.
 const NODE: i32 = 1;
 
-/// Binds the calling process to [`NODE`].
-fn bind() -> Result<()> {
+/// Skips the case where there is only one node.
+fn need_two_nodes() -> Result<()> {
     let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory")
         .context("cannot read which nodes have memory")?;
-    if !nodes.trim().starts_with("0-") {
-        return Err(skip(format!("nodes with memory: {}", nodes.trim())));
+    match nodes.trim().starts_with("0-") {
+        true => Ok(()),
+        false => Err(skip(format!("nodes with memory: {}", nodes.trim()))),
     }
+}
+
+/// Binds the calling process to [`NODE`].
+fn bind() -> Result<()> {
     let mask = 1_u64 << NODE;
     // SAFETY: The kernel reads one word of the mask.
     let result = unsafe {
@@ -90,6 +95,7 @@ fn bound_child(there: &Gate, back: &Gate) -> Result<Child> {
 }
 
 fn own_call() -> Result<()> {
+    need_two_nodes()?;
     fork(|| {
         bind()?;
         let mover = Mover::open()?;
@@ -103,6 +109,7 @@ fn own_call() -> Result<()> {
 }
 
 fn read() -> Result<()> {
+    need_two_nodes()?;
     fork(|| {
         bind()?;
         let memory = filled(3)?;
@@ -114,6 +121,7 @@ fn read() -> Result<()> {
 }
 
 fn others_call() -> Result<()> {
+    need_two_nodes()?;
     let (there, back) = (Gate::new()?, Gate::new()?);
     let child = bound_child(&there, &back)?;
     there.wait()?;
@@ -124,6 +132,7 @@ fn others_call() -> Result<()> {
 }
 
 fn evicted() -> Result<()> {
+    need_two_nodes()?;
     let (there, back) = (Gate::new()?, Gate::new()?);
     let child = bound_child(&there, &back)?;
     there.wait()?;
