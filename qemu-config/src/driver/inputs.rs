@@ -87,6 +87,7 @@ mod tests {
             "guest-driver/logic/Cargo.toml",
             "guest-driver/logic/src/lib.rs",
             "guest-driver/logic/tests/model.rs",
+            "guest-driver/uapi/Cargo.toml",
             "guest-driver/uapi/src/lib.rs",
             "guest-driver/hmmctl/src/main.rs",
             "device/protocol/Cargo.toml",
