@@ -248,14 +248,19 @@ impl Slots {
     /// Refuses a caller that must not wait. A series of refusals is bounded: a process that clears
     /// without a pause does not keep another of its threads in a fault for ever.
     fn refuse(&mut self) -> NotHeld {
-        match self.refused.map(|first| first.elapsed()) {
-            Some(time) if time < PATIENCE => NotHeld::Unsettled,
-            Some(time) if time < FORGOTTEN => NotHeld::Refused,
-            _ => {
-                self.refused = Some(Instant::now());
-                NotHeld::Unsettled
-            }
-        }
+        refusal(self.refused.map(|first| first.elapsed())).unwrap_or_else(|| {
+            self.refused = Some(Instant::now());
+            NotHeld::Unsettled
+        })
+    }
+}
+
+/// The answer to a caller that was first refused so long ago; `None` if it begins a new series.
+fn refusal(since: Option<Delta>) -> Option<NotHeld> {
+    match since? {
+        time if time < PATIENCE => Some(NotHeld::Unsettled),
+        time if time < FORGOTTEN => Some(NotHeld::Refused),
+        _ => None,
     }
 }
 
@@ -454,6 +459,14 @@ mod tests {
 
     #[test]
     fn refusals_are_bounded() {
+        assert!(refusal(None).is_none());
+        assert!(refusal(Some(Delta::ZERO)) == Some(NotHeld::Unsettled));
+        assert!(refusal(Some(PATIENCE)) == Some(NotHeld::Refused));
+        assert!(refusal(Some(FORGOTTEN)).is_none());
+    }
+
+    #[test]
+    fn a_hold_ends_a_series_of_refusals() {
         let mut slots = Slots {
             slots: [const { None }; MOST],
             waiting: 0,
@@ -461,11 +474,9 @@ mod tests {
             refused: None,
         };
         assert!(slots.refuse() == NotHeld::Unsettled);
-        assert!(slots.refuse() == NotHeld::Unsettled);
-        kernel::time::delay::fsleep(PATIENCE);
-        assert!(slots.refuse() == NotHeld::Refused);
+        assert!(slots.refused.is_some());
         assert!(slots.begin(0..1, Owner::nobody()).is_some());
-        assert!(slots.refuse() == NotHeld::Unsettled);
+        assert!(slots.refused.is_none());
     }
 
     #[test]
