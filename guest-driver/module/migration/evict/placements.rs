@@ -47,13 +47,13 @@ impl Placements {
         Self { runs }
     }
 
-    /// The placement of the page at `index`. Pages are asked for in ascending order.
+    /// The placement of the page at `index`, if another run than that of the last call begins at or
+    /// before it. Pages are asked for in ascending order.
     pub(super) fn take(&mut self, index: usize) -> Option<Option<Placement>> {
-        match self.runs.first() {
-            Some((first, _)) if *first <= index => {
-                self.runs.remove(0).ok().map(|(_, placement)| placement)
-            }
-            _ => None,
+        let mut current = None;
+        while self.runs.first().is_some_and(|(first, _)| *first <= index) {
+            current = self.runs.remove(0).ok().map(|(_, placement)| placement);
         }
+        current
     }
 }
