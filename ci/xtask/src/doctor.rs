@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .map(|finding| finding.need)
             .collect()
     };
-    // What only the fuzzer needs is told as well, and keeps nobody else from anything.
+    // A lack that concerns only the fuzzer is reported, and is no failure.
     let (missing, for_fuzzer) = (missing(&survey.host), missing(&survey.fuzzer));
     let all = [missing.as_slice(), &for_fuzzer].concat();
     if !all.is_empty() {

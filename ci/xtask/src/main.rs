@@ -51,7 +51,7 @@ enum Command {
     Test(test::Arguments),
     /// Look for inputs that the device does not stand, guided by coverage, for a bounded time.
     Fuzz(fuzz::Arguments),
-    /// Run through all interleavings of the device's workers and of whoever changes what they work on.
+    /// Model-check the device's workers against changes of what they work on, in all interleavings.
     Models,
     /// Measure beside a plain memcpy.
     Bench(bench::Arguments),

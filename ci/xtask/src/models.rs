@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask models`: the protocol between the device's workers and whoever changes what they work on, in all its
+//! `cargo xtask models`: the protocol between the device's workers and the threads that change what they work on, in all its
 //! interleavings.
 
 use std::ffi::OsString;

@@ -13,7 +13,7 @@ use hmm_vm::guest::{Collected, Command, Guest, Input, Streams};
 
 /// How long one measurement may take. Only a hang takes that long, also under emulation.
 const LIMIT: Duration = Duration::from_secs(1200);
-/// How often a measurement of the kernel's own driver is tried: it gives up when somebody holds a page for a moment.
+/// How often a measurement of the kernel's own driver is tried: it gives up when another task holds a page for a moment.
 const TRIES: usize = 4;
 
 /// The program in the guest.

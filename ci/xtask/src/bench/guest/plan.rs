@@ -147,7 +147,7 @@ impl What {
         }
     }
 
-    /// Who beside the driver has to be measured.
+    /// What is measured beside the driver.
     pub(super) fn baseline(&self) -> Option<Side> {
         match self {
             Self::Speed { against, .. } => against.side(),

@@ -106,7 +106,7 @@ fn groups(wanted: &[Wanted]) -> Vec<Vec<Series>> {
     groups
 }
 
-/// Who takes the measurements of one series.
+/// What takes the measurements of one series.
 struct Taker {
     series: Series,
     sides: BTreeSet<Side>,
