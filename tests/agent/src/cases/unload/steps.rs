@@ -7,6 +7,7 @@ use crate::cases::support::inject::{ClearLater, Faults};
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::Error;
 use serde_json::{Value, json};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
@@ -141,15 +142,24 @@ fn unbind_at(trouble: Trouble, what: &Move) -> Result<()> {
     }
     let faults = Faults::of_first_device()?;
     faults.add(trouble.fault)?;
+    // A thread that begins maps its stack, which has to wait for a batch that the device does not answer. So both threads
+    // run, and the time of the fault has begun, before anything moves.
+    let run = Barrier::new(3);
     std::thread::scope(|scope| -> Result<()> {
-        let moving = scope.spawn(|| (what.work)(&mover, &memory));
+        let moving = scope.spawn(|| {
+            run.wait();
+            (what.work)(&mover, &memory)
+        });
         let unbinding = scope.spawn(|| -> Result<()> {
+            run.wait();
             // The move is under way, at the device or on its way to it.
             std::thread::sleep(Duration::from_millis(200));
             with_unbound(|| Ok(()))
         });
+        let begun = end.as_ref().map_or(Ok(()), ClearLater::begin);
+        run.wait();
+        begun?;
         if let Some(end) = end {
-            end.begin()?;
             end.wait()?;
         } else {
             let end = Instant::now() + LIMIT;
