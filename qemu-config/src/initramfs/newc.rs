@@ -2,6 +2,9 @@
 //! The archive format of an initramfs: "newc" cpio.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
+
+use cpio::newc;
 
 /// The kind bits of a mode.
 pub(super) mod kind {
@@ -28,10 +31,6 @@ pub(super) struct Writer<W> {
     entries: u32,
 }
 
-/// Names and contents begin at multiples of this.
-const ALIGNMENT: u64 = 4;
-const HEADER_LENGTH: u64 = 110;
-
 impl<W: Write> Writer<W> {
     pub(super) fn new(out: W) -> Self {
         Self { out, entries: 0 }
@@ -40,60 +39,45 @@ impl<W: Write> Writer<W> {
     /// Adds one entry. `name` has no leading slash; `content` gives exactly `length` bytes.
     pub(super) fn entry(
         &mut self,
-        name: &[u8],
+        name: &Path,
         header: Header,
         length: u64,
         content: &mut dyn Read,
     ) -> io::Result<()> {
-        let too_large = || {
-            io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "the archive takes files below 4 GiB",
-            )
-        };
-        let size = u32::try_from(length).map_err(|_| too_large())?;
+        let name = name.to_str().ok_or_else(|| {
+            let text = "the archive takes names in UTF-8";
+            io::Error::new(io::ErrorKind::InvalidFilename, text)
+        })?;
+        let size = u32::try_from(length).map_err(|_| {
+            let text = "the archive takes files below 4 GiB";
+            io::Error::new(io::ErrorKind::FileTooLarge, text)
+        })?;
         // Each entry has a number of its own, so that none is taken for a hard link of another.
         self.entries += 1;
-        self.head(name, header, size, 1)?;
-        let copied = io::copy(&mut content.take(length), &mut self.out)?;
+        let (major, minor) = header.device;
+        let mut entry = newc::Builder::new(name)
+            .ino(self.entries)
+            .mode(header.mode)
+            .nlink(1)
+            .mtime(header.mtime)
+            .rdev_major(major)
+            .rdev_minor(minor)
+            .write(&mut self.out, size);
+        let copied = io::copy(&mut content.take(length), &mut entry)?;
         if copied != length {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!("it has {copied} bytes and had {length} when it was looked at"),
             ));
         }
-        self.pad(length)
-    }
-
-    fn head(&mut self, name: &[u8], header: Header, size: u32, links: u32) -> io::Result<()> {
-        let name_size = u32::try_from(name.len() + 1)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidFilename, "the name is too long"))?;
-        let number = self.entries;
-        let (major, minor) = header.device;
-        write!(
-            self.out,
-            "070701{number:08X}{:08X}{:08X}{:08X}{links:08X}{:08X}{size:08X}{:08X}{:08X}{major:08X}{minor:08X}{name_size:08X}{:08X}",
-            header.mode, 0, 0, header.mtime, 0, 0, 0
-        )?;
-        self.out.write_all(name)?;
-        self.out.write_all(&[0])?;
-        self.pad(HEADER_LENGTH + u64::from(name_size))
-    }
-
-    fn pad(&mut self, length: u64) -> io::Result<()> {
-        let missing = length.next_multiple_of(ALIGNMENT) - length;
-        for _ in 0..missing {
-            self.out.write_all(&[0])?;
-        }
-        Ok(())
+        entry.finish().map(drop)
     }
 
     /// Ends the archive.
-    pub(super) fn finish(mut self) -> io::Result<W> {
-        self.entries = 0;
-        self.head(b"TRAILER!!!", Header::default(), 0, 1)?;
-        self.out.flush()?;
-        Ok(self.out)
+    pub(super) fn finish(self) -> io::Result<W> {
+        let mut out = newc::trailer(self.out)?;
+        out.flush()?;
+        Ok(out)
     }
 }
 
@@ -110,11 +94,11 @@ mod tests {
             device: (0, 0),
         };
         writer
-            .entry(b"init", header, 5, &mut &b"hello"[..])
+            .entry(Path::new("init"), header, 5, &mut &b"hello"[..])
             .unwrap();
         let bytes = writer.finish().unwrap();
         let expected_head = concat!(
-            "070701", "00000001", "000081ED", "00000000", "00000000", "00000001", "00001234",
+            "070701", "00000001", "000081ed", "00000000", "00000000", "00000001", "00001234",
             "00000005", "00000000", "00000000", "00000000", "00000000", "00000005", "00000000",
         );
         assert_eq!(&bytes[..110], expected_head.as_bytes());
@@ -129,7 +113,7 @@ mod tests {
     fn a_file_that_shrank_is_an_error() {
         let mut writer = Writer::new(Vec::new());
         let error = writer
-            .entry(b"a", Header::default(), 5, &mut &b"abc"[..])
+            .entry(Path::new("a"), Header::default(), 5, &mut &b"abc"[..])
             .unwrap_err();
         assert!(error.to_string().contains("3 bytes"), "{error}");
     }
@@ -138,7 +122,12 @@ mod tests {
     fn a_file_of_4_gib_is_an_error() {
         let mut writer = Writer::new(Vec::new());
         let error = writer
-            .entry(b"a", Header::default(), 1 << 32, &mut io::repeat(0))
+            .entry(
+                Path::new("a"),
+                Header::default(),
+                1 << 32,
+                &mut io::repeat(0),
+            )
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }

@@ -199,7 +199,6 @@ impl Tree {
 
 impl Entry {
     fn write<W: Write>(&self, name: &Path, writer: &mut Writer<W>) -> io::Result<()> {
-        let name = name.as_os_str().as_bytes();
         let header = |mode| Header {
             mode,
             ..Header::default()
