@@ -116,6 +116,12 @@ void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigne
 	zone_device_folio_init((struct folio *)page, pgmap, order);
 }
 
+/* The page's number in the numbering that its reverse mapping has. */
+unsigned long vhmm_page_offset(struct page *page)
+{
+	return page_pgoff(page_folio(page), page);
+}
+
 unsigned long vhmm_page_mapping_bits(struct page *page)
 {
 	return (unsigned long)READ_ONCE(page_folio(page)->mapping);

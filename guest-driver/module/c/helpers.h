@@ -38,6 +38,7 @@ bool vhmm_page_is_tail(struct page *page);
 void vhmm_device_page_init(struct page *page, struct dev_pagemap *pgmap, unsigned int order);
 
 /* anon_vma */
+unsigned long vhmm_page_offset(struct page *page);
 unsigned long vhmm_page_mapping_bits(struct page *page);
 bool vhmm_page_is_mapped(struct page *page);
 bool vhmm_anon_vma_try_get(struct anon_vma *anon_vma);

@@ -49,12 +49,32 @@ static void apply_policy(struct vhmm_placement *placement, const struct mempolic
 #endif
 
 /*
- * What the memory policy and the cpuset of the owner of @mm say: the owner is the task that stands
- * for the process, usually its first thread. Returns false if any node will do.
+ * Whether the allocations of the calling task are bound to nodes by a policy or a cpuset of its own.
  */
-bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement)
+static bool caller_is_restricted(void)
+{
+#ifdef CONFIG_NUMA
+	if (current->mempolicy)
+		return true;
+#endif
+#ifdef CONFIG_CPUSETS
+	return !nodes_subset(node_states[N_MEMORY], current->mems_allowed);
+#else
+	return false;
+#endif
+}
+
+/*
+ * What the memory policy and the cpuset of the owner of @mm say: the owner is the task that stands
+ * for the process, usually its first thread. The policy of @vma, a mapping of @mm, counts before that
+ * of the owner; the caller has the mmap lock. Returns false if any node will do and
+ * the calling task may use them all.
+ */
+bool vhmm_placement_of(struct mm_struct *mm, struct vm_area_struct *vma,
+		       struct vhmm_placement *placement)
 {
 #if defined(CONFIG_NUMA) && defined(CONFIG_MEMCG)
+	const struct mempolicy *policy = vma->vm_policy;
 	struct task_struct *owner;
 	bool restricted;
 
@@ -78,9 +98,12 @@ bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement)
 	if (nodes_intersects(owner->mems_allowed, node_states[N_MEMORY]))
 		nodes_and(placement->nodes, owner->mems_allowed, node_states[N_MEMORY]);
 #endif
-	restricted = owner->mempolicy || !nodes_equal(placement->nodes, node_states[N_MEMORY]);
-	if (owner->mempolicy)
-		apply_policy(placement, owner->mempolicy);
+	if (!policy)
+		policy = owner->mempolicy;
+	restricted = policy || !nodes_equal(placement->nodes, node_states[N_MEMORY]) ||
+		     caller_is_restricted();
+	if (policy)
+		apply_policy(placement, policy);
 	task_unlock(owner);
 	put_task_struct(owner);
 
@@ -94,6 +117,14 @@ bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement)
 
 static struct page *alloc(struct vhmm_placement *placement, gfp_t gfp, unsigned int order)
 {
+#ifdef CONFIG_CPUSETS
+	/*
+	 * The kernel keeps the calling task within its own cpuset as well. Rather than let it look for
+	 * memory, and kill for it, where there can be none, say so.
+	 */
+	if (!nodes_intersects(placement->nodes, current->mems_allowed))
+		return NULL;
+#endif
 	if (!nodes_empty(placement->turns)) {
 		if (!placement->turn++)
 			placement->nid = first_node(placement->turns);

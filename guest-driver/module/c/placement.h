@@ -21,7 +21,8 @@ struct vhmm_placement {
 
 bool vhmm_has_nodes(void);
 bool vhmm_mm_is_foreign(const struct mm_struct *mm);
-bool vhmm_placement_of(struct mm_struct *mm, struct vhmm_placement *placement);
+bool vhmm_placement_of(struct mm_struct *mm, struct vm_area_struct *vma,
+		       struct vhmm_placement *placement);
 struct page *vhmm_placement_alloc(struct vhmm_placement *placement);
 struct page *vhmm_placement_alloc_huge(struct vhmm_placement *placement);
 

@@ -8,7 +8,10 @@
 mod huge;
 mod placements;
 
-use self::placements::Placements;
+use self::placements::{
+    Placements,
+    Site, //
+};
 use super::{
     copy::{
         install,
@@ -223,14 +226,20 @@ fn evict_single(
     };
     let time = time.then(Stage::Destinations);
     let mut wanted = migration.collected_pages().single;
-    let mut destinations = SystemDestinations::for_owner(None, wanted);
+    let mut destinations = Some(SystemDestinations::for_owner(None, wanted));
     migration.for_each_source(|visit| {
-        if let Some(placement) = placements.take(first + visit.index()) {
-            destinations = SystemDestinations::for_owner(placement, wanted);
+        if let Some(site) = placements.take(first + visit.index()) {
+            destinations = match site {
+                Site::Anywhere => Some(SystemDestinations::for_owner(None, wanted)),
+                Site::At(placement) => Some(SystemDestinations::for_owner(Some(placement), wanted)),
+                Site::Unknown => None,
+            };
         }
         if let Source::Page(_) = visit.source() {
             // A page without a destination stays where it is.
-            destinations.give(visit);
+            if let Some(destinations) = &mut destinations {
+                destinations.give(visit);
+            }
             wanted -= 1;
         }
     });

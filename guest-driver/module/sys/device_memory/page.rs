@@ -165,6 +165,13 @@ impl PageRef<'_> {
         unsafe { bindings::vhmm_page_to_pfn(self.0.as_ptr()) }
     }
 
+    /// The number that the page has for its reverse mapping: pages of one mapping that follow each
+    /// other in memory have numbers that do, too. Only a hint unless the page is locked.
+    pub(crate) fn offset(self) -> usize {
+        // SAFETY: The page is valid, so it belongs to a folio.
+        unsafe { bindings::vhmm_page_offset(self.0.as_ptr()) }
+    }
+
     /// Whether the page belongs to private anonymous memory.
     pub(crate) fn is_anon(self) -> bool {
         // SAFETY: The page is valid, so it belongs to a folio.

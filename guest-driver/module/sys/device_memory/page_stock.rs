@@ -58,13 +58,8 @@ pub(crate) struct PageStock<'a> {
 impl<'a> PageStock<'a> {
     /// An empty stock, from which about `wanted` single pages of `vma` will be taken.
     pub(crate) fn for_mapping(vma: Vma<'a>, wanted: usize) -> Self {
-        // The policy of a mapping counts whoever allocates.
-        let has_policy = vma.has_memory_policy();
-        let placement = match has_policy {
-            true => None,
-            false => Placement::of_foreign(vma.mm()),
-        };
-        let is_any = !has_policy && placement.is_none() && !task_has_memory_policy();
+        let placement = Placement::of_foreign(&vma);
+        let is_any = placement.is_none() && !vma.has_memory_policy() && !task_has_memory_policy();
         Self {
             vma: Some(vma),
             placement,

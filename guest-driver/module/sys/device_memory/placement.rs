@@ -9,9 +9,11 @@
 //!
 //! C header: [`include/linux/mempolicy.h`](srctree/include/linux/mempolicy.h)
 
-use crate::sys::bindings;
+use crate::sys::{
+    address_space::mm::Vma,
+    bindings, //
+};
 use core::mem::MaybeUninit;
-use kernel::mm::MmWithUser;
 
 /// The nodes that the owner of an address space may use, and in which order it uses them.
 pub(crate) struct Placement(bindings::vhmm_placement);
@@ -23,24 +25,25 @@ impl Placement {
         unsafe { bindings::vhmm_has_nodes() }
     }
 
-    /// What the owner of `mm` may use; `None` if any node will do. The policies of single threads
-    /// are not known to others: that of the thread which stands for the process counts.
-    pub(crate) fn of(mm: &MmWithUser) -> Option<Self> {
+    /// What may be used for pages of `vma`: its own policy counts before that of the owner. `None` if
+    /// any node will do. The policies of single threads are not known to others: that of the thread
+    /// which stands for the process counts.
+    pub(crate) fn of_mapping(vma: &Vma<'_>) -> Option<Self> {
         let mut placement = MaybeUninit::uninit();
-        // SAFETY: The address space is valid, and the C function fills the structure if it returns
-        // true.
+        // SAFETY: Both are valid, and the mmap lock is held, which `Vma` proves. The C function fills
+        // the structure if it returns true.
         unsafe {
-            bindings::vhmm_placement_of(mm.as_raw(), placement.as_mut_ptr())
+            bindings::vhmm_placement_of(vma.mm().as_raw(), vma.as_raw(), placement.as_mut_ptr())
                 .then(|| Self(placement.assume_init()))
         }
     }
 
-    /// The same, but `None` also for the address space that the caller runs in, for which the
-    /// kernel's own choice is right.
-    pub(crate) fn of_foreign(mm: &MmWithUser) -> Option<Self> {
+    /// The same, but `None` also for a mapping of the address space that the caller runs in, for
+    /// which the kernel's own choice is right.
+    pub(crate) fn of_foreign(vma: &Vma<'_>) -> Option<Self> {
         // SAFETY: The address space is valid.
-        match unsafe { bindings::vhmm_mm_is_foreign(mm.as_raw()) } {
-            true => Self::of(mm),
+        match unsafe { bindings::vhmm_mm_is_foreign(vma.mm().as_raw()) } {
+            true => Self::of_mapping(vma),
             false => None,
         }
     }

@@ -1,21 +1,198 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The memory policy of a process says where its pages go, whichever task migrates them back to system memory.
+//! What binds a process to a NUMA node says where its pages go, whichever task brings them back to system memory.
 
 use super::super::case::skip;
+use super::super::support::cgroup::Cpuset;
 use super::super::support::gate::Gate;
 use super::super::support::prelude::*;
-use super::{BYTES, PAGES, filled};
+use super::super::support::ptrace;
+use super::super::unload::with_unbound;
+use super::{PAGES, filled};
 use std::ptr::null;
-
-pub(super) const CASES: &[Case] = &[
-    Case::new("policy/numa-own-call-anon-4k", own_call),
-    Case::new("policy/numa-others-call-anon-4k", others_call),
-    Case::new("policy/numa-evicted-anon-4k", evicted),
-    Case::new("policy/numa-read-anon-4k", read),
-];
 
 /// The node that the process is bound to. Pages that come from elsewhere are on the first.
 const NODE: i32 = 1;
+
+/// What binds the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Its own policy: `set_mempolicy()`.
+    Task,
+    /// That of the mapping: `mbind()`.
+    Mapping,
+    /// Its cgroup.
+    Cpuset,
+}
+
+/// What brings its pages back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    OwnCall,
+    OthersCall,
+    /// A call by a process that is bound to another node.
+    OthersBoundCall,
+    Evicted,
+    Unbound,
+    Read,
+    /// Another process reads them.
+    OthersRead,
+}
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("policy/numa-own-call-anon-4k", || {
+        single(Rule::Task, Way::OwnCall)
+    }),
+    Case::new("policy/numa-others-call-anon-4k", || {
+        single(Rule::Task, Way::OthersCall)
+    }),
+    Case::new("policy/numa-evicted-anon-4k", || {
+        single(Rule::Task, Way::Evicted)
+    }),
+    Case::new("policy/numa-read-anon-4k", || single(Rule::Task, Way::Read)),
+    Case::new("policy/numa-read-by-other-anon-4k", || {
+        single(Rule::Task, Way::OthersRead)
+    }),
+    Case::new("policy/numa-unbound-anon-4k", || {
+        single(Rule::Task, Way::Unbound)
+    }),
+    Case::new("policy/numa-others-bound-call-anon-4k", others_bound_call),
+    Case::new("policy/numa-own-call-anon-thp", || {
+        huge(Rule::Task, Way::OwnCall)
+    }),
+    Case::new("policy/numa-others-call-anon-thp", || {
+        huge(Rule::Task, Way::OthersCall)
+    }),
+    Case::new("policy/numa-evicted-anon-thp", || {
+        huge(Rule::Task, Way::Evicted)
+    }),
+    Case::new("policy/numa-mbind-others-call-anon-4k", || {
+        single(Rule::Mapping, Way::OthersCall)
+    }),
+    Case::new("policy/numa-mbind-others-bound-call-anon-4k", || {
+        single(Rule::Mapping, Way::OthersBoundCall)
+    }),
+    Case::new("policy/numa-mbind-evicted-anon-4k", || {
+        single(Rule::Mapping, Way::Evicted)
+    }),
+    Case::new("policy/numa-mbind-evicted-anon-thp", || {
+        huge(Rule::Mapping, Way::Evicted)
+    }),
+    Case::new("policy/numa-cpuset-others-call-anon-4k", || {
+        single(Rule::Cpuset, Way::OthersCall)
+    }),
+    Case::new("policy/numa-cpuset-others-bound-call-anon-4k", || {
+        single(Rule::Cpuset, Way::OthersBoundCall)
+    }),
+    Case::new("policy/numa-cpuset-evicted-anon-4k", || {
+        single(Rule::Cpuset, Way::Evicted)
+    }),
+];
+
+fn single(rule: Rule, way: Way) -> Result<()> {
+    check(rule, way, || Memory::single(PAGES))
+}
+
+fn huge(rule: Rule, way: Way) -> Result<()> {
+    check(rule, way, || Memory::huge(2))
+}
+
+/// Brings the pages of a bound child back, and has the child look where they are.
+fn check(rule: Rule, way: Way, memory: impl Fn() -> Result<Memory>) -> Result<()> {
+    need_two_nodes()?;
+    let cpuset = match rule {
+        Rule::Cpuset => Some(Cpuset::new("numa", &NODE.to_string())?),
+        Rule::Task | Rule::Mapping => None,
+    };
+    let (there, back) = (Gate::new()?, Gate::new()?);
+    // Nothing is in it yet: only its address is the parent's as well.
+    let mut memory = memory()?;
+    let range = memory.range();
+    let child = fork(|| {
+        match rule {
+            Rule::Task => bind(NODE)?,
+            Rule::Mapping => bind_memory(&memory)?,
+            Rule::Cpuset => cpuset.as_ref().context("no cgroup")?.enter()?,
+        }
+        memory.fill(1);
+        let mover = Mover::open()?;
+        mover.all_to_device(memory.range())?;
+        there.open()?;
+        back.wait()?;
+        match way {
+            Way::OwnCall => mover.to_system(memory.range()).map(drop)?,
+            Way::Read => memory.touch(0..memory.pages()),
+            _ => {}
+        }
+        mover.expect_in_system(memory.range()).or_else(|error| {
+            // A device that came back has another node.
+            if way == Way::Unbound {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
+        expect_bound(&memory)?;
+        memory.check(1)
+    })?;
+    there.wait()?;
+    let process = child.process()?;
+    match way {
+        Way::OwnCall | Way::Read => {}
+        Way::OthersCall => Mover::open()?.of(process).to_system(range).map(drop)?,
+        Way::OthersBoundCall => fork(|| {
+            bind(0)?;
+            Mover::open()?.of(process).to_system(range).map(drop)
+        })?
+        .wait()?,
+        Way::Evicted => {
+            let bytes = range.end - range.start;
+            let report = Mover::open()?.device.evict_bytes(bytes)?;
+            ensure!(report.bytes_evicted == bytes, "{report:?}");
+        }
+        Way::Unbound => with_unbound(|| Ok(()))?,
+        Way::OthersRead => {
+            let mut byte = [0];
+            for address in range.step_by(PAGE) {
+                ptrace::read(child.id()?, address, &mut byte)?;
+            }
+        }
+    }
+    back.open()?;
+    child.wait()
+}
+
+/// A caller with a policy of its own brings back the pages of a process that has none: they go where the process
+/// would have them, not where the caller has its own.
+fn others_bound_call() -> Result<()> {
+    need_two_nodes()?;
+    let (there, back) = (Gate::new()?, Gate::new()?);
+    let child = fork(|| {
+        let memory = filled(1)?;
+        let before = nodes_of(&memory)?;
+        let mover = Mover::open()?;
+        mover.all_to_device(memory.range())?;
+        there.open()?;
+        back.wait()?;
+        mover.expect_in_system(memory.range())?;
+        let after = nodes_of(&memory)?;
+        ensure!(
+            after == before,
+            "the pages were on {:?} and are on {:?}",
+            &before[..8],
+            &after[..8]
+        );
+        memory.check(1)
+    })?;
+    there.wait()?;
+    let process = child.process()?;
+    fork(|| {
+        bind(NODE)?;
+        Mover::open()?.of(process).to_system(0..1 << 47).map(drop)
+    })?
+    .wait()?;
+    back.open()?;
+    child.wait()
+}
 
 /// Skips the case where there is only one node.
 fn need_two_nodes() -> Result<()> {
@@ -27,9 +204,9 @@ fn need_two_nodes() -> Result<()> {
     }
 }
 
-/// Binds the calling process to [`NODE`].
-fn bind() -> Result<()> {
-    let mask = 1_u64 << NODE;
+/// Binds the calling process to a node.
+fn bind(node: i32) -> Result<()> {
+    let mask = 1_u64 << node;
     // SAFETY: The kernel reads one word of the mask.
     let result = unsafe {
         libc::syscall(
@@ -39,106 +216,62 @@ fn bind() -> Result<()> {
             64,
         )
     };
-    ensure!(
-        result == 0,
-        "set_mempolicy: {}",
-        std::io::Error::last_os_error()
-    );
-    Ok(())
+    complete("set_mempolicy", result)
 }
 
-/// Checks that every page is on [`NODE`].
-fn expect_bound(memory: &Memory) -> Result<()> {
-    let pages: Vec<u64> = (0..PAGES)
-        .map(|page| memory.range().start + (page * PAGE) as u64)
-        .collect();
-    let mut nodes = vec![-1_i32; PAGES];
+/// Binds a mapping to [`NODE`].
+fn bind_memory(memory: &Memory) -> Result<()> {
+    let mask = 1_u64 << NODE;
+    // SAFETY: The mapping is the case's own, and the kernel reads one word of the mask.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            memory.address(),
+            memory.length(),
+            libc::MPOL_BIND,
+            &raw const mask,
+            64,
+            0,
+        )
+    };
+    complete("mbind", result)
+}
+
+/// The node of each page.
+fn nodes_of(memory: &Memory) -> Result<Vec<i32>> {
+    let pages: Vec<u64> = memory.range().step_by(PAGE).collect();
+    let mut nodes = vec![-1_i32; pages.len()];
     // SAFETY: Without target nodes the kernel only writes the node of each page to the array, which is as long as
     // the list of pages.
     let result = unsafe {
         libc::syscall(
             libc::SYS_move_pages,
             0,
-            PAGES,
+            pages.len(),
             pages.as_ptr(),
             null::<i32>(),
             nodes.as_mut_ptr(),
             0,
         )
     };
-    ensure!(
-        result == 0,
-        "move_pages: {}",
-        std::io::Error::last_os_error()
-    );
-    let elsewhere = nodes.iter().filter(|&&node| node != NODE).count();
-    ensure!(
-        elsewhere == 0,
-        "{elsewhere} of {PAGES} pages are not on node {NODE}: {:?}",
-        &nodes[..8]
-    );
+    complete("move_pages", result)?;
+    Ok(nodes)
+}
+
+fn complete(what: &str, result: i64) -> Result<()> {
+    ensure!(result == 0, "{what}: {}", std::io::Error::last_os_error());
     Ok(())
 }
 
-/// A child that is bound, has its pages on the device, and checks them once `back` is open.
-fn bound_child(there: &Gate, back: &Gate) -> Result<Child> {
-    fork(|| {
-        bind()?;
-        let memory = filled(1)?;
-        Mover::open()?.all_to_device(memory.range())?;
-        there.open()?;
-        back.wait()?;
-        Mover::open()?.expect_in_system(memory.range())?;
-        expect_bound(&memory)?;
-        memory.check(1)
-    })
-}
-
-fn own_call() -> Result<()> {
-    need_two_nodes()?;
-    fork(|| {
-        bind()?;
-        let mover = Mover::open()?;
-        let memory = filled(2)?;
-        mover.all_to_device(memory.range())?;
-        mover.to_system(memory.range())?;
-        expect_bound(&memory)?;
-        memory.check(2)
-    })?
-    .wait()
-}
-
-fn read() -> Result<()> {
-    need_two_nodes()?;
-    fork(|| {
-        bind()?;
-        let memory = filled(3)?;
-        Mover::open()?.all_to_device(memory.range())?;
-        memory.check(3)?;
-        expect_bound(&memory)
-    })?
-    .wait()
-}
-
-fn others_call() -> Result<()> {
-    need_two_nodes()?;
-    let (there, back) = (Gate::new()?, Gate::new()?);
-    let child = bound_child(&there, &back)?;
-    there.wait()?;
-    let mover = Mover::open()?.of(child.process()?);
-    mover.to_system(0..1 << 47)?;
-    back.open()?;
-    child.wait()
-}
-
-fn evicted() -> Result<()> {
-    need_two_nodes()?;
-    let (there, back) = (Gate::new()?, Gate::new()?);
-    let child = bound_child(&there, &back)?;
-    there.wait()?;
-    let mover = Mover::open()?;
-    let report = mover.device.evict_bytes(BYTES)?;
-    ensure!(report.bytes_evicted == BYTES, "{report:?}");
-    back.open()?;
-    child.wait()
+/// Checks that every page is on [`NODE`].
+fn expect_bound(memory: &Memory) -> Result<()> {
+    let nodes = nodes_of(memory)?;
+    let elsewhere = nodes.iter().filter(|&&node| node != NODE).count();
+    ensure!(
+        elsewhere == 0,
+        "{elsewhere} of {} pages are not on node {NODE}: {:?}",
+        nodes.len(),
+        &nodes[..8]
+    );
+    Ok(())
 }

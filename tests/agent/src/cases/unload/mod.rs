@@ -174,7 +174,7 @@ fn module_while_exiting() -> Result<()> {
 }
 
 /// The first bound device, unbound while something happens and bound again afterwards.
-fn with_unbound<T>(meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn with_unbound<T>(meanwhile: impl FnOnce() -> Result<T>) -> Result<T> {
     let nodes_before = nodes::all().len();
     let devices = driver::bound_devices()?;
     let device = devices.first().context("no device is bound")?;
