@@ -2,9 +2,15 @@
 
 //! Binds the parts to a virtio device, and takes them apart again.
 
+mod debugfs;
 mod node_number;
 
 use crate::{
+    device::{
+        identity_of,
+        AttachedDevice,
+        Device, //
+    },
     link::{
         Link,
         FEATURES,
@@ -12,25 +18,16 @@ use crate::{
     },
     migration::{
         evict,
-        DeviceMemory,
-        Door,
-        Engine,
         HibernationListener, //
     },
     pool::Pool,
     session::Session,
-    stats::{
-        debugfs,
-        Stats, //
-    },
+    stats::Stats,
     sys::{
-        device_memory::pagemap::PrivateMemory,
         services::{
-            gate::Gate,
             hibernation::HibernationNotifier,
             module_hold::ModuleHold,
-            node::Node,
-            workqueue::WorkQueue, //
+            node::Node, //
         },
         virtio, //
     }, //
@@ -54,7 +51,7 @@ kernel::module_device_table!("virtio", virtio::DeviceId, ID_TABLE, @none, [
 
 /// Most device memory that is served, bytes: what is kept of each page must fit one allocation.
 const MEMORY_MOST: u64 = 1 << 40;
-/// How long a system that goes down waits for pages to come home.
+/// How long a system that shuts down waits for pages to migrate back.
 const SHUTDOWN_PATIENCE: Delta = Delta::from_millis(10_000);
 /// How often an unload looks whether lost pages are gone.
 const LOST_POLL: Delta = Delta::from_millis(100);
@@ -83,7 +80,7 @@ pub(crate) struct HmmDriver;
 /// A device that the driver is bound to.
 #[pin_data]
 pub(crate) struct Bound {
-    // No new opens before all else goes.
+    // First, so that nothing opens it while the rest goes.
     #[pin]
     _node: Node<Session>,
     #[cfg(CONFIG_PM_SLEEP)]
@@ -92,7 +89,7 @@ pub(crate) struct Bound {
     #[pin]
     _debugfs: Scope<debugfs::Sources>,
     _number: NodeNumber,
-    door: Arc<Door>,
+    attached: AttachedDevice,
 }
 
 impl virtio::Driver for HmmDriver {
@@ -110,10 +107,9 @@ impl virtio::Driver for HmmDriver {
             let number = NodeNumber::new()?;
 
             let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
-            let link = Link::new(vdev, timeout, stats.clone());
-            let link = KBox::pin_init(Gate::new(link), GFP_KERNEL)?;
-            link.value().open()?;
-            let bytes = link.value().limits().memory_bytes;
+            let link = KBox::pin_init(Link::new(vdev, timeout, stats.clone()), GFP_KERNEL)?;
+            link.open()?;
+            let bytes = link.limits().memory_bytes;
             if bytes > MEMORY_MOST {
                 dev_err!(
                     vdev,
@@ -124,9 +120,8 @@ impl virtio::Driver for HmmDriver {
                 return Err(ERANGE);
             }
             let pages = usize::try_from(bytes >> PAGE_SHIFT)?;
-            let pool = Pool::new(pages, Engine::new(link, stats.clone())?)?;
-            let memory = PrivateMemory::new(pages, c"virtio_hmm", pool);
-            let memory = KBox::pin_init(memory, GFP_KERNEL).inspect_err(|error| {
+            let pool = Pool::new(pages, identity_of(&link), stats.clone());
+            let pool = pool.inspect_err(|error| {
                 dev_err!(
                     vdev,
                     "no struct pages for {} MiB of device memory ({})\n",
@@ -134,7 +129,8 @@ impl virtio::Driver for HmmDriver {
                     error.to_errno()
                 );
             })?;
-            let door: Arc<Door> = Arc::pin_init(Gate::new(Ok(memory)), GFP_KERNEL)?;
+            let device = Device::new(link, pool.clone(), stats.clone())?;
+            let attached = AttachedDevice::new(device.clone())?;
             let name = number.name();
             dev_info!(
                 vdev,
@@ -142,24 +138,20 @@ impl virtio::Driver for HmmDriver {
                 bytes >> 20,
                 name
             );
-            let workers = Arc::new(WorkQueue::new(c"virtio_hmm")?, GFP_KERNEL)?;
-            let session = Session::new(door.clone(), workers.clone())?;
-            let behind = door.clone();
+            let session = Session::new(pool.clone())?;
             Ok(try_pin_init!(Bound {
                 #[cfg(CONFIG_PM_SLEEP)]
-                _hibernation <- HibernationNotifier::new(HibernationListener(door.clone())),
-                _debugfs <- debugfs::folder(name, stats, door.clone()),
-                _node <- Node::new(name, session),
+                _hibernation <- HibernationNotifier::new(HibernationListener(device)),
+                _debugfs <- debugfs::folder(name, stats, pool),
                 _number: number,
-                door,
-                // Last, since `unbind` undoes it.
-                _: { behind.value().ops().server().ahead().open(workers, behind.clone()) },
+                attached,
+                _node <- Node::new(name, session),
             }? Error))
         })
     }
 
     fn unbind<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        let left = this.bring_home(None);
+        let left = this.release(None);
         if left == 0 {
             return;
         }
@@ -168,16 +160,17 @@ impl virtio::Driver for HmmDriver {
             "{} bytes are lost on a device that does not answer; their users get SIGBUS\n",
             left
         );
+        let pool = this.device().pool();
         match ModuleHold::try_new(kernel::module::this_module::<Module>()) {
             Some(hold) => {
                 // The struct pages must stay as long as they are mapped, and so must the code that
-                // serves faults on them. Nobody can tell when the last is gone, so both stay.
+                // serves faults on them. Nothing tells when the last is gone, so both stay.
                 core::mem::forget(hold);
-                core::mem::forget(this.door.clone());
+                core::mem::forget(pool.clone());
             }
             None => {
                 // The module is being unloaded, which cannot be refused any more.
-                while this.memory().ops().resident_bytes() > 0 {
+                while pool.pages().resident_bytes() > 0 {
                     fsleep(LOST_POLL);
                 }
             }
@@ -186,15 +179,14 @@ impl virtio::Driver for HmmDriver {
 
     #[cfg(CONFIG_PM_SLEEP)]
     fn freeze<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        let memory = this.memory();
-        let link = memory.ops().server().link().value();
+        let device = this.device();
         // A system that hibernates may find the device without its contents.
-        evict::all(memory, link, Some(SHUTDOWN_PATIENCE));
-        let left = memory.ops().resident_bytes();
+        evict::all(device, Some(SHUTDOWN_PATIENCE));
+        let left = device.pages().resident_bytes();
         if left > 0 {
             dev_warn!(vdev, "{} bytes stay on the device during sleep\n", left);
         }
-        link.suspend();
+        device.link().suspend();
     }
 
     #[cfg(CONFIG_PM_SLEEP)]
@@ -202,11 +194,11 @@ impl virtio::Driver for HmmDriver {
         _vdev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
-        this.memory().ops().server().link().value().resume()
+        this.device().link().resume()
     }
 
     fn shutdown<'bound>(vdev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        let left = this.bring_home(Some(SHUTDOWN_PATIENCE));
+        let left = this.release(Some(SHUTDOWN_PATIENCE));
         if left > 0 {
             dev_warn!(vdev, "{} bytes stay on the device\n", left);
         }
@@ -214,22 +206,20 @@ impl virtio::Driver for HmmDriver {
 }
 
 impl Bound {
-    fn memory(&self) -> &DeviceMemory {
-        self.door.value()
+    fn device(&self) -> &Arc<Device> {
+        self.attached.device()
     }
 
-    /// Lets nobody in any more, brings all pages home, as long as the device works and for at most
-    /// `patience`, and stops the device. Returns the bytes that are left.
-    fn bring_home(&self, patience: Option<Delta>) -> u64 {
-        let memory = self.memory();
-        let link = memory.ops().server().link();
-        link.value().ask_to_stop();
-        memory.ops().server().ahead().close();
-        self.door.close();
-        evict::all(memory, link.value(), patience);
+    /// Refuses requests from now on, migrates all pages back as long as the device works and for at
+    /// most `patience`, parks the pool and stops the device. Returns the bytes that are left.
+    fn release(&self, patience: Option<Delta>) -> u64 {
+        let device = self.device();
+        device.link().ask_to_stop();
+        device.pool().drain();
+        evict::all(device, patience);
         // Faults that are being served still need the device; later ones get SIGBUS.
-        link.close();
-        link.value().shut_down();
-        memory.ops().resident_bytes()
+        device.pool().detach();
+        device.link().shut_down();
+        device.pages().resident_bytes()
     }
 }

@@ -14,9 +14,8 @@
 mod space;
 
 pub(crate) use self::space::Space;
-use crate::pool::Pool;
 use crate::{
-    migration::Engine,
+    pool::Accounts,
     sys::address_space::watch::Watch, //
 };
 use hmm_logic::Advice;
@@ -72,13 +71,13 @@ impl Spaces {
     /// # Errors
     ///
     /// `ENOSPC` too many processes are known, `ENOMEM`, `ERESTARTSYS` a signal came.
-    pub(crate) fn of(&self, pool: &Pool<Engine>, mm: &MmWithUser) -> Result<Known> {
+    pub(crate) fn of(&self, accounts: &Arc<Accounts>, mm: &MmWithUser) -> Result<Known> {
         kernel::task::might_sleep();
         if let Some(known) = self.find(mm) {
             return Ok(known);
         }
         self.forget_ended();
-        let space = Space::new(pool.accounts(), self.advised.clone())?;
+        let space = Space::new(accounts, self.advised.clone())?;
         let new: Known = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
         let mut list = self.list.lock();
         if let Some(known) = list.iter().find(|known| known.is_of(mm)).cloned() {

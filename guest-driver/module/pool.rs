@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Device memory: which page is free, how much is resident.
+//! Device memory: the pagemap, which page is free, how much is resident, and whether a device is
+//! attached. [`Pool`] is the whole, which outlives the device; [`Pages`] are its records.
 //!
 //! # Lock order
 //!
-//! `Pool::records` is a leaf. It is taken in atomic context, when the kernel frees a page.
+//! `Pages::records` is a leaf. It is taken in atomic context, when the kernel frees a page.
 
 mod accounts;
+mod allocation;
+mod attachment;
+mod memory;
 
-pub(crate) use self::accounts::{
-    AccountId,
-    Accounts,
-    OpenAccount, //
-};
-use crate::sys::device_memory::{
-    page::Destination,
-    pagemap::{
-        Fault,
-        FaultError,
-        Operations,
-        PrivateMemory, //
+pub(crate) use self::{
+    accounts::{
+        AccountId,
+        Accounts,
+        OpenAccount, //
+    },
+    allocation::Allocation,
+    attachment::FaultServer,
+    memory::{
+        Identity,
+        PagemapOps,
+        Pool, //
     }, //
 };
 use core::ops::Range;
@@ -42,22 +46,6 @@ use kernel::{
         SpinLockIrq, //
     }, //
 };
-
-/// Who brings pages home when a CPU touches them.
-pub(crate) trait FaultServer: Send + Sync + 'static {
-    /// See [`Operations::migrate_to_ram`].
-    ///
-    /// # Errors
-    ///
-    /// [`FaultError`].
-    fn serve(
-        &self,
-        memory: &PrivateMemory<Pool<Self>>,
-        fault: &Fault<'_>,
-    ) -> Result<(), FaultError>
-    where
-        Self: Sized;
-}
 
 /// This part of the blocks is kept for huge pages while others have room.
 const RESERVE: usize = 64;
@@ -102,24 +90,23 @@ impl Records {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
-/// The pages of a device, as the operations of its [`PrivateMemory`].
-pub(crate) struct Pool<S> {
+/// The records of device pages: which are free, since when the others are used, and by whom.
+pub(crate) struct Pages {
     records: Pin<KBox<SpinLockIrq<Records>>>,
     pages: usize,
     next_ticket: Atomic<u64>,
     /// The most pages that were in use at once.
     peak_pages: Atomic<u64>,
     accounts: Arc<Accounts>,
-    server: S,
 }
 
-impl<S: FaultServer> Pool<S> {
-    /// A pool of `pages` free pages, a multiple of [`BLOCK_PAGES`].
+impl Pages {
+    /// Records of `pages` free pages, a multiple of [`BLOCK_PAGES`].
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pages: usize, server: S) -> Result<Self> {
+    fn new(pages: usize) -> Result<Self> {
         let count = pages / BLOCK_PAGES;
         // A device may claim more memory than there can be records of, which is its mistake and no bug.
         let mut blocks = KVVec::with_capacity(count, GFP_KERNEL | __GFP_NOWARN)?;
@@ -136,16 +123,10 @@ impl<S: FaultServer> Pool<S> {
         Ok(Self {
             pages,
             next_ticket: Atomic::new(1),
-            records: KBox::pin_init(new_spinlock_irq!(records, "Pool::records"), GFP_KERNEL)?,
+            records: KBox::pin_init(new_spinlock_irq!(records, "Pages::records"), GFP_KERNEL)?,
             peak_pages: Atomic::new(0),
             accounts: Arc::new(Accounts::new()?, GFP_KERNEL)?,
-            server,
         })
-    }
-
-    /// Who serves CPU faults.
-    pub(crate) fn server(&self) -> &S {
-        &self.server
     }
 
     /// The accounts of those who have pages here.
@@ -221,9 +202,9 @@ impl<S: FaultServer> Pool<S> {
 
     /// Chooses a block to be emptied whose pages nobody has wanted since `before`. While the
     /// result lives, none of its pages are given out.
-    pub(crate) fn take_victim(&self, before: Ticket) -> Option<Victim<'_, S>> {
+    pub(crate) fn take_victim(&self, before: Ticket) -> Option<Victim<'_>> {
         let block = self.records.lock().blocks.victim(before.0)?;
-        Some(Victim { pool: self, block })
+        Some(Victim { of: self, block })
     }
 
     /// Takes what `take` takes, to be charged to `account`.
@@ -277,23 +258,13 @@ fn free(blocks: &mut BlockAllocator<Blocks>, pages: Range<usize>) {
     }
 }
 
-impl<S: FaultServer> Operations for Pool<S> {
-    fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError> {
-        memory.ops().server.serve(memory, fault)
-    }
-
-    fn pages_freed(&self, indices: Range<usize>) {
-        self.free(indices);
-    }
-}
-
 /// A block that is being emptied.
-pub(crate) struct Victim<'a, S: FaultServer> {
-    pool: &'a Pool<S>,
+pub(crate) struct Victim<'a> {
+    of: &'a Pages,
     block: usize,
 }
 
-impl<S: FaultServer> Victim<'_, S> {
+impl Victim<'_> {
     /// The block's pages.
     pub(crate) fn pages(&self) -> Range<usize> {
         let first = self.block * BLOCK_PAGES;
@@ -301,76 +272,8 @@ impl<S: FaultServer> Victim<'_, S> {
     }
 }
 
-impl<S: FaultServer> Drop for Victim<'_, S> {
+impl Drop for Victim<'_> {
     fn drop(&mut self) {
-        self.pool.records.lock().blocks.release(self.block);
-    }
-}
-
-/// Device pages that are allocated but have no owner yet. What is not used goes back.
-pub(crate) struct Allocation<'a, S: FaultServer> {
-    memory: &'a PrivateMemory<Pool<S>>,
-    run: Run,
-}
-
-impl<'a, S: FaultServer> Allocation<'a, S> {
-    /// Up to `want` contiguous pages; `None` if the device is full. Each page that is taken from
-    /// here must have been charged to `account`.
-    pub(crate) fn new(
-        memory: &'a PrivateMemory<Pool<S>>,
-        want: usize,
-        ticket: Ticket,
-        account: AccountId,
-    ) -> Option<Self> {
-        let run = memory
-            .ops()
-            .allocate(account, |blocks| blocks.allocate(want, ticket.0))?;
-        Some(Self { memory, run })
-    }
-
-    /// A destination for a huge page; `None` if no block is free. Its pages must have been charged
-    /// to `account`.
-    pub(crate) fn huge(
-        memory: &PrivateMemory<Pool<S>>,
-        ticket: Ticket,
-        account: AccountId,
-    ) -> Option<Destination> {
-        let run = memory
-            .ops()
-            .allocate(account, |blocks| blocks.allocate_block(ticket.0))?;
-        memory
-            .huge_destination(run.first)
-            .inspect_err(|_| {
-                pr_err!("free block at page {} is in use\n", run.first);
-                memory
-                    .ops()
-                    .charge_to_nobody(run.first..run.first + run.len);
-            })
-            .ok()
-    }
-
-    /// The next page as a destination; `None` if all are used.
-    pub(crate) fn next(&mut self) -> Option<Destination> {
-        while self.run.len > 0 {
-            let index = self.run.first;
-            self.run.first += 1;
-            self.run.len -= 1;
-            match self.memory.destination(index) {
-                Ok(destination) => return Some(destination),
-                // The page stays out of the free list: something else has it.
-                Err(_) => {
-                    pr_err!("free page {} of device memory is in use\n", index);
-                    self.memory.ops().charge_to_nobody(index..index + 1);
-                }
-            }
-        }
-        None
-    }
-}
-
-impl<S: FaultServer> Drop for Allocation<'_, S> {
-    fn drop(&mut self) {
-        let rest = self.run.first..self.run.first + self.run.len;
-        self.memory.ops().give_back(rest);
+        self.of.records.lock().blocks.release(self.block);
     }
 }

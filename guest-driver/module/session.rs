@@ -8,24 +8,23 @@ mod prefetch;
 mod residency;
 
 use crate::{
-    link::Link,
+    device::{
+        Device,
+        DevicePool, //
+    },
+    engine::BATCH_PAGES,
     migration::{
         range::{
             migrate,
-            Movers,
             Order, //
         },
-        DeviceMemory,
-        Door,
-        Tally,
-        BATCH_PAGES, //
+        Tally, //
     },
     policy::Known,
     pool::AccountId,
     sys::{
         address_space::mm::address_space_of,
         services::{
-            gate::Entered,
             node::Handler,
             workqueue::WorkQueue, //
         }, //
@@ -68,9 +67,8 @@ use prefetch::Prefetches;
 /// What stands behind `/dev/hmmN`.
 #[derive(Clone)]
 pub(crate) struct Session {
-    door: Arc<Door>,
-    workers: Arc<WorkQueue>,
-    /// For prefetches, which wait for those who help them on the other.
+    pool: Arc<DevicePool>,
+    /// For prefetches, which wait for the device's workers.
     prefetchers: Arc<WorkQueue>,
 }
 
@@ -82,18 +80,14 @@ pub(crate) struct OpenSession {
 }
 
 impl Session {
-    /// Sessions of the device behind `door`, whose moves `workers` help with.
+    /// Sessions of the device that is attached to `pool`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(door: Arc<Door>, workers: Arc<WorkQueue>) -> Result<Self> {
+    pub(crate) fn new(pool: Arc<DevicePool>) -> Result<Self> {
         let prefetchers = Arc::new(WorkQueue::freezable(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
-        Ok(Self {
-            door,
-            workers,
-            prefetchers,
-        })
+        Ok(Self { pool, prefetchers })
     }
 }
 
@@ -101,7 +95,7 @@ impl Handler for Session {
     type File = OpenSession;
 
     fn open(&self) -> Result<OpenSession> {
-        drop(self.door.enter().ok_or(ENODEV)?);
+        drop(self.pool.attached().ok_or(ENODEV)?);
         Ok(OpenSession {
             prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
             session: self.clone(),
@@ -120,18 +114,14 @@ impl Handler for Session {
             return policy::wait(file, Argument::new(command, argument)?).map(|()| 0);
         }
         let session = &file.session;
-        let memory = session.door.enter().ok_or(ENODEV)?;
-        let engine = memory.ops().server();
-        let link = engine.link().enter().ok_or(ENODEV)?;
-        let call = Call {
-            session,
-            memory: &memory,
-            link: &link,
-        };
+        let device = session.pool.attached().ok_or(ENODEV)?;
+        let call = Call { device: &device };
         match number {
             INFO_NR => call.info(Argument::new(command, argument)?),
             MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
-            RESIDENCY_NR => residency::residency(&memory, Argument::new(command, argument)?),
+            RESIDENCY_NR => {
+                residency::residency(device.memory(), Argument::new(command, argument)?)
+            }
             STATS_NR => call.stats(Argument::new(command, argument)?),
             ADVISE_NR => call.advise(Argument::new(command, argument)?),
             PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
@@ -145,21 +135,10 @@ impl Handler for Session {
 
 /// An ioctl that found the device.
 struct Call<'a> {
-    session: &'a Session,
-    memory: &'a Entered<'a, Pin<KBox<DeviceMemory>>>,
-    link: &'a Link,
+    device: &'a Device,
 }
 
 impl Call<'_> {
-    fn movers(&self) -> Movers<'_> {
-        Movers {
-            queue: &self.session.workers,
-            door: &self.session.door,
-            memory: self.memory,
-            link: self.link,
-        }
-    }
-
     fn order(
         &self,
         direction: Direction,
@@ -171,7 +150,7 @@ impl Call<'_> {
             direction,
             flags,
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
-            ticket: self.memory.ops().ticket(),
+            ticket: self.device.pages().ticket(),
             trigger,
             account: known.map_or(AccountId::NONE, |known| known.watcher().account().id()),
         }
@@ -182,19 +161,20 @@ impl Call<'_> {
         if info.flags != 0 {
             return Err(EINVAL);
         }
-        let limits = self.link.limits();
+        let link = self.device.link();
+        let (limits, identity) = (link.limits(), self.device.pool().identity());
         *info = Info {
             flags: 0,
             version: UAPI_VERSION,
-            features: self.link.features().0,
+            features: link.features().0,
             memory_bytes: limits.memory_bytes,
-            resident_bytes: self.memory.ops().resident_bytes(),
+            resident_bytes: self.device.pages().resident_bytes(),
             page_bytes: PAGE_SIZE as u32,
             block_bytes: (BLOCK_PAGES * PAGE_SIZE) as u32,
             max_batch_pages: BATCH_PAGES as u32,
             bulk_queues: limits.bulk_queues,
-            generation: self.link.generation(),
-            uuid: self.link.uuid(),
+            generation: identity.generation,
+            uuid: identity.uuid,
         };
         argument.write()
     }
@@ -214,15 +194,15 @@ impl Call<'_> {
         let way = Way::of(range.clone(), || {
             let known = match direction {
                 Direction::ToDevice => {
-                    self.memory.ops().server().hibernation().wait_until_over()?;
+                    self.device.engine().hibernation.wait_until_over()?;
                     self.known_if_room(&mm)?
                 }
-                Direction::ToSystem => self.memory.ops().server().spaces().find(&mm),
+                Direction::ToSystem => self.device.spaces().find(&mm),
             };
             let flags = MigrateFlags(call.flags);
             let order = self.order(direction, flags, Trigger::User, known.as_ref());
             let end = range.end;
-            migrate(&self.movers(), &mm, known, range, end, order, &mut tally)
+            migrate(self.device, &mm, known, range, end, order, &mut tally)
         })?;
 
         call.next = way.next as u64;
@@ -239,8 +219,8 @@ impl Call<'_> {
         if call.flags != 0 || call.reserved != 0 {
             return Err(EINVAL);
         }
-        let stats = self.link.stats();
-        let pool = self.memory.ops();
+        let stats = self.device.stats();
+        let pool = self.device.pages();
         *call = Stats {
             flags: 0,
             reserved: 0,

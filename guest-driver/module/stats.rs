@@ -3,7 +3,6 @@
 //! Counters and times of a device. The names and units of the counters are those of
 //! `hmm_uapi::Stats`.
 
-pub(crate) mod debugfs;
 mod stage;
 
 pub(crate) use self::stage::{
@@ -96,7 +95,7 @@ impl Stats {
     }
 
     /// All counters but those of skipped pages, with their names.
-    fn named(&self) -> [(&'static str, &Counter); 11] {
+    pub(crate) fn named(&self) -> [(&'static str, &Counter); 11] {
         [
             ("bytes_to_device", &self.bytes_to_device),
             ("bytes_to_system", &self.bytes_to_system),

@@ -5,7 +5,9 @@
 //! The driver registers the memory of the device as `MEMORY_DEVICE_PRIVATE`, moves ranges of any
 //! process to and from it, and lets the device do the copying.
 
+mod device;
 mod driver;
+mod engine;
 mod link;
 mod migration;
 mod policy;

@@ -2,12 +2,14 @@
 
 //! Has the device copy the pages of a migration.
 
-use super::DeviceMemory;
 use crate::{
+    device::{
+        Device,
+        DeviceMemory, //
+    },
     link::{
         Batch,
-        InFlight,
-        Link, //
+        InFlight, //
     },
     stats::{
         Stage,
@@ -41,13 +43,12 @@ const TRIES_TO_SEND: usize = 8;
 
 /// A migration whose pages the device copies.
 ///
-/// The device's hands are off the pages before the migration ends, however that comes about.
+/// The device does not access the pages any more when the migration ends, however it ends.
 pub(super) struct Copying<'a> {
     // Dropped, hence waited for, before the migration.
     flight: Option<InFlight<'a>>,
     migration: Migration<'a, Collected>,
-    memory: &'a DeviceMemory,
-    link: &'a Link,
+    device: &'a Device,
     trigger: Trigger,
     op: Op,
     /// Pages that the device cannot reach.
@@ -81,8 +82,7 @@ impl From<Error> for NotSent {
 impl<'a> Copying<'a> {
     /// Has the device copy everything that has a destination. `op` is `ToDevice` or `ToSystem`.
     pub(super) fn start(
-        memory: &'a DeviceMemory,
-        link: &'a Link,
+        device: &'a Device,
         trigger: Trigger,
         op: Op,
         migration: Migration<'a, Collected>,
@@ -90,8 +90,7 @@ impl<'a> Copying<'a> {
         let mut copying = Self {
             flight: None,
             migration,
-            memory,
-            link,
+            device,
             trigger,
             op,
             unmapped: 0,
@@ -102,14 +101,13 @@ impl<'a> Copying<'a> {
     }
 
     fn send(&mut self) {
-        let _time = self.link.stats().measure(Stage::Submit, self.trigger);
+        let _time = self.device.stats().measure(Stage::Submit, self.trigger);
         for _ in 0..TRIES_TO_SEND {
             let Some(first) = self.migration.transfers().next() else {
                 return;
             };
             let sent = send(
-                self.memory,
-                self.link,
+                self.device,
                 self.trigger,
                 self.op,
                 &mut self.migration,
@@ -146,12 +144,12 @@ impl<'a> Copying<'a> {
     pub(super) fn finish_counted(mut self) -> (Migration<'a, Collected>, usize, Sent) {
         for attempt in 1..=TRIES {
             if let Some(flight) = self.flight.take() {
-                let time = self.link.stats().measure(Stage::Wait, self.trigger);
+                let time = self.device.stats().measure(Stage::Wait, self.trigger);
                 let mut outcome = flight.wait();
                 drop(time);
                 if outcome.was_answered() {
                     if let Some((bytes, ns)) = outcome.pace() {
-                        self.memory.ops().server().learned.copied(bytes, ns);
+                        self.device.engine().learned.copied(bytes, ns);
                     }
                     let failed = if outcome.all_ok() {
                         0
@@ -182,7 +180,7 @@ impl<'a> Copying<'a> {
             }
             entry += 1;
         }
-        self.link.stats().copy_errors.add(failed);
+        self.device.stats().copy_errors.add(failed);
         pages
     }
 }
@@ -211,8 +209,7 @@ fn device_index(memory: &DeviceMemory, op: Op, transfer: &Transfer) -> Option<us
 
 /// Sends one batch. `first` is its first transfer.
 fn send<'a>(
-    memory: &DeviceMemory,
-    link: &'a Link,
+    device: &'a Device,
     trigger: Trigger,
     op: Op,
     migration: &mut Migration<'a, Collected>,
@@ -222,9 +219,10 @@ fn send<'a>(
         Op::ToDevice => DmaDirection::ToDevice,
         _ => DmaDirection::FromDevice,
     };
+    let memory = device.memory();
     let start = device_index(memory, op, first).ok_or(EINVAL)?;
     // Single pages in a row on the device need 8 bytes each, everything else 32. Mostly they are.
-    let mut batch = Batch::of_pages(link, trigger, op, device_address(start))?;
+    let mut batch = Batch::of_pages(device.link(), trigger, op, device_address(start))?;
     match migration.map(batch.queue(), direction) {
         Ok(0) => {}
         Ok(unmapped) => return Err(NotSent::Unmapped(unmapped)),

@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A CPU touched a device page: bring it home, with its neighbours.
+//! A CPU touched a device page: it is migrated back to system memory, with its neighbours.
 //!
-//! This runs in whatever context the kernel faults in: the owner, another process that reads its
+//! This runs in the context in which the kernel faults: the owner, another process that reads its
 //! memory, or khugepaged. It takes no driver mutex, needs no memory but the destinations, and uses
 //! the urgent queue.
 
 use super::{
-    ahead::Order,
     copy::{
         install,
         Copying, //
     },
     destinations::SystemDestinations,
-    DeviceMemory, //
+    readahead::{
+        self,
+        ScanDirection, //
+    },
+    split, //
 };
 use crate::{
-    link::{
-        Lane,
-        Link, //
-    },
+    device::Device,
+    link::Lane,
+    policy::Known,
+    pool::FaultServer,
     stats::Stage,
     sys::{
         address_space::{
@@ -57,28 +60,23 @@ use kernel::{
 /// How often a fault is tried before its process gets SIGBUS.
 const TRIES: usize = 3;
 
-/// Serves a fault.
-///
-/// # Errors
-///
-/// [`FaultError`].
-pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), FaultError> {
-    kernel::task::might_sleep();
-    let engine = memory.ops().server();
-    let stats = engine.stats();
+impl FaultServer for Device {
+    fn serve(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
+        serve(self, fault)
+    }
+}
+
+fn serve(device: &Device, fault: &Fault<'_>) -> Result<(), FaultError> {
+    let stats = device.stats();
     stats.cpu_faults.add(1);
     let time = stats.measure(Stage::Fault, Trigger::CpuFault);
-    let Some(link) = engine.link().enter() else {
-        stats.cpu_faults_failed.add(1);
-        return Err(FaultError::Lost);
-    };
     let mut result = Err(FaultError::Lost);
     for _ in 0..TRIES {
-        // Whoever has all the buffers waits for the device at most, which is bounded.
-        match attempt(memory, &link, fault, engine.fault_buffers.lease()) {
+        // Faults that have the buffers wait for the device at most, which is bounded.
+        match attempt(device, fault, device.engine().fault_buffers.lease()) {
             Attempt::Done(bytes) => result = Ok(bytes),
             Attempt::OutOfMemory => result = Err(FaultError::OutOfMemory),
-            Attempt::NotCopied if !link.is_dead() => continue,
+            Attempt::NotCopied if !device.link().is_dead() => continue,
             Attempt::NotCopied => {}
         }
         break;
@@ -90,7 +88,7 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
         Err(FaultError::Lost) => ("lost", 0),
     };
     let address = fault.address();
-    trace::fault(link.device(), address, word, bytes, time.started());
+    trace::fault(device.vdev(), address, word, bytes, time.started());
     if result.is_err() {
         stats.cpu_faults_failed.add(1);
     }
@@ -99,8 +97,8 @@ pub(super) fn serve(memory: &DeviceMemory, fault: &Fault<'_>) -> Result<(), Faul
 
 /// What became of one attempt, as far as the page that the CPU waits for is concerned.
 enum Attempt {
-    /// It is home, along with others, so many bytes altogether. Or somebody else is at it, and
-    /// nothing came home. The CPU shall look again.
+    /// So many bytes migrated back, that page among them; or none, since another task migrates it.
+    /// The fault is retried.
     Done(u64),
     /// The device did not copy it; it is still on the device.
     NotCopied,
@@ -108,11 +106,10 @@ enum Attempt {
     OutOfMemory,
 }
 
-/// What the fault brings home.
-fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Window {
-    let most = PAGE_SIZE << link.max_entries(Lane::Urgent).max(1).ilog2();
-    let spaces = memory.ops().server().spaces();
-    let advice = spaces.advice(fault.vma().mm(), fault.address());
+/// The addresses that the fault migrates back.
+fn window(device: &Device, fault: &Fault<'_>) -> Window {
+    let most = PAGE_SIZE << device.link().max_entries(Lane::Urgent).max(1).ilog2();
+    let advice = device.spaces().advice(fault.vma().mm(), fault.address());
     let bounds = if fault.is_huge() {
         // A huge page comes as a whole or not at all.
         WindowBounds::exactly(WINDOW_MOST)
@@ -127,72 +124,84 @@ fn window(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Window {
             most: bounds.most.min(most),
         }
     };
-    let learned = &memory.ops().server().learned;
+    let learned = &device.engine().learned;
     let mut window = learned.fault_window(fault.vma(), fault.address(), bounds);
     if advice.side == Some(Side::Device) || advice.window.is_some() {
-        // Who said what is to be where, or how much a fault is to take, gets no more than that.
+        // A process that advised on the side or on the size of a fault gets no more than that.
         window.ahead.end = window.ahead.start;
     }
     window
 }
 
-/// Has a huge page split that must not come home as one.
-fn split(memory: &DeviceMemory, link: &Link, fault: &Fault<'_>) -> Attempt {
-    if link.is_dead() {
+/// Lets a worker split a huge page that must not be migrated as one.
+fn split(device: &Device, fault: &Fault<'_>) -> Attempt {
+    if device.link().is_dead() {
         return Attempt::NotCopied;
     }
-    let ahead = memory.ops().server().ahead();
-    match ahead.split(fault.vma().mm(), fault.address()) {
+    match split::spawn(device, fault.vma().mm(), fault.address()) {
         Ok(()) => Attempt::Done(0),
         Err(_) => Attempt::OutOfMemory,
     }
 }
 
-fn attempt<'a>(
-    memory: &'a DeviceMemory,
-    link: &'a Link,
-    fault: &'a Fault<'a>,
-    lease: Lease<'a>,
-) -> Attempt {
+/// Lets a worker wait until no task zaps PTEs of the process. A fault, which must not wait for that,
+/// is retried meanwhile. Returns whether a worker waits.
+fn settle(device: &Device, known: &Known) -> bool {
+    let engine = device.engine();
+    if device.link().is_stopping() {
+        return false;
+    }
+    // A fault that finds all such workers busy is retried all the same.
+    let Some(turn) = engine.settles.take() else {
+        return true;
+    };
+    let known = known.clone();
+    let spawned = engine.workers.spawn(move || {
+        known.settle();
+        drop(turn);
+    });
+    spawned.is_ok()
+}
+
+fn attempt<'a>(device: &'a Device, fault: &'a Fault<'a>, lease: Lease<'a>) -> Attempt {
     let vma = fault.vma();
-    let Window { now: range, ahead } = window(memory, link, fault);
+    let Window { now: range, ahead } = window(device, fault);
     if !ahead.is_empty() {
-        let (pool, mm) = (memory.ops(), vma.mm());
-        let order = if ahead.start >= range.end {
-            Order::Up
+        let direction = if ahead.start >= range.end {
+            ScanDirection::Up
         } else {
-            Order::Down
+            ScanDirection::Down
         };
-        let ticket = pool.last_ticket();
-        pool.server().ahead().fetch(mm, ahead, order, ticket);
+        let ticket = device.pages().last_ticket();
+        readahead::spawn(device, vma.mm(), ahead, direction, ticket);
     }
     let wanted = (fault.address() - range.start) / PAGE_SIZE;
     let start = range.start;
 
     let known = match fault.is_huge() {
-        true => memory.ops().server().spaces().find(vma.mm()),
+        true => device.spaces().find(vma.mm()),
         false => None,
     };
     // The page is locked here, and migrations of the process may wait for it inside of their
     // invalidations. So this waits for no invalidation: the fault is retried instead.
     let held = match known.as_ref().zip(Exclusive::of(vma, range.clone())) {
-        Some((known, exclusive)) => match known.try_hold(exclusive, memory.owner()) {
+        Some((known, exclusive)) => match known.try_hold(exclusive, device.memory().owner()) {
             Ok(held) => Some(held),
-            Err(NotHeld::Unsettled) if memory.ops().server().ahead().settle(known).is_ok() => {
-                return Attempt::Done(0);
-            }
+            Err(NotHeld::Unsettled) if settle(device, known) => return Attempt::Done(0),
             Err(_) => None,
         },
         None => None,
     };
     let select = match &held {
         Some(held) => Select::DeviceHuge(Undisturbed::Held(held)),
-        None if fault.is_huge() => return split(memory, link, fault),
+        None if fault.is_huge() => return split(device, fault),
         None => Select::Device,
     };
 
-    let time = link.stats().measure(Stage::Setup, Trigger::CpuFault);
-    let Ok(mut migration) = Migration::of_fault(fault, range, select, memory, lease) else {
+    let stats = device.stats();
+    let time = stats.measure(Stage::Setup, Trigger::CpuFault);
+    let Ok(mut migration) = Migration::of_fault(fault, range, select, device.memory(), lease)
+    else {
         // To try again without end would be a livelock.
         return Attempt::NotCopied;
     };
@@ -220,14 +229,14 @@ fn attempt<'a>(
     if !migration.has_destination(entry) {
         return Attempt::Done(0);
     }
-    let copying = Copying::start(memory, link, Trigger::CpuFault, Op::ToSystem, migration);
+    let copying = Copying::start(device, Trigger::CpuFault, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
     if !migration.has_destination(entry) {
         return Attempt::NotCopied;
     }
-    let moved = install(link.stats(), Trigger::CpuFault, migration);
+    let moved = install(stats, Trigger::CpuFault, migration);
     let bytes = (moved * PAGE_SIZE) as u64;
-    link.stats().bytes_to_system.add(bytes);
-    link.stats().bytes_by_fault.add(bytes);
+    stats.bytes_to_system.add(bytes);
+    stats.bytes_by_fault.add(bytes);
     Attempt::Done(bytes)
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Brings device pages home without being told whose they are: all when the device goes, or some
-//! when others want its memory.
+//! Evicts device pages, to whichever process they belong: all when the device goes, or some when
+//! requests need its memory.
 //!
-//! Never called with an mmap lock held, or while a migration exists, let alone by a CPU fault.
+//! Never call this with an mmap lock held, while a migration is alive, or in a CPU fault.
 
 mod huge;
 mod placements;
@@ -17,12 +17,10 @@ use super::{
         install,
         Copying, //
     },
-    destinations::SystemDestinations,
-    DeviceMemory,
-    Door, //
+    destinations::SystemDestinations, //
 };
 use crate::{
-    link::Link,
+    device::Device,
     pool::Ticket,
     stats::Stage,
     sys::{
@@ -32,8 +30,7 @@ use crate::{
         },
         services::{
             signal::signal_waits,
-            trace,
-            workqueue::WorkQueue, //
+            trace, //
         }, //
     }, //
 };
@@ -43,16 +40,6 @@ use hmm_uapi::Trigger;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        atomic::{
-            ordering::{
-                Full,
-                Release, //
-            },
-            Atomic, //
-        },
-        Arc, //
-    },
     time::{
         delay::fsleep,
         Delta,
@@ -66,26 +53,26 @@ const PAUSE: Delta = Delta::from_millis(5);
 /// After so long without a page that moved the log is told.
 const COMPLAIN_AFTER: Delta = Delta::from_millis(10_000);
 
-/// Brings all pages home. No page may be moved to the device meanwhile. Returns when none is left,
+/// Evicts all pages. No page may be migrated to the device meanwhile. Returns when none is left,
 /// when the device is dead (then the rest is lost), or when no page moved for `patience`.
 ///
-/// A page can be kept by whoever has locked or referenced it. Its holder may take any time, but
-/// needs nothing from us, so without `patience` this waits.
-pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
+/// A task that has locked or referenced a page keeps it. It may take any time, but needs nothing
+/// from this driver, so without `patience` this waits.
+pub(crate) fn all(device: &Device, patience: Option<Delta>) {
     kernel::task::might_sleep();
     let mut complained = false;
     let mut last_progress = Instant::<Monotonic>::now();
     loop {
         let mut moved = 0;
         let mut block = 0;
-        while let Some((pages, next)) = memory.ops().next_block_in_use(block) {
-            if link.is_dead() {
+        while let Some((pages, next)) = device.pages().next_block_in_use(block) {
+            if device.link().is_dead() {
                 return;
             }
-            moved += evict(memory, link, Trigger::Unbind, pages);
+            moved += evict(device, Trigger::Unbind, pages);
             block = next;
         }
-        if memory.ops().resident_bytes() == 0 {
+        if device.pages().resident_bytes() == 0 {
             return;
         }
         if moved > 0 {
@@ -99,7 +86,7 @@ pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
         if idle > COMPLAIN_AFTER && !complained {
             pr_warn!(
                 "waiting for {} bytes on the device that are in use\n",
-                memory.ops().resident_bytes()
+                device.pages().resident_bytes()
             );
             complained = true;
         }
@@ -109,19 +96,19 @@ pub(crate) fn all(memory: &DeviceMemory, link: &Link, patience: Option<Delta>) {
 
 /// Evicts pages that nobody has wanted on the device since `before`, until `pages` are available.
 /// Returns whether they are; others may take them at once.
-pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before: Ticket) -> bool {
+pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
     kernel::task::might_sleep();
-    let pool = memory.ops();
+    let pool = device.pages();
     // Pages that somebody holds make a block fail, and then the next one is tried.
     let mut failures = pool.blocks();
     while pool.available_pages() < pages {
-        if failures == 0 || link.is_stopping() || signal_waits() {
+        if failures == 0 || device.link().is_stopping() || signal_waits() {
             return false;
         }
         let Some(victim) = pool.take_victim(before) else {
             return false;
         };
-        if evict(memory, link, Trigger::Eviction, victim.pages()) == 0 {
+        if evict(device, Trigger::Eviction, victim.pages()) == 0 {
             failures -= 1;
         }
     }
@@ -130,15 +117,15 @@ pub(crate) fn make_room(memory: &DeviceMemory, link: &Link, pages: usize, before
 
 /// Evicts about so many pages, whoever they belong to, of those that nobody has wanted on the
 /// device since `before`. Returns how many came home.
-pub(crate) fn some(memory: &DeviceMemory, link: &Link, pages: usize, before: Ticket) -> usize {
+pub(crate) fn some(device: &Device, pages: usize, before: Ticket) -> usize {
     kernel::task::might_sleep();
-    let pool = memory.ops();
+    let pool = device.pages();
     let (mut moved, mut failures) = (0, pool.blocks());
-    while moved < pages && failures > 0 && !link.is_stopping() && !signal_waits() {
+    while moved < pages && failures > 0 && !device.link().is_stopping() && !signal_waits() {
         let Some(victim) = pool.take_victim(before) else {
             break;
         };
-        match evict(memory, link, Trigger::Eviction, victim.pages()) {
+        match evict(device, Trigger::Eviction, victim.pages()) {
             0 => failures -= 1,
             count => moved += count,
         }
@@ -146,82 +133,44 @@ pub(crate) fn some(memory: &DeviceMemory, link: &Link, pages: usize, before: Tic
     moved
 }
 
-/// Whether old pages are being evicted in the background.
-pub(super) struct Background(Atomic<u32>);
-
-impl Background {
-    pub(super) fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self(Atomic::new(0)), GFP_KERNEL)?)
-    }
-
-    /// Begins; `None` if somebody else is at it.
-    fn begin(this: &Arc<Self>) -> Option<Running> {
-        this.0.cmpxchg(0, 1, Full).ok()?;
-        Some(Running(this.clone()))
-    }
-}
-
-/// Ends when it is dropped.
-struct Running(Arc<Background>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0 .0.store(0, Release);
-    }
-}
-
-/// For when a request had to make room: if little is left, evicts in the background what nobody has
-/// wanted since `before`, so that the next request finds some. As long as all requests fit, nothing
-/// is evicted.
-pub(super) fn in_background(
-    queue: &WorkQueue,
-    door: &Arc<Door>,
-    memory: &DeviceMemory,
-    before: Ticket,
-) {
-    if !memory.ops().is_below_low_watermark() {
+/// For when a request had to make room: if little is left, evicts in the background what no request
+/// has wanted since `before`, so that the next request finds some. As long as all requests fit,
+/// nothing is evicted.
+pub(super) fn in_background(device: &Device, before: Ticket) {
+    if !device.pages().is_below_low_watermark() {
         return;
     }
-    let Some(running) = Background::begin(&memory.ops().server().background) else {
+    let Some(turn) = device.engine().background_evictions.take() else {
         return;
     };
-    let door = door.clone();
+    let pool = device.pool().clone();
     // Without memory for it, the next request makes its own room.
-    let _ = queue.spawn(move || {
-        if let Some(memory) = door.enter() {
-            let engine = memory.ops().server();
-            if let Some(link) = engine.link().enter() {
-                make_room(&memory, &link, memory.ops().high_watermark(), before);
-            }
+    let _ = device.engine().workers.spawn(move || {
+        if let Some(device) = pool.attached() {
+            make_room(&device, device.pages().high_watermark(), before);
         }
-        drop(running);
+        drop(turn);
     });
 }
 
-/// Brings pages of one block home; returns how many. None may be allocated meanwhile.
-fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, pages: Range<usize>) -> usize {
+/// Evicts pages of one block; returns how many. None may be allocated meanwhile.
+fn evict(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize {
     let device_address = (pages.start * PAGE_SIZE) as u64;
-    let moved = huge::evict(memory, link, trigger, pages.start)
-        + evict_single(memory, link, trigger, pages);
+    let moved = huge::evict(device, trigger, pages.start) + evict_single(device, trigger, pages);
     let bytes = (moved * PAGE_SIZE) as u64;
-    link.stats().bytes_to_system.add(bytes);
-    link.stats().bytes_by_eviction.add(bytes);
-    trace::evict(link.device(), trigger.name(), device_address, bytes);
+    device.stats().bytes_to_system.add(bytes);
+    device.stats().bytes_by_eviction.add(bytes);
+    trace::evict(device.vdev(), trigger.name(), device_address, bytes);
     moved
 }
 
-/// Brings single pages home, wherever they are mapped; returns how many.
-fn evict_single(
-    memory: &DeviceMemory,
-    link: &Link,
-    trigger: Trigger,
-    pages: Range<usize>,
-) -> usize {
-    let lease = memory.ops().server().evict_buffers.lease();
-    let time = link.stats().measure(Stage::Setup, trigger);
+/// Evicts single pages, wherever they are mapped; returns how many.
+fn evict_single(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize {
+    let lease = device.engine().evict_buffers.lease();
+    let time = device.stats().measure(Stage::Setup, trigger);
     let first = pages.start;
-    let mut placements = Placements::of(memory, pages.clone());
-    let Ok(mut migration) = Migration::by_pfn(memory, pages, lease) else {
+    let mut placements = Placements::of(device.memory(), pages.clone());
+    let Ok(mut migration) = Migration::by_pfn(device.memory(), pages, lease) else {
         return 0;
     };
     let time = time.then(Stage::Destinations);
@@ -244,7 +193,7 @@ fn evict_single(
         }
     });
     drop(time);
-    let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);
+    let copying = Copying::start(device, trigger, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
-    install(link.stats(), trigger, migration)
+    install(device.stats(), trigger, migration)
 }

@@ -7,11 +7,10 @@ use super::{
         install,
         Copying, //
     },
-    destinations::SystemDestinations,
-    DeviceMemory, //
+    destinations::SystemDestinations, //
 };
 use crate::{
-    link::Link,
+    device::Device,
     stats::Stage,
     sys::{
         address_space::mm::Vma,
@@ -42,8 +41,7 @@ pub(super) struct Home {
 ///
 /// `EINVAL`: the kernel refuses the mapping.
 pub(super) fn bring<'a>(
-    memory: &'a DeviceMemory,
-    link: &'a Link,
+    device: &'a Device,
     trigger: Trigger,
     vma: Vma<'a>,
     range: Range<usize>,
@@ -51,8 +49,8 @@ pub(super) fn bring<'a>(
     lease: Lease<'a>,
 ) -> Result<Home> {
     let start = range.start;
-    let time = link.stats().measure(Stage::Setup, trigger);
-    let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
+    let time = device.stats().measure(Stage::Setup, trigger);
+    let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let time = time.then(Stage::Destinations);
     let collected = migration.collected_pages();
     let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
@@ -61,10 +59,10 @@ pub(super) fn bring<'a>(
         destinations.give(visit);
     });
     drop(time);
-    let copying = Copying::start(memory, link, trigger, Op::ToSystem, migration);
+    let copying = Copying::start(device, trigger, Op::ToSystem, migration);
     let (migration, _failed) = copying.finish();
     Ok(Home {
         collected: collected.single + collected.huge,
-        moved: install(link.stats(), trigger, migration),
+        moved: install(device.stats(), trigger, migration),
     })
 }

@@ -7,14 +7,9 @@ mod explain;
 mod frontier;
 mod hold;
 mod merged;
-mod scratch;
-mod stragglers;
 mod walk;
 
-pub(super) use self::{
-    account::Account,
-    scratch::Scratches, //
-};
+pub(super) use self::account::Account;
 use self::{
     frontier::Frontier,
     walk::{
@@ -24,13 +19,11 @@ use self::{
 };
 use super::{
     evict,
-    DeviceMemory,
-    Door,
-    Tally,
-    BATCH_PAGES, //
+    Tally, //
 };
 use crate::{
-    link::Link,
+    device::Device,
+    engine::BATCH_PAGES,
     policy::Known,
     pool::{
         AccountId,
@@ -43,8 +36,7 @@ use crate::{
         },
         services::{
             cpu::online_cpus,
-            signal::signal_waits,
-            workqueue::WorkQueue, //
+            signal::signal_waits, //
         }, //
     }, //
 };
@@ -98,16 +90,6 @@ pub(crate) struct Order {
     pub(crate) account: AccountId,
 }
 
-/// Who moves pages, and where to.
-pub(crate) struct Movers<'a> {
-    pub(crate) queue: &'a WorkQueue,
-    /// The device, for those who help.
-    pub(crate) door: &'a Arc<Door>,
-    /// The device, for the caller, who passed the door.
-    pub(crate) memory: &'a DeviceMemory,
-    pub(crate) link: &'a Link,
-}
-
 /// Moves `range` (page aligned) of `mm`. Addresses without pages that follow are passed over and
 /// counted, up to `horizon`. Returns the address where it stopped, which is before the end of `range`
 /// only if a signal came.
@@ -116,7 +98,7 @@ pub(crate) struct Movers<'a> {
 ///
 /// `ENOMEM`, `ENODEV` if the device is dead, or `ERESTARTSYS` if a signal came before anything moved.
 pub(crate) fn migrate(
-    movers: &Movers<'_>,
+    device: &Device,
     mm: &ARef<MmWithUser>,
     known: Option<Known>,
     range: Range<usize>,
@@ -131,7 +113,7 @@ pub(crate) fn migrate(
     let reached = if within.is_empty() {
         limit
     } else {
-        migrate_within(movers, mm, known, within, horizon.min(limit), order, tally)?
+        migrate_within(device, mm, known, within, horizon.min(limit), order, tally)?
     };
     if reached < limit || horizon <= limit {
         return Ok(reached);
@@ -144,7 +126,7 @@ pub(crate) fn migrate(
 
 /// As [`migrate`], for addresses that the process can map.
 fn migrate_within(
-    movers: &Movers<'_>,
+    device: &Device,
     mm: &ARef<MmWithUser>,
     known: Option<Known>,
     range: Range<usize>,
@@ -170,18 +152,16 @@ fn migrate_within(
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
     for _ in 0..helpers {
-        let (work, door, member) = (work.clone(), movers.door.clone(), Team::join(&team));
+        let (work, pool, member) = (work.clone(), device.pool().clone(), Team::join(&team));
         // Without help it takes longer, that is all.
-        let _ = movers.queue.spawn(move || {
-            if let Some(memory) = door.enter() {
-                if let Some(link) = memory.ops().server().link().enter() {
-                    // A helper without memory has taken nothing, so the others do its part.
-                    let _ = work.run(&memory, &link, Role::Helper(&member));
-                }
+        let _ = device.engine().workers.spawn(move || {
+            if let Some(device) = pool.attached() {
+                // A helper without memory has taken nothing, so the others do its part.
+                let _ = work.run(&device, Role::Helper(&member));
             }
             // The caller goes on once the member is gone, and then the rest must be, too.
             drop(work);
-            drop(door);
+            drop(pool);
             drop(member);
         });
     }
@@ -189,10 +169,10 @@ fn migrate_within(
         team.wait(|| work.heed_signals());
     }
     // What the helpers left, if anything.
-    let own = work.run(movers.memory, movers.link, Role::Caller);
+    let own = work.run(device, Role::Caller);
     team.wait(|| work.heed_signals());
     if work.was_short.load(Relaxed) {
-        evict::in_background(movers.queue, movers.door, movers.memory, order.ticket);
+        evict::in_background(device, order.ticket);
     }
 
     let result = work.result.lock();
@@ -273,13 +253,12 @@ impl Work {
     /// # Errors
     ///
     /// `ENOMEM`: no piece was taken. Errors of pieces are in the result.
-    fn run(&self, memory: &DeviceMemory, link: &Link, role: Role<'_>) -> Result {
+    fn run(&self, device: &Device, role: Role<'_>) -> Result {
         if self.frontier.is_exhausted() {
             return Ok(());
         }
         let request = Request {
-            memory,
-            link,
+            device,
             mm: &self.mm,
             known: self.known.as_ref(),
             order: self.order,
@@ -288,7 +267,7 @@ impl Work {
             was_short: &self.was_short,
         };
         let mut tally = Tally::default();
-        let result = memory.ops().server().scratches.with(|scratch| {
+        let result = device.engine().scratches.with(|scratch| {
             while let Some(piece) = self.frontier.take() {
                 walk(&request, piece, scratch, &mut tally)?;
                 match role {

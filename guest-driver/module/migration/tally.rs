@@ -3,7 +3,7 @@
 //! What became of every page of a request.
 
 use crate::{
-    link::Link,
+    device::Device,
     stats::Stats,
     sys::{
         address_space::{
@@ -64,14 +64,14 @@ impl Tally {
     pub(super) fn trace_since(
         &self,
         before: &[u64; SKIP_REASONS],
-        link: &Link,
+        device: &Device,
         trigger: Trigger,
         range: &Range<usize>,
     ) {
         for (reason, (now, before)) in SkipReason::ALL.iter().zip(self.skipped.iter().zip(before)) {
             if now > before {
                 let (trigger, reason) = (trigger.name(), reason.name());
-                trace::skip(link.device(), trigger, reason, range, now - before);
+                trace::skip(device.vdev(), trigger, reason, range, now - before);
             }
         }
     }

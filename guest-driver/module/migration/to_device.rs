@@ -2,15 +2,12 @@
 
 //! The pages of a batch from system memory to the device.
 
-use super::{
-    range::{
-        Account,
-        Order, //
-    },
-    DeviceMemory,
-    Engine, //
+use super::range::{
+    Account,
+    Order, //
 };
 use crate::{
+    device::Device,
     pool::{
         AccountId,
         Accounts,
@@ -55,19 +52,19 @@ fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
 
 /// Device pages for a batch, in as few runs as the device has.
 struct DevicePages<'a> {
-    memory: &'a DeviceMemory,
+    device: &'a Device,
     ticket: Ticket,
     account: AccountId,
     /// Why there was no page the last time that there was none.
     short: SkipReason,
-    allocation: Option<Allocation<'a, Engine>>,
+    allocation: Option<Allocation<'a, Device>>,
     /// Pages that the batch still needs.
     wanted: usize,
 }
 
 impl DevicePages<'_> {
     fn accounts(&self) -> &Accounts {
-        self.memory.ops().accounts()
+        self.device.pages().accounts()
     }
 
     /// The next page; `None` if the device is full, or the process has as much as it may have.
@@ -78,8 +75,8 @@ impl DevicePages<'_> {
         }
         let mut destination = self.allocation.as_mut().and_then(Allocation::next);
         if destination.is_none() {
-            let (memory, wanted) = (self.memory, self.wanted);
-            self.allocation = Allocation::new(memory, wanted, self.ticket, self.account);
+            let (device, wanted) = (self.device, self.wanted);
+            self.allocation = Allocation::new(device.pool(), wanted, self.ticket, self.account);
             destination = self.allocation.as_mut().and_then(Allocation::next);
         }
         self.wanted = self.wanted.saturating_sub(1);
@@ -96,7 +93,7 @@ impl DevicePages<'_> {
             self.short = SkipReason::OverLimit;
             return None;
         }
-        let destination = Allocation::huge(self.memory, self.ticket, self.account);
+        let destination = Allocation::huge(self.device.pool(), self.ticket, self.account);
         if destination.is_none() {
             self.accounts().uncharge(self.account, HUGE_PAGES);
             self.short = SkipReason::NoDeviceMemory;
@@ -144,7 +141,7 @@ pub(super) struct How<'a> {
 ///
 /// `EINVAL`: the kernel refuses the mapping.
 pub(super) fn collect<'a>(
-    memory: &'a DeviceMemory,
+    device: &'a Device,
     vma: Vma<'a>,
     range: Range<usize>,
     order: Order,
@@ -154,7 +151,7 @@ pub(super) fn collect<'a>(
 ) -> Result<Collection<'a>> {
     let How { select, may_evict } = how;
     let time = account.stats.measure(Stage::Setup, order.trigger);
-    let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
+    let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
     let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
@@ -165,15 +162,15 @@ pub(super) fn collect<'a>(
         wanted += collected.single_holes;
         all += collected.single_holes + collected.huge_holes;
     }
-    // Nobody has to go for pages beyond the limit.
-    let room = memory.ops().accounts().room(order.account);
+    // Nothing is evicted for pages beyond the limit.
+    let room = device.pages().accounts().room(order.account);
     let all = all.min(usize::try_from(room).unwrap_or(usize::MAX));
-    if may_evict && memory.ops().available_pages() < all {
+    if may_evict && device.pages().available_pages() < all {
         return Ok(Collection::NeedsRoom(all));
     }
 
     let mut pages = DevicePages {
-        memory,
+        device,
         ticket: order.ticket,
         account: order.account,
         short: SkipReason::NoDeviceMemory,
@@ -219,7 +216,8 @@ pub(super) fn collect<'a>(
         }
     });
     if is_full {
-        // Others took what was available. Those pages that have a destination lose it again.
+        // Another request took the free blocks. Drop the destinations chosen so far and let the caller
+        // evict.
         return Ok(Collection::NeedsRoom(all));
     }
     for (reason, pages) in SkipReason::ALL.into_iter().zip(skipped) {

@@ -8,9 +8,9 @@ use super::{
         Account,
         Order, //
     },
-    DeviceMemory, //
 };
 use crate::{
+    device::Device,
     stats::Stage,
     sys::{
         address_space::mm::Vma,
@@ -34,7 +34,7 @@ use kernel::prelude::*;
 ///
 /// `EINVAL`: the kernel refuses the mapping.
 pub(super) fn collect<'a>(
-    memory: &'a DeviceMemory,
+    device: &'a Device,
     vma: Vma<'a>,
     range: Range<usize>,
     order: Order,
@@ -44,7 +44,7 @@ pub(super) fn collect<'a>(
 ) -> Result<Migration<'a, Collected>> {
     let start = range.start;
     let time = account.stats.measure(Stage::Setup, order.trigger);
-    let mut migration = Migration::of_range(vma, range, select, memory, lease)?;
+    let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
     let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
     migration.for_each_source(|visit| match visit.source() {

@@ -11,11 +11,11 @@ use super::{
     Way, //
 };
 use crate::{
+    engine::BATCH_PAGES,
     migration::{
         evict,
         range::migrate,
-        Tally,
-        BATCH_PAGES, //
+        Tally, //
     },
     policy::Known,
     sys::{
@@ -127,8 +127,8 @@ fn window_bounds(least: u32, most: u32) -> Result<Option<WindowBounds>> {
 impl Call<'_> {
     /// What is known of a process, which may not have been known before.
     pub(super) fn known(&self, mm: &MmWithUser) -> Result<Known> {
-        let pool = self.memory.ops();
-        pool.server().spaces().of(pool, mm)
+        let accounts = self.device.pages().accounts();
+        self.device.spaces().of(accounts, mm)
     }
 
     /// The same; `None` where too many processes are known already. Such a process has no account.
@@ -179,7 +179,7 @@ impl Call<'_> {
         keep: bool,
         entries: &mut [usize],
     ) -> Result {
-        let memory = self.memory;
+        let memory = self.device.memory();
         let mut address = range.start;
         while address < range.end {
             if signal_waits() {
@@ -203,7 +203,7 @@ impl Call<'_> {
             snapshot.look(&guard, part, memory.owner(), entries, |_, place| {
                 if let Place::Device(pfn) = place {
                     if let Some(index) = memory.index_of_pfn(pfn) {
-                        memory.ops().keep(index..index + 1, keep);
+                        self.device.pages().keep(index..index + 1, keep);
                     }
                 }
             })?;
@@ -229,7 +229,7 @@ impl Call<'_> {
         }
         let range = page_range(call.start, call.end)?;
         if direction != Some(Direction::ToSystem) {
-            self.memory.ops().server().hibernation().wait_until_over()?;
+            self.device.engine().hibernation.wait_until_over()?;
         }
         let mm = address_space_of(call.pid)?;
         let known = self.known_if_room(&mm)?;
@@ -266,8 +266,8 @@ impl Call<'_> {
             if !may_touch_others() {
                 return Err(EPERM);
             }
-            let pool = self.memory.ops();
-            let moved = evict::some(self.memory, self.link, bytes >> PAGE_SHIFT, pool.ticket());
+            let ticket = self.device.pages().ticket();
+            let moved = evict::some(self.device, bytes >> PAGE_SHIFT, ticket);
             call.bytes_evicted = (moved << PAGE_SHIFT) as u64;
             return argument.write();
         }
@@ -282,7 +282,7 @@ impl Call<'_> {
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
             let end = range.end;
-            migrate(&self.movers(), &mm, None, range, end, order, &mut tally)
+            migrate(self.device, &mm, None, range, end, order, &mut tally)
         })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;

@@ -4,13 +4,12 @@
 
 use super::Session;
 use crate::{
+    device::DevicePool,
     migration::{
         range::{
             migrate,
-            Movers,
             Order, //
         },
-        Door,
         Tally, //
     },
     policy::Known,
@@ -89,8 +88,7 @@ struct Task {
     rest: Range<usize>,
     direction: Option<Direction>,
     order: Order,
-    door: Arc<Door>,
-    helpers: Arc<WorkQueue>,
+    pool: Arc<DevicePool>,
     /// Runs the steps. Those of a queue that the system stops when it sleeps, so that nothing goes
     /// to a device that is being put to sleep.
     queue: Arc<WorkQueue>,
@@ -115,8 +113,7 @@ impl Prefetch {
             rest: job.range,
             direction: job.direction,
             order: job.order,
-            door: session.door.clone(),
-            helpers: session.workers.clone(),
+            pool: session.pool.clone(),
             queue: session.prefetchers.clone(),
         };
         let this = Arc::pin_init(
@@ -175,14 +172,7 @@ impl Prefetch {
         if let Some(direction) = direction {
             end = end.min((start / STEP + 1).saturating_mul(STEP));
             let mm = task.mm.mmget_not_zero().ok_or(ESRCH)?;
-            let memory = task.door.enter().ok_or(ENODEV)?;
-            let link = memory.ops().server().link().enter().ok_or(ENODEV)?;
-            let movers = Movers {
-                queue: &task.helpers,
-                door: &task.door,
-                memory: &memory,
-                link: &link,
-            };
+            let device = task.pool.attached().ok_or(ENODEV)?;
             let flags = match direction {
                 Direction::ToDevice => task.order.flags,
                 Direction::ToSystem => MigrateFlags::default(),
@@ -196,7 +186,7 @@ impl Prefetch {
             let known = task.known.clone();
             let range = start..end;
             // What has no pages costs no steps.
-            let result = migrate(&movers, &mm, known, range, part.end, order, &mut tally);
+            let result = migrate(&device, &mm, known, range, part.end, order, &mut tally);
             self.report.lock().tally.add(&tally);
             end = result?;
         }

@@ -7,10 +7,8 @@ use super::{
     page_range, //
 };
 use crate::{
-    migration::{
-        DeviceMemory,
-        BATCH_PAGES, //
-    },
+    device::DeviceMemory,
+    engine::BATCH_PAGES,
     sys::{
         address_space::{
             mm::{

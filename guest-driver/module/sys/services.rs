@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Services of the kernel that serve every part: gates, reserves, workqueues, signals, trace
+//! Services of the kernel that serve every part: slots, reserves, workqueues, signals, trace
 //! events, character devices.
 
 pub(crate) mod cpu;
-pub(crate) mod gate;
 pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(in crate::sys) mod kunit;
@@ -13,5 +12,6 @@ pub(crate) mod module_hold;
 pub(crate) mod node;
 pub(crate) mod reserve;
 pub(crate) mod signal;
+pub(crate) mod slot;
 pub(crate) mod trace;
 pub(crate) mod workqueue;

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Brings a huge page home through one of the mappings that map it.
+//! Evicts a huge page through one of the VMAs that map it.
 //!
-//! By its number alone it could only be collected as one, and then nothing keeps those who map it
-//! from clearing their entries, which the kernel does wrong ([`Select::DeviceHuge`]). Through a
-//! mapping it can be held, or split.
+//! By its pfn alone it could only be collected as one, and then nothing keeps tasks that map it from
+//! zapping their entries, which the kernel does wrong ([`Select::DeviceHuge`]). Through a VMA it can
+//! be held, or split.
 
-use super::super::{
-    home,
-    DeviceMemory, //
-};
 use crate::{
-    link::Link,
+    device::Device,
+    migration::home,
     sys::{
         address_space::{
             anon_vma::AnonVma,
@@ -30,10 +27,13 @@ use kernel::mm::MmWithUser;
 /// Most mappings that are asked for a page.
 const MAPPINGS: u32 = 256;
 
-/// If the page at `index` is a huge one, brings home what is mapped of it; returns how many pages
-/// came.
-pub(super) fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, index: usize) -> usize {
-    let page = memory.page_in_use(index).filter(|page| page.is_large());
+/// If the page at `index` is a huge one, evicts what is mapped of it; returns how many pages
+/// migrated.
+pub(super) fn evict(device: &Device, trigger: Trigger, index: usize) -> usize {
+    let page = device
+        .memory()
+        .page_in_use(index)
+        .filter(|page| page.is_large());
     let Some((page, anon_vma)) = page.and_then(|page| Some((page, AnonVma::of(page)?))) else {
         return 0;
     };
@@ -42,7 +42,7 @@ pub(super) fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, index:
             break;
         };
         if let Some(mm) = mapping.mm {
-            let moved = bring_home(memory, link, trigger, &mm, mapping.range);
+            let moved = evict_range(device, trigger, &mm, mapping.range);
             if moved > 0 {
                 return moved;
             }
@@ -51,16 +51,10 @@ pub(super) fn evict(memory: &DeviceMemory, link: &Link, trigger: Trigger, index:
     0
 }
 
-/// Brings home what `range` of `mm` has on the device, unless it is busy; returns how many pages
-/// came.
-fn bring_home(
-    memory: &DeviceMemory,
-    link: &Link,
-    trigger: Trigger,
-    mm: &MmWithUser,
-    range: Range<usize>,
-) -> usize {
-    // Nobody is waited for: who has the lock may be waiting for room.
+/// Evicts what `range` of `mm` has on the device, unless it is busy; returns how many pages
+/// migrated.
+fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<usize>) -> usize {
+    // Do not wait: the task that has the lock may be waiting for room.
     let Some(guard) = MmapReadGuard::try_lock(mm) else {
         return 0;
     };
@@ -71,14 +65,14 @@ fn bring_home(
         return 0;
     }
     // First, since who has some may be waiting for our hold to end.
-    let lease = memory.ops().server().evict_buffers.lease();
-    let known = memory.ops().server().spaces().find(mm);
+    let lease = device.engine().evict_buffers.lease();
+    let known = device.spaces().find(mm);
     let held = known
         .as_ref()
-        .and_then(|known| known.hold(Exclusive::of(&vma, range.clone())?, memory.owner()));
+        .and_then(|known| known.hold(Exclusive::of(&vma, range.clone())?, device.memory().owner()));
     let select = held
         .as_ref()
         .map(Undisturbed::Held)
         .map_or(Select::Device, Select::DeviceHuge);
-    home::bring(memory, link, trigger, vma, range, select, lease).map_or(0, |home| home.moved)
+    home::bring(device, trigger, vma, range, select, lease).map_or(0, |home| home.moved)
 }

@@ -3,7 +3,7 @@
 //! Where the owners of device pages may have them in system memory, by page frame number.
 
 use crate::{
-    migration::DeviceMemory,
+    device::DeviceMemory,
     sys::{
         address_space::{
             anon_vma::{

@@ -4,17 +4,19 @@
 
 use super::{
     super::tally::reason_of_place,
-    stragglers::Stragglers,
     walk::Request,
     Account, //
 };
-use crate::sys::{
-    address_space::{
-        mm::Vma,
-        mmap_lock::MmapLocked,
-        snapshot::Place, //
-    },
-    device_memory::pagemap::Owner, //
+use crate::{
+    engine::Stragglers,
+    sys::{
+        address_space::{
+            mm::Vma,
+            mmap_lock::MmapLocked,
+            snapshot::Place, //
+        },
+        device_memory::pagemap::Owner, //
+    }, //
 };
 use core::ops::Range;
 use hmm_uapi::{
@@ -40,7 +42,7 @@ pub(super) fn explain(
         missing,
     } = account;
     let direction = request.order.direction;
-    let own = request.memory.owner();
+    let own = request.device.memory().owner();
     let address = |page| range.start + page * PAGE_SIZE;
     let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
         request
@@ -59,8 +61,8 @@ pub(super) fn explain(
     let mut result = look(own, &|place| {
         if let (Place::Device(pfn), Direction::ToDevice) = (place, direction) {
             // It is wanted where it is, so it must not be evicted for its neighbours.
-            if let Some(index) = request.memory.index_of_pfn(pfn) {
-                request.memory.ops().touch(index, request.order.ticket);
+            if let Some(index) = request.device.memory().index_of_pfn(pfn) {
+                request.device.pages().touch(index, request.order.ticket);
             }
         }
         (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))

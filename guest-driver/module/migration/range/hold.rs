@@ -12,11 +12,11 @@ use super::{
         front,
         Front, //
     },
-    scratch::Scratch,
     walk::Request,
     TABLE_BYTES, //
 };
 use crate::{
+    engine::Scratch,
     link::Lane,
     migration::Tally,
     sys::{
@@ -107,7 +107,7 @@ fn hold_with(
             let front = Sharing::of_front(guard, range.clone());
             let range = range.start..front.end();
             let held = match front {
-                Sharing::Exclusive(front) => known.hold(front, request.memory.owner()),
+                Sharing::Exclusive(front) => known.hold(front, request.device.memory().owner()),
                 Sharing::Shared(_) => None,
             };
             (range, held)
@@ -153,7 +153,7 @@ fn hold_with(
         let is_contended = exclusive.is_some()
             || mmap_lock_is_contended(request.mm)
             || held.as_ref().is_some_and(ClearHold::is_contended);
-        if is_contended || request.link.is_stopping() {
+        if is_contended || request.device.link().is_stopping() {
             break;
         }
     }
@@ -268,14 +268,14 @@ impl<'a> Hold<'a, '_> {
     fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
         let pages = (range.len() >> PAGE_SHIFT) as u64;
         let before = self.tally.skipped;
-        self.tally.skip(self.request.link.stats(), reason, pages);
+        self.tally.skip(self.request.device.stats(), reason, pages);
         self.trace_skips(&before, range);
     }
 
     /// Tells of the pages in `range` that were skipped since `before`.
     fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
-        let (link, trigger) = (self.request.link, self.request.order.trigger);
-        self.tally.trace_since(before, link, trigger, range);
+        let (device, trigger) = (self.request.device, self.request.order.trigger);
+        self.tally.trace_since(before, device, trigger, range);
     }
 
     /// Why no page of the mapping is to move, if so.
@@ -299,12 +299,12 @@ impl<'a> Hold<'a, '_> {
 
     /// Bytes of a batch, which begins and ends where page tables do.
     fn batch_bytes(&self) -> usize {
-        let (pool, order) = (self.request.memory.ops(), self.request.order);
-        let entries = self.request.link.max_entries(Lane::Bulk) * PAGE_SIZE;
-        let learned = pool.server().learned.batch_bytes();
+        let (device, order) = (self.request.device, self.request.order);
+        let entries = device.link().max_entries(Lane::Bulk) * PAGE_SIZE;
+        let learned = device.engine().learned.batch_bytes();
         // What is beyond a limit would be collected for nothing, and cannot be reclaimed meanwhile.
         let allowed = match order.direction {
-            Direction::ToDevice => pool.accounts().room(order.account),
+            Direction::ToDevice => device.pages().accounts().room(order.account),
             Direction::ToSystem => u64::MAX,
         };
         let allowed = usize::try_from(allowed)
@@ -317,7 +317,7 @@ impl<'a> Hold<'a, '_> {
     /// Buffers for a batch. Who has some must not wait for more, so without any left the pending
     /// batch comes first.
     fn lease(&mut self) -> Lease<'a> {
-        let buffers = &self.request.memory.ops().server().bulk_buffers;
+        let buffers = &self.request.device.engine().bulk_buffers;
         if let Some(lease) = buffers.try_lease() {
             return lease;
         }

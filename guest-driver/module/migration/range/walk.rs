@@ -5,16 +5,15 @@
 use super::{
     super::{
         evict,
-        DeviceMemory,
         Tally, //
     },
     frontier::Frontier,
     hold::hold,
-    scratch::Scratch,
     Order, //
 };
 use crate::{
-    link::Link,
+    device::Device,
+    engine::Scratch,
     policy::Known,
     sys::address_space::snapshot::Snapshot, //
 };
@@ -41,8 +40,7 @@ const PAUSE: Delta = Delta::from_micros(100);
 
 /// What is to be done, and with what.
 pub(super) struct Request<'a> {
-    pub(super) memory: &'a DeviceMemory,
-    pub(super) link: &'a Link,
+    pub(super) device: &'a Device,
     pub(super) mm: &'a MmWithUser,
     /// What is known of the process.
     pub(super) known: Option<&'a Known>,
@@ -94,7 +92,7 @@ fn once(
     // Others may take what was made available, so that may be needed more than once.
     let mut tries = TRIES;
     while address < range.end {
-        if request.link.is_stopping() {
+        if request.device.link().is_stopping() {
             return Err(ENODEV);
         }
         let stop = hold(request, address..range.end, may_evict, scratch, tally);
@@ -105,10 +103,10 @@ fn once(
         may_evict = true;
         if let Some(pages) = stop.needs_room {
             // If there is no room to be made, what fits is moved, and the rest is counted.
-            let (memory, link, before) = (request.memory, request.link, request.order.ticket);
+            let before = request.order.ticket;
             request.was_short.store(true, Relaxed);
             tries -= 1;
-            may_evict = evict::make_room(memory, link, pages, before) && tries > 0;
+            may_evict = evict::make_room(request.device, pages, before) && tries > 0;
         }
     }
     Ok(())

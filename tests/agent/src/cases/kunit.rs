@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) const CASES: &[Case] = &[
     Case::new("kunit/clear-hold", || suite("clear_hold")),
     Case::new("kunit/exclusive", || suite("exclusive")),
-    Case::new("kunit/gate", || suite("gate")),
+    Case::new("kunit/slot", || suite("slot")),
     Case::new("kunit/log-limit", || suite("log_limit")),
     Case::new("kunit/memory-region", || suite("memory_region")),
     Case::new("kunit/migrate", || suite("migrate")),

@@ -4,7 +4,6 @@
 
 use super::{
     super::{
-        scratch::Scratch,
         walk::Request,
         Account, //
     },
@@ -12,6 +11,7 @@ use super::{
     NeedsRoom, //
 };
 use crate::{
+    engine::Scratch,
     migration::{
         copy::{
             install,
@@ -64,7 +64,7 @@ impl<'a> Hold<'a, '_> {
         lease: Lease<'a>,
     ) -> core::result::Result<(), NeedsRoom> {
         let request = self.request;
-        let (memory, link) = (request.memory, request.link);
+        let device = request.device;
         let pages = range.len() >> PAGE_SHIFT;
         let before = self.tally.skipped;
         // There are as many as batches at once; the pending one has the other.
@@ -73,13 +73,13 @@ impl<'a> Hold<'a, '_> {
             marks.fill(false);
         }
         let mut account = Account {
-            stats: link.stats(),
+            stats: device.stats(),
             tally: self.tally,
             missing: &mut missing,
         };
         let collected = match request.order.direction {
             Direction::ToDevice => to_device::collect(
-                memory,
+                device,
                 vma,
                 range.clone(),
                 request.order,
@@ -93,7 +93,7 @@ impl<'a> Hold<'a, '_> {
             Direction::ToSystem => {
                 let range = range.clone();
                 to_system::collect(
-                    memory,
+                    device,
                     vma,
                     range,
                     request.order,
@@ -119,7 +119,7 @@ impl<'a> Hold<'a, '_> {
             }
         };
         self.trace_skips(&before, &range);
-        let copying = Copying::start(memory, link, request.order.trigger, self.op(), migration);
+        let copying = Copying::start(device, request.order.trigger, self.op(), migration);
         // The one before is done or about to be.
         self.finish();
         self.pending = Some(Moving {
@@ -149,7 +149,7 @@ impl<'a> Hold<'a, '_> {
             range,
             mut missing,
         } = moving;
-        let stats = self.request.link.stats();
+        let stats = self.request.device.stats();
         let before = self.tally.skipped;
         let mut account = Account {
             stats,
@@ -197,7 +197,7 @@ impl<'a> Hold<'a, '_> {
 /// device that is dead.
 fn reason_of_failure(request: &Request<'_>) -> SkipReason {
     match request.order.direction {
-        Direction::ToSystem if request.link.is_dead() => SkipReason::Lost,
+        Direction::ToSystem if request.device.link().is_dead() => SkipReason::Lost,
         _ => SkipReason::CopyFailed,
     }
 }
@@ -214,9 +214,9 @@ fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collect
         if !space.advice(start + transfer.index() * PAGE_SIZE).keep {
             continue;
         }
-        if let Some(index) = request.memory.index_of_pfn(transfer.destination) {
+        if let Some(index) = request.device.memory().index_of_pfn(transfer.destination) {
             let pages = index..index + transfer.pages;
-            request.memory.ops().keep(pages, true);
+            request.device.pages().keep(pages, true);
         }
     }
 }

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Scratch space of those who move ranges. To make it anew takes as long as to move a few pages, so it
-//! is kept.
+//! Scratch space of walks. To allocate it takes as long as to migrate a few pages, so it is kept.
 
-use super::{
-    super::BATCH_PAGES,
-    stragglers::Stragglers, //
-};
+use super::stragglers::Stragglers;
+use crate::link::BATCH_ENTRIES;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -19,11 +16,11 @@ const DEPTH: usize = 2;
 const KEPT: usize = 4;
 
 /// Scratch space of one walk.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     /// A mark for each page of a batch, for each batch.
-    pub(super) marks: KVec<KVVec<bool>>,
-    pub(super) snapshot: KVVec<usize>,
-    pub(super) stragglers: Stragglers,
+    pub(crate) marks: KVec<KVVec<bool>>,
+    pub(crate) snapshot: KVVec<usize>,
+    pub(crate) stragglers: Stragglers,
 }
 
 impl Scratch {
@@ -31,19 +28,19 @@ impl Scratch {
         let mut marks = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
         for _ in 0..DEPTH {
             marks.push(
-                KVVec::from_elem(false, BATCH_PAGES, GFP_KERNEL)?,
+                KVVec::from_elem(false, BATCH_ENTRIES, GFP_KERNEL)?,
                 GFP_KERNEL,
             )?;
         }
         Ok(Self {
             marks,
-            snapshot: KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?,
+            snapshot: KVVec::from_elem(0, BATCH_ENTRIES, GFP_KERNEL)?,
             stragglers: Stragglers::new()?,
         })
     }
 }
 
-/// Scratch spaces that nobody uses at the moment.
+/// Scratch spaces that are free.
 #[pin_data]
 pub(crate) struct Scratches {
     #[pin]
@@ -60,17 +57,17 @@ impl Scratches {
         pin_init::pin_init_scope(|| {
             let kept = KVec::with_capacity(KEPT, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
-                kept <- new_spinlock!(kept, "migration::range::Scratches::kept"),
+                kept <- new_spinlock!(kept, "engine::Scratches::kept"),
             }? Error))
         })
     }
 
-    /// Does `work` with scratch space that no other thread has meanwhile.
+    /// Calls `work` with scratch space of its own.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: `work` was not called. What `work` returns is within the result.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> Result<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> Result<T> {
         let kept = self.kept.lock().pop();
         let mut scratch = kept.map_or_else(Scratch::new, Ok)?;
         let result = work(&mut scratch);

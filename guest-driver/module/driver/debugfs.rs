@@ -2,12 +2,14 @@
 
 //! A device's folder in debugfs. `docs/tracing.md` describes its files.
 
-use super::{
-    Stage,
-    StageTimes,
-    Stats, //
+use crate::{
+    device::DevicePool,
+    stats::{
+        Stage,
+        StageTimes,
+        Stats, //
+    }, //
 };
-use crate::migration::Door;
 use hmm_uapi::SkipReason;
 use kernel::{
     debugfs::{
@@ -25,16 +27,16 @@ use kernel::{
 /// What the files read.
 pub(crate) struct Sources {
     stats: Arc<Stats>,
-    door: Arc<Door>,
+    pool: Arc<DevicePool>,
 }
 
 /// The folder `name`, which goes when the result is dropped.
-pub(crate) fn folder<'a>(
+pub(super) fn folder<'a>(
     name: &'a CStr,
     stats: Arc<Stats>,
-    door: Arc<Door>,
+    pool: Arc<DevicePool>,
 ) -> impl PinInit<Scope<Sources>, Error> + 'a {
-    Scope::dir(Ok(Sources { stats, door }), name, fill)
+    Scope::dir(Ok(Sources { stats, pool }), name, fill)
 }
 
 fn fill<'data>(sources: &'data Sources, folder: &ScopedDir<'data, '_>) {
@@ -52,12 +54,9 @@ fn counters(sources: &Sources, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, counter) in sources.stats.named() {
         writeln!(f, "{name} {}", counter.get())?;
     }
-    // The door is closed while the driver leaves the device.
-    if let Some(memory) = sources.door.enter() {
-        let pool = memory.ops();
-        writeln!(f, "resident_bytes {}", pool.resident_bytes())?;
-        writeln!(f, "peak_resident_bytes {}", pool.peak_resident_bytes())?;
-    }
+    let pages = sources.pool.pages();
+    writeln!(f, "resident_bytes {}", pages.resident_bytes())?;
+    writeln!(f, "peak_resident_bytes {}", pages.peak_resident_bytes())?;
     let skipped = sources.stats.skipped();
     for (reason, pages) in SkipReason::ALL.iter().zip(skipped) {
         writeln!(f, "pages_skipped_{} {pages}", reason.name())?;

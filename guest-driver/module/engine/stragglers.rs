@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Pages that somebody held at the moment, which may move at the next.
+//! Pages that were busy for the moment, to be tried again.
 //!
 //! Reclaim, compaction and the kernel's own per-CPU lists refer to pages, isolate or lock them, and
-//! soon let go of them. The kernel's own migrations try such pages again, too.
+//! release them soon. The kernel's own migrations try such pages again, too.
 
 use core::{
     mem::{
@@ -19,7 +19,7 @@ use kernel::prelude::*;
 const RUNS: usize = 64;
 
 /// Addresses of pages that are to be tried again.
-pub(super) struct Stragglers {
+pub(crate) struct Stragglers {
     runs: KVec<Range<usize>>,
     /// An empty vector for the next round.
     spare: KVec<Range<usize>>,
@@ -31,7 +31,7 @@ impl Stragglers {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             runs: KVec::with_capacity(RUNS, GFP_KERNEL)?,
             spare: KVec::with_capacity(RUNS, GFP_KERNEL)?,
@@ -39,19 +39,19 @@ impl Stragglers {
         })
     }
 
-    /// Forgets what is left of a walk that came to nothing.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what an earlier walk left.
+    pub(crate) fn forget(&mut self) {
         self.runs.clear();
     }
 
     /// From now on pages are remembered, or no more.
-    pub(super) fn set_open(&mut self, is_open: bool) {
+    pub(crate) fn set_open(&mut self, is_open: bool) {
         self.is_open = is_open;
     }
 
     /// Remembers a page (its addresses) that did not move for `reason`, if another try may help.
     /// Otherwise it is to be counted.
-    pub(super) fn remember(&mut self, reason: SkipReason, page: Range<usize>) -> bool {
+    pub(crate) fn remember(&mut self, reason: SkipReason, page: Range<usize>) -> bool {
         if !self.is_open || !matches!(reason, SkipReason::Busy | SkipReason::Pinned) {
             return false;
         }
@@ -65,12 +65,12 @@ impl Stragglers {
     }
 
     /// What was remembered since the last time; it goes back with [`Self::give_back`].
-    pub(super) fn take(&mut self) -> KVec<Range<usize>> {
+    pub(crate) fn take(&mut self) -> KVec<Range<usize>> {
         replace(&mut self.runs, take(&mut self.spare))
     }
 
     /// Takes a vector back.
-    pub(super) fn give_back(&mut self, mut runs: KVec<Range<usize>>) {
+    pub(crate) fn give_back(&mut self, mut runs: KVec<Range<usize>>) {
         runs.clear();
         self.spare = runs;
     }

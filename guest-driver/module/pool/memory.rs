@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The pool as a whole, and what the kernel reaches of it through a struct page.
+
+use super::{
+    attachment::{
+        Attached,
+        Attachment,
+        FaultServer, //
+    },
+    Pages, //
+};
+use crate::{
+    policy::Spaces,
+    stats::Stats,
+    sys::device_memory::pagemap::{
+        Fault,
+        FaultError,
+        Operations,
+        PrivateMemory, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Which contents the memory has. A device with other contents must not serve its pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Of the memory.
+    pub(crate) uuid: [u8; 16],
+    /// Of the contents.
+    pub(crate) generation: u64,
+}
+
+/// The memory of a device of type `D`: the pagemap, the records of its pages, the processes that
+/// have pages there, and the identity of the contents.
+///
+/// It outlives the device. Dropping it waits until every page is free.
+#[pin_data]
+pub(crate) struct Pool<D: FaultServer> {
+    // Dropped first: waits for the pages, whose records must be there until then.
+    #[pin]
+    memory: PrivateMemory<PagemapOps<D>>,
+    #[pin]
+    spaces: Spaces,
+    pages: Arc<Pages>,
+    attachment: Arc<Attachment<D>>,
+    identity: Identity,
+}
+
+impl<D: FaultServer> Pool<D> {
+    /// A parked pool of `pages` free pages. CPU faults are counted in `stats`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or `ERANGE` if the physical address space has no room.
+    pub(crate) fn new(pages: usize, identity: Identity, stats: Arc<Stats>) -> Result<Arc<Self>> {
+        let records = Arc::new(Pages::new(pages)?, GFP_KERNEL)?;
+        let attachment = Attachment::new()?;
+        let ops = PagemapOps {
+            pages: records.clone(),
+            attachment: attachment.clone(),
+            stats,
+        };
+        Arc::pin_init(
+            try_pin_init!(Self {
+                memory <- PrivateMemory::new(pages, c"virtio_hmm", ops),
+                spaces <- Spaces::new(),
+                pages: records,
+                attachment,
+                identity,
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The pagemap.
+    pub(crate) fn memory(&self) -> &PrivateMemory<PagemapOps<D>> {
+        &self.memory
+    }
+
+    /// The records of the pages.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// The processes whose memory is moved.
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// Which contents the memory has.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Attaches a device whose memory has these contents. From now on requests and CPU faults reach
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` its contents are others, `EBUSY` a device is attached.
+    pub(crate) fn attach(&self, device: Arc<D>, identity: Identity) -> Result {
+        if identity != self.identity {
+            return Err(ESTALE);
+        }
+        self.attachment.attach(device)
+    }
+
+    /// Refuses requests from now on, and waits for those under way. CPU faults still reach the
+    /// device.
+    pub(crate) fn drain(&self) {
+        self.attachment.drain();
+    }
+
+    /// Detaches the device, if one is attached, and waits for the faults that it serves. The pool is
+    /// parked then: its pages stay, and a CPU that touches one gets SIGBUS.
+    pub(crate) fn detach(&self) {
+        self.attachment.detach();
+    }
+
+    /// The attached device, for a request; `None` if there is none, or it is being drained.
+    pub(crate) fn attached(&self) -> Option<Attached<'_, D>> {
+        self.attachment.for_request()
+    }
+}
+
+/// The operations of the pagemap. They only refer to what they need, so that neither pagemap nor
+/// device owns the other.
+pub(crate) struct PagemapOps<D> {
+    pages: Arc<Pages>,
+    attachment: Arc<Attachment<D>>,
+    stats: Arc<Stats>,
+}
+
+impl<D: FaultServer> Operations for PagemapOps<D> {
+    fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError> {
+        kernel::task::might_sleep();
+        let this = memory.ops();
+        match this.attachment.for_fault() {
+            Some(device) => device.serve(fault),
+            None => {
+                this.stats.cpu_faults.add(1);
+                this.stats.cpu_faults_failed.add(1);
+                Err(FaultError::Lost)
+            }
+        }
+    }
+
+    fn pages_freed(&self, indices: Range<usize>) {
+        self.pages.free(indices);
+    }
+}
