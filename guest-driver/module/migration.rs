@@ -13,12 +13,14 @@
 //! mmap lock, access user memory or begin a `ClearHold` while a `Migration` is alive: a `ClearHold`
 //! waits for tasks that zap PTEs, and those wait for the holds that exist.
 
+mod account;
 mod copy;
 mod cpu_fault;
 mod destinations;
 pub(crate) mod evict;
 mod hibernation;
 mod home;
+mod order;
 pub(crate) mod range;
 mod readahead;
 mod split;
@@ -29,5 +31,6 @@ mod worker;
 
 pub(crate) use self::{
     hibernation::HibernationListener,
+    order::Order,
     tally::Tally, //
 };

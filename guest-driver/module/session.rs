@@ -14,10 +14,8 @@ use crate::{
     },
     engine::BATCH_PAGES,
     migration::{
-        range::{
-            migrate,
-            Order, //
-        },
+        range::migrate,
+        Order,
         Tally, //
     },
     policy::Known,

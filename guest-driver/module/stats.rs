@@ -3,8 +3,10 @@
 //! Counters and times of a device. The names and units of the counters are those of
 //! `hmm_uapi::Stats`.
 
+mod counter;
 mod stage;
 
+use self::counter::Counter;
 pub(crate) use self::stage::{
     Stage,
     StageTimes,
@@ -16,32 +18,7 @@ use hmm_uapi::{
     Trigger,
     SKIP_REASONS, //
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::{
-        ordering::Relaxed,
-        Atomic, //
-    }, //
-};
-
-/// A counter that only grows.
-pub(crate) struct Counter(Atomic<u64>);
-
-impl Counter {
-    const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    /// Adds to the counter.
-    pub(crate) fn add(&self, value: u64) {
-        self.0.fetch_add(value, Relaxed);
-    }
-
-    /// The counter's value.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+use kernel::prelude::*;
 
 /// All counters but those of the pool, and all times.
 pub(crate) struct Stats {

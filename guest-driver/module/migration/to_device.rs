@@ -2,9 +2,9 @@
 
 //! The pages of a batch from system memory to the device.
 
-use super::range::{
-    Account,
-    Order, //
+use super::{
+    account::Account,
+    order::Order, //
 };
 use crate::{
     device::Device,

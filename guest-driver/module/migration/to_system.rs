@@ -3,11 +3,9 @@
 //! The pages of a batch from the device to system memory.
 
 use super::{
+    account::Account,
     destinations::SystemDestinations,
-    range::{
-        Account,
-        Order, //
-    },
+    order::Order, //
 };
 use crate::{
     device::Device,

@@ -6,10 +6,8 @@ use super::Session;
 use crate::{
     device::DevicePool,
     migration::{
-        range::{
-            migrate,
-            Order, //
-        },
+        range::migrate,
+        Order,
         Tally, //
     },
     policy::Known,

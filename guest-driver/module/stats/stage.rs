@@ -2,7 +2,7 @@
 
 //! How long the steps of a migration take.
 
-use super::Counter;
+use super::counter::Counter;
 use hmm_logic::{
     bucket_of,
     Histogram,

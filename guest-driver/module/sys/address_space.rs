@@ -6,6 +6,7 @@ pub(crate) mod anon_vma;
 pub(crate) mod clear_hold;
 pub(crate) mod exclusive;
 mod interval;
+pub(crate) mod locked;
 pub(crate) mod mm;
 pub(crate) mod mmap_lock;
 pub(crate) mod snapshot;

@@ -3,6 +3,7 @@
 //! Device-private memory: the physical range, its `struct page`s, and pages as destinations.
 
 mod memory_region;
+pub(crate) mod owner;
 pub(crate) mod page;
 pub(crate) mod page_stock;
 pub(crate) mod pagemap;

@@ -21,6 +21,7 @@ mod entry;
 mod mapping;
 mod source;
 mod transfer;
+mod visit;
 
 use self::entry::{
     page_of,
@@ -37,13 +38,13 @@ pub(crate) use self::{
     },
     source::{
         Select,
-        Source,
-        Visit, //
+        Source, //
     },
     transfer::{
         Cursor,
         Transfer, //
-    }, //
+    },
+    visit::Visit, //
 };
 use crate::sys::{
     address_space::clear_hold::OwnClears,
@@ -124,20 +125,6 @@ impl<'a> Migration<'a, Collected> {
                 }
             }
             _ => Source::Skipped,
-        }
-    }
-
-    /// Lets `decide` see every source in turn and give it a destination.
-    pub(crate) fn for_each_source(&mut self, mut decide: impl FnMut(&mut Visit<'_, 'a>)) {
-        let mut index = 0;
-        while index < self.inner.pages {
-            let pages = self.source(index).pages();
-            decide(&mut Visit {
-                migration: self,
-                index,
-                pages,
-            });
-            index += pages;
         }
     }
 

@@ -2,20 +2,20 @@
 
 //! Why the kernel did not collect pages. It does not say, so this looks where they are.
 
-use super::{
-    super::tally::reason_of_place,
-    walk::Request,
-    Account, //
-};
+use super::request::Request;
 use crate::{
     engine::Stragglers,
+    migration::{
+        account::Account,
+        tally::reason_of_place, //
+    },
     sys::{
         address_space::{
+            locked::MmapLocked,
             mm::Vma,
-            mmap_lock::MmapLocked,
             snapshot::Place, //
         },
-        device_memory::pagemap::Owner, //
+        device_memory::owner::Owner, //
     }, //
 };
 use core::ops::Range;

@@ -5,20 +5,27 @@
 
 mod batches;
 
-use self::batches::Moving;
+use self::batches::{
+    Batches,
+    NeedsRoom, //
+};
 use super::{
-    super::tally::reason_of_obstacle,
     merged::{
         front,
         Front, //
     },
-    walk::Request,
-    TABLE_BYTES, //
+    request::Request, //
 };
 use crate::{
     engine::Scratch,
     link::Lane,
-    migration::Tally,
+    migration::{
+        order::TABLE_BYTES,
+        tally::{
+            reason_of_obstacle,
+            Tally, //
+        }, //
+    },
     sys::{
         address_space::{
             clear_hold::{
@@ -26,6 +33,7 @@ use crate::{
                 Undisturbed, //
             },
             exclusive::Sharing,
+            locked::MmapLocked,
             mm::{
                 has_swapped_pages,
                 mmap_lock_is_contended,
@@ -33,7 +41,6 @@ use crate::{
                 VmaObstacle, //
             },
             mmap_lock::{
-                MmapLocked,
                 MmapReadGuard,
                 MmapWriteGuard, //
             }, //
@@ -48,13 +55,9 @@ use core::ops::Range;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
-    SkipReason,
-    SKIP_REASONS, //
+    SkipReason, //
 };
-use kernel::page::{
-    PAGE_SHIFT,
-    PAGE_SIZE, //
-};
+use kernel::page::PAGE_SIZE;
 
 /// Where a hold of the mmap lock ended.
 pub(super) struct Stop {
@@ -122,7 +125,7 @@ fn hold_with(
         request,
         guard,
         exclusive,
-        may_evict,
+        batches: Batches::new(request, guard, may_evict, scratch, tally),
         select: match (request.order.direction, undisturbed) {
             (Direction::ToDevice, Some(undisturbed)) if request.order.huge => {
                 Select::SystemHuge(undisturbed)
@@ -132,9 +135,6 @@ fn hold_with(
                 undisturbed.map_or(Select::Device, Select::DeviceHuge)
             }
         },
-        pending: None,
-        scratch,
-        tally,
     };
     let mut stop = Stop {
         address: range.start,
@@ -157,12 +157,9 @@ fn hold_with(
             break;
         }
     }
-    hold.finish();
+    hold.batches.finish();
     stop
 }
-
-/// A batch was not begun because there is no room for so many pages.
-struct NeedsRoom(usize);
 
 /// One hold of the mmap lock.
 struct Hold<'a, 's> {
@@ -170,13 +167,9 @@ struct Hold<'a, 's> {
     guard: &'a dyn MmapLocked,
     /// The same, if nobody else has the lock.
     exclusive: Option<&'a MmapWriteGuard<'a>>,
-    may_evict: bool,
     /// What is collected.
     select: Select<'a>,
-    /// The batch that the device is copying.
-    pending: Option<Moving<'a>>,
-    scratch: &'s mut Scratch,
-    tally: &'s mut Tally,
+    batches: Batches<'a, 's>,
 }
 
 impl<'a> Hold<'a, '_> {
@@ -194,12 +187,12 @@ impl<'a> Hold<'a, '_> {
         let batch = match self.front(&vma, rest.start..end.min(table.saturating_add(bytes))) {
             Ok(batch) => batch,
             Err((reason, left_out)) => {
-                self.skip(reason, &left_out);
+                self.batches.skip(reason, &left_out);
                 return Ok(left_out.end);
             }
         };
         let batch_end = batch.end;
-        self.start(vma, batch, lease)?;
+        self.batches.start(vma, batch, self.select, lease)?;
         Ok(batch_end)
     }
 
@@ -235,10 +228,10 @@ impl<'a> Hold<'a, '_> {
     /// request. Returns where it ends within `rest`.
     fn pass(&mut self, reason: SkipReason, rest: &Range<usize>, end: usize) -> usize {
         let inside = rest.start..end.min(rest.end);
-        self.skip(reason, &inside);
+        self.batches.skip(reason, &inside);
         if end > rest.end {
             if let Some(behind) = self.request.frontier.pass(end) {
-                self.skip(reason, &behind);
+                self.batches.skip(reason, &behind);
             }
         }
         inside.end
@@ -256,26 +249,13 @@ impl<'a> Hold<'a, '_> {
         if let Some(lock) = self.exclusive {
             lock.keep_faults_out(vma);
         }
-        let entries = self.scratch.snapshot.as_mut_slice();
+        let entries = self.batches.scratch.snapshot.as_mut_slice();
         match front(self.request, self.guard, batch.clone(), entries) {
             Ok(Front::Plain(plain)) => Ok(plain),
             Ok(Front::Merged(merged)) => Err((SkipReason::Ksm, merged)),
             // A mapping that cannot be looked at.
             Err(_) => Err((SkipReason::Special, batch)),
         }
-    }
-
-    fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
-        let pages = (range.len() >> PAGE_SHIFT) as u64;
-        let before = self.tally.skipped;
-        self.tally.skip(self.request.device.stats(), reason, pages);
-        self.trace_skips(&before, range);
-    }
-
-    /// Tells of the pages in `range` that were skipped since `before`.
-    fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
-        let (device, trigger) = (self.request.device, self.request.order.trigger);
-        self.tally.trace_since(before, device, trigger, range);
     }
 
     /// Why no page of the mapping is to move, if so.
@@ -321,7 +301,7 @@ impl<'a> Hold<'a, '_> {
         if let Some(lease) = buffers.try_lease() {
             return lease;
         }
-        self.finish();
+        self.batches.finish();
         buffers.lease()
     }
 }

@@ -9,8 +9,8 @@
 //! undo that: nothing replaces the migration entry, and who touches the page waits for ever. So
 //! these pages must not even be collected.
 
-use super::walk::Request;
-use crate::sys::address_space::mmap_lock::MmapLocked;
+use super::request::Request;
+use crate::sys::address_space::locked::MmapLocked;
 use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,

@@ -3,28 +3,20 @@
 //! Moves one piece of an address space to its end, hold by hold of the mmap lock.
 
 use super::{
-    super::{
-        evict,
-        Tally, //
-    },
-    frontier::Frontier,
     hold::hold,
-    Order, //
+    request::Request, //
 };
 use crate::{
-    device::Device,
     engine::Scratch,
-    policy::Known,
-    sys::address_space::snapshot::Snapshot, //
+    migration::{
+        evict,
+        tally::Tally, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
-    mm::MmWithUser,
     prelude::*,
-    sync::atomic::{
-        ordering::Relaxed,
-        AtomicFlag, //
-    },
+    sync::atomic::ordering::Relaxed,
     time::{
         delay::fsleep,
         Delta, //
@@ -37,20 +29,6 @@ const TRIES: usize = 4;
 const ROUNDS: usize = 2;
 /// What those who hold pages are given to let go of them.
 const PAUSE: Delta = Delta::from_micros(100);
-
-/// What is to be done, and with what.
-pub(super) struct Request<'a> {
-    pub(super) device: &'a Device,
-    pub(super) mm: &'a MmWithUser,
-    /// What is known of the process.
-    pub(super) known: Option<&'a Known>,
-    pub(super) order: Order,
-    pub(super) snapshot: &'a Snapshot,
-    /// What is left to take of the request.
-    pub(super) frontier: &'a Frontier,
-    /// Set when device memory is short.
-    pub(super) was_short: &'a AtomicFlag,
-}
 
 /// Moves `range` (page aligned), to its end, and then once more what somebody held.
 ///

@@ -33,7 +33,7 @@ use crate::sys::{
         mmap_lock::MmapWriteGuard, //
     },
     bindings,
-    device_memory::pagemap::Owner, //
+    device_memory::owner::Owner, //
 };
 use core::ops::Range;
 use kernel::{

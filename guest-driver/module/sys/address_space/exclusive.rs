@@ -3,8 +3,8 @@
 //! Addresses whose pages no other process maps.
 
 use crate::sys::address_space::{
+    locked::MmapLocked, //
     mm::Vma,
-    mmap_lock::MmapLocked, //
 };
 use core::{
     marker::PhantomData,

@@ -6,7 +6,7 @@
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
 use crate::sys::{
-    address_space::mmap_lock::MmapLocked,
+    address_space::locked::MmapLocked,
     bindings, //
 };
 use core::{

@@ -5,7 +5,10 @@
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 
 use crate::sys::{
-    address_space::mm::Vma,
+    address_space::{
+        locked::MmapLocked,
+        mm::Vma, //
+    },
     bindings, //
 };
 use kernel::{
@@ -13,16 +16,6 @@ use kernel::{
     prelude::*,
     types::NotThreadSafe, //
 };
-
-/// A guard of the mmap lock.
-///
-/// # Safety
-///
-/// While the value lives the mmap lock of [`MmapLocked::mm`] is held, for reading or for writing.
-pub(crate) unsafe trait MmapLocked {
-    /// The address space whose lock is held.
-    fn mm(&self) -> &MmWithUser;
-}
 
 /// The mmap lock, held for reading. Unlike the guard of the `kernel` crate it tells whose lock it is.
 ///

@@ -8,10 +8,10 @@
 use crate::sys::{
     address_space::{
         interval,
-        mmap_lock::MmapLocked, //
+        locked::MmapLocked, //
     },
     bindings,
-    device_memory::pagemap::Owner, //
+    device_memory::owner::Owner, //
 };
 use core::{
     ops::Range,

@@ -17,7 +17,7 @@ use crate::sys::{
         interval, //
     },
     bindings,
-    device_memory::pagemap::Owner, //
+    device_memory::owner::Owner, //
 };
 use core::ops::Range;
 use kernel::{

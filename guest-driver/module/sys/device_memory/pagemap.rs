@@ -12,6 +12,7 @@ use crate::sys::{
     bindings,
     device_memory::{
         memory_region::FreeRegion,
+        owner::Owner,
         page::{
             Destination,
             PageRef,
@@ -64,43 +65,6 @@ pub(crate) trait Operations: Send + Sync + Sized {
 
     /// The last reference to the pages at `indices` is gone. Atomic context.
     fn pages_freed(&self, indices: Range<usize>);
-}
-
-/// The owners of all device-private memory of this module; zero where there is none.
-static OWNERS: [Atomic<usize>; 8] = [const { Atomic::new(0) }; 8];
-
-/// What tells one device-private memory from another: the address of its pagemap.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner(usize);
-
-impl Owner {
-    /// None that there is.
-    #[cfg(CONFIG_KUNIT)]
-    pub(in crate::sys) fn nobody() -> Self {
-        Self(0)
-    }
-
-    /// The owners of all device-private memory of this module, as far as they fit the list.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        OWNERS
-            .iter()
-            .map(|owner| owner.load(Relaxed))
-            .filter(|&owner| owner != 0)
-            .map(Self)
-    }
-
-    /// Changes one entry of the list, if there is one that reads `from`.
-    fn replace(from: usize, to: usize) {
-        for owner in &OWNERS {
-            if owner.cmpxchg(from, to, Full).is_ok() {
-                return;
-            }
-        }
-    }
-
-    pub(in crate::sys) fn as_raw(self) -> *mut c_void {
-        self.0 as *mut c_void
-    }
 }
 
 /// A range of device-private memory.
@@ -192,7 +156,7 @@ impl<T: Operations> PrivateMemory<T> {
                         bindings::memremap_pages(slot, bindings::NUMA_NO_NODE)
                     };
                     kernel::error::from_err_ptr(address)?;
-                    Owner::replace(0, slot as usize);
+                    Owner::at(slot as usize).enlist();
                     Ok::<(), Error>(())
                 }),
             }))
@@ -206,7 +170,7 @@ impl<T: Operations> PrivateMemory<T> {
 
     /// What tells this memory from that of other devices.
     pub(crate) fn owner(&self) -> Owner {
-        Owner(self.pgmap.get() as usize)
+        Owner::at(self.pgmap.get() as usize)
     }
 
     /// Whether `vma` has, in the place of a huge page wholly within `range`, a page of this memory or
@@ -370,7 +334,7 @@ impl<T: Operations> PrivateMemory<T> {
 #[pinned_drop]
 impl<T: Operations> PinnedDrop for PrivateMemory<T> {
     fn drop(self: Pin<&mut Self>) {
-        Owner::replace(self.owner().0, 0);
+        self.owner().delist();
         // SAFETY: By the type invariant the pagemap is registered. This waits for all pages.
         unsafe { bindings::memunmap_pages(self.pgmap.get()) };
     }

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a migration is to collect, what it collected, and who decides where that goes.
+//! What a migration is to collect, and what it collected.
 
-use super::{
-    Collected,
-    Migration, //
-};
 use crate::sys::{
     address_space::clear_hold::Undisturbed,
     device_memory::page::{
-        Destination,
         PageRef,
         HUGE_PAGES, //
     }, //
@@ -59,67 +54,5 @@ impl Source<'_> {
             Source::Skipped | Source::Hole | Source::Page(_) => 1,
             Source::HugeHole | Source::HugePage(_) => HUGE_PAGES,
         }
-    }
-}
-
-/// A source whose destination is being decided. Without one it stays where it is.
-pub(crate) struct Visit<'m, 'a> {
-    pub(super) migration: &'m mut Migration<'a, Collected>,
-    pub(super) index: usize,
-    pub(super) pages: usize,
-}
-
-impl Visit<'_, '_> {
-    /// The number of the source's first page within the migration.
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// How many pages the source stands for.
-    pub(crate) fn pages(&self) -> usize {
-        self.pages
-    }
-
-    /// What was collected.
-    pub(crate) fn source(&self) -> Source<'_> {
-        self.migration.source(self.index)
-    }
-
-    /// Gives the source a destination. One that does not fit (a huge one for a single page, or any
-    /// for what was not collected) is dropped.
-    ///
-    /// A huge page with a destination of a single page is split for good; see [`Visit::give_each`].
-    pub(crate) fn give(&mut self, destination: Destination) {
-        let fits = match self.source() {
-            Source::Skipped => false,
-            Source::Hole | Source::Page(_) => !destination.is_huge(),
-            Source::HugeHole => destination.is_huge(),
-            Source::HugePage(_) => true,
-        };
-        if fits {
-            self.migration.put_destination(self.index, destination);
-        }
-    }
-
-    /// Gives the pages of a huge page a destination each, until `next`, which is told the number
-    /// of the page within the huge page, has no more. The huge page is split for good, unless its
-    /// first page gets none. Returns how many pages got one.
-    pub(crate) fn give_each(
-        &mut self,
-        mut next: impl FnMut(usize) -> Option<Destination>,
-    ) -> usize {
-        if !matches!(self.source(), Source::HugePage(_)) {
-            return 0;
-        }
-        for page in 0..HUGE_PAGES {
-            match next(page).filter(|destination| !destination.is_huge()) {
-                Some(destination) => {
-                    self.migration
-                        .put_destination(self.index + page, destination);
-                }
-                None => return page,
-            }
-        }
-        HUGE_PAGES
     }
 }

@@ -2,22 +2,19 @@
 
 //! Batches of a hold: the device copies one while the next is collected.
 
-use super::{
-    super::{
-        walk::Request,
-        Account, //
-    },
-    Hold,
-    NeedsRoom, //
-};
 use crate::{
     engine::Scratch,
     migration::{
+        account::Account,
         copy::{
             install,
             Copying, //
         },
-        range::explain::explain,
+        range::{
+            explain::explain,
+            request::Request, //
+        },
+        tally::Tally,
         to_device::{
             self,
             Collection, //
@@ -25,11 +22,15 @@ use crate::{
         to_system, //
     },
     sys::{
-        address_space::mm::Vma,
+        address_space::{
+            locked::MmapLocked, //
+            mm::Vma,
+        },
         migrate::{
             Collected,
             Lease,
-            Migration, //
+            Migration,
+            Select, //
         }, //
     }, //
 };
@@ -37,7 +38,8 @@ use core::ops::Range;
 use hmm_protocol::Op;
 use hmm_uapi::{
     Direction,
-    SkipReason, //
+    SkipReason,
+    SKIP_REASONS, //
 };
 use kernel::{
     page::{
@@ -47,20 +49,67 @@ use kernel::{
     prelude::*, //
 };
 
-/// A batch on its way.
-pub(super) struct Moving<'a> {
+/// A batch was not begun because there is no room for so many pages.
+pub(super) struct NeedsRoom(pub(super) usize);
+
+/// A batch in flight.
+struct InFlight<'a> {
     copying: Copying<'a>,
     vma: Vma<'a>,
     range: Range<usize>,
     missing: KVVec<bool>,
 }
 
-impl<'a> Hold<'a, '_> {
+/// The batches of one hold of the mmap lock.
+pub(super) struct Batches<'a, 's> {
+    request: &'a Request<'a>,
+    guard: &'a dyn MmapLocked,
+    may_evict: bool,
+    /// The batch that the device is copying.
+    pending: Option<InFlight<'a>>,
+    pub(super) scratch: &'s mut Scratch,
+    tally: &'s mut Tally,
+}
+
+impl<'a, 's> Batches<'a, 's> {
+    /// None yet. If `may_evict`, [`Self::start`] asks for room rather than leave pages.
+    pub(super) fn new(
+        request: &'a Request<'a>,
+        guard: &'a dyn MmapLocked,
+        may_evict: bool,
+        scratch: &'s mut Scratch,
+        tally: &'s mut Tally,
+    ) -> Self {
+        Self {
+            request,
+            guard,
+            may_evict,
+            pending: None,
+            scratch,
+            tally,
+        }
+    }
+
+    /// Counts the pages of `range`, none of which is to move.
+    pub(super) fn skip(&mut self, reason: SkipReason, range: &Range<usize>) {
+        let pages = (range.len() >> PAGE_SHIFT) as u64;
+        let before = self.tally.skipped;
+        self.tally.skip(self.request.device.stats(), reason, pages);
+        self.trace_skips(&before, range);
+    }
+
+    /// Tells of the pages in `range` that were skipped since `before`.
+    fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
+        let (device, trigger) = (self.request.device, self.request.order.trigger);
+        self.tally.trace_since(before, device, trigger, range);
+    }
+
     /// Has the device copy a batch, and deals with the one before meanwhile.
     pub(super) fn start(
         &mut self,
         vma: Vma<'a>,
         range: Range<usize>,
+        select: Select<'a>,
         lease: Lease<'a>,
     ) -> core::result::Result<(), NeedsRoom> {
         let request = self.request;
@@ -84,7 +133,7 @@ impl<'a> Hold<'a, '_> {
                 range.clone(),
                 request.order,
                 to_device::How {
-                    select: self.select,
+                    select,
                     may_evict: self.may_evict,
                 },
                 lease,
@@ -97,7 +146,7 @@ impl<'a> Hold<'a, '_> {
                     vma,
                     range,
                     request.order,
-                    self.select,
+                    select,
                     lease,
                     &mut account,
                 )
@@ -122,7 +171,7 @@ impl<'a> Hold<'a, '_> {
         let copying = Copying::start(device, request.order.trigger, self.op(), migration);
         // The one before is done or about to be.
         self.finish();
-        self.pending = Some(Moving {
+        self.pending = Some(InFlight {
             copying,
             vma,
             range,
@@ -143,7 +192,7 @@ impl<'a> Hold<'a, '_> {
         let Some(moving) = self.pending.take() else {
             return;
         };
-        let Moving {
+        let InFlight {
             copying,
             vma,
             range,

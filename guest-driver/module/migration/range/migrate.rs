@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Migrates a range of an address space; a large one with several workers.
+
+use super::{
+    frontier::Frontier,
+    team::Team,
+    work::{
+        Role,
+        Work, //
+    }, //
+};
+use crate::{
+    device::Device,
+    engine::BATCH_PAGES,
+    migration::{
+        evict,
+        order::{
+            Order,
+            TABLE_BYTES, //
+        },
+        tally::Tally, //
+    },
+    policy::Known,
+    sys::{
+        address_space::mm::end_of_addresses,
+        services::cpu::online_cpus, //
+    }, //
+};
+use core::ops::Range;
+use hmm_uapi::{
+    Direction,
+    SkipReason, //
+};
+use kernel::{
+    mm::MmWithUser,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::ordering::Relaxed,
+        Arc, //
+    }, //
+};
+
+/// Most bytes that a worker takes at once; a signal is noticed after so many.
+const PIECE_MOST: usize = BATCH_PAGES * PAGE_SIZE;
+/// Workers that help with one request, beside the caller.
+const HELPERS: usize = 3;
+
+/// Moves `range` (page aligned) of `mm`. Addresses without pages that follow are passed over and
+/// counted, up to `horizon`. Returns the address where it stopped, which is before the end of `range`
+/// only if a signal came.
+///
+/// # Errors
+///
+/// `ENOMEM`, `ENODEV` if the device is dead, or `ERESTARTSYS` if a signal came before anything moved.
+pub(crate) fn migrate(
+    device: &Device,
+    mm: &ARef<MmWithUser>,
+    known: Option<Known>,
+    range: Range<usize>,
+    horizon: usize,
+    order: Order,
+    tally: &mut Tally,
+) -> Result<usize> {
+    kernel::task::might_sleep();
+    // From here on no sum of addresses or sizes can overflow.
+    let limit = end_of_addresses(mm);
+    let within = range.start.min(limit)..range.end.min(limit);
+    let reached = if within.is_empty() {
+        limit
+    } else {
+        migrate_within(device, mm, known, within, horizon.min(limit), order, tally)?
+    };
+    if reached < limit || horizon <= limit {
+        return Ok(reached);
+    }
+    // No process can map these. They are in no counter of the device, which would soon be full.
+    let beyond = limit.max(range.start)..horizon;
+    tally.skip_in_reply(SkipReason::Unmapped, (beyond.len() >> PAGE_SHIFT) as u64);
+    Ok(horizon)
+}
+
+/// As [`migrate`], for addresses that the process can map.
+fn migrate_within(
+    device: &Device,
+    mm: &ARef<MmWithUser>,
+    known: Option<Known>,
+    range: Range<usize>,
+    horizon: usize,
+    order: Order,
+    tally: &mut Tally,
+) -> Result<usize> {
+    let workers = (HELPERS + 1).min(online_cpus());
+    // Also what is no larger than a piece is shared.
+    let tables = range.end.div_ceil(TABLE_BYTES) - range.start / TABLE_BYTES;
+    let piece = (tables.div_ceil(workers) * TABLE_BYTES).clamp(TABLE_BYTES, PIECE_MOST);
+    let pieces = (tables * TABLE_BYTES).div_ceil(piece);
+    // A thread that takes system pages of an address space interrupts every CPU that runs in it, for
+    // each page. So the caller leaves that to workers, which run in none, and sleeps.
+    let is_left_to_others =
+        order.direction == Direction::ToDevice && workers > 1 && pieces > 1 && is_own(mm);
+    let helpers = match is_left_to_others {
+        true => workers.min(pieces),
+        false => (workers - 1).min(pieces - 1),
+    };
+    let frontier = Frontier::new(range, horizon, piece);
+    let work = Work::new(mm.clone(), known, frontier, order)?;
+    let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
+
+    for _ in 0..helpers {
+        let (work, pool, member) = (work.clone(), device.pool().clone(), Team::join(&team));
+        // Without help it takes longer, that is all.
+        let _ = device.engine().workers.spawn(move || {
+            if let Some(device) = pool.attached() {
+                // A helper without memory has taken nothing, so the others do its part.
+                let _ = work.run(&device, Role::Helper(&member));
+            }
+            // The caller goes on once the member is gone, and then the rest must be, too.
+            drop(work);
+            drop(pool);
+            drop(member);
+        });
+    }
+    if is_left_to_others {
+        team.wait(|| work.heed_signals());
+    }
+    // What the helpers left, if anything.
+    let own = work.run(device, Role::Caller);
+    team.wait(|| work.heed_signals());
+    if work.was_short.load(Relaxed) {
+        evict::in_background(device, order.ticket);
+    }
+
+    let result = work.result.lock();
+    *tally = result.tally;
+    match result.error {
+        Some(error) => return Err(error),
+        // The helpers may have done all of it meanwhile, or a signal may have ended it.
+        None if !work.frontier.is_exhausted() => own?,
+        None => {}
+    }
+    Ok(work.frontier.reached())
+}
+
+/// Whether `mm` is what the caller runs in.
+fn is_own(mm: &MmWithUser) -> bool {
+    current!()
+        .mm()
+        .is_some_and(|own| own.as_raw() == mm.as_raw())
+}

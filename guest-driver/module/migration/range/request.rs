@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What all parts of a walk refer to.
+
+use super::frontier::Frontier;
+use crate::{
+    device::Device,
+    migration::order::Order,
+    policy::Known,
+    sys::address_space::snapshot::Snapshot, //
+};
+use kernel::{
+    mm::MmWithUser,
+    sync::atomic::AtomicFlag, //
+};
+
+/// What is to be done, and with what.
+pub(super) struct Request<'a> {
+    pub(super) device: &'a Device,
+    pub(super) mm: &'a MmWithUser,
+    /// What is known of the process.
+    pub(super) known: Option<&'a Known>,
+    pub(super) order: Order,
+    pub(super) snapshot: &'a Snapshot,
+    /// What is left to take of the request.
+    pub(super) frontier: &'a Frontier,
+    /// Set when device memory is short.
+    pub(super) was_short: &'a AtomicFlag,
+}
