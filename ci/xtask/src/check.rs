@@ -7,6 +7,8 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use hmm_vm::Progress;
 
+use crate::build::repository;
+use crate::imports;
 use crate::setup_arguments::SetupArguments;
 
 /// Arguments of `check`.
@@ -48,6 +50,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             progress.line(&format!(
                 "{name}: {status} (`rustup component add {component}` if cargo does not know it)"
             ));
+            failed.push(name);
+        }
+    }
+    for checked in imports::CHECKED_CRATES {
+        let name = format!("import cycles of {}", checked.root);
+        progress.line(&name);
+        let cycles = checked
+            .cycles(&repository()?)
+            .context("cannot look for import cycles")?;
+        for cycle in &cycles {
+            progress.line(&cycle.to_string());
+        }
+        if !cycles.is_empty() {
             failed.push(name);
         }
     }

@@ -12,6 +12,7 @@ mod doctor;
 mod fuzz;
 mod guest_arguments;
 mod hermetic;
+mod imports;
 mod models;
 mod run;
 mod setup;
