@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Binds the parts to a virtio device, and takes them apart again.
+//! Binds the driver to a virtio device: puts link, pool and engine together, and releases them.
 
 mod debugfs;
 mod node_number;

@@ -19,7 +19,6 @@ mod cpu_fault;
 mod destinations;
 pub(crate) mod evict;
 mod hibernation;
-mod home;
 mod order;
 pub(crate) mod range;
 mod readahead;

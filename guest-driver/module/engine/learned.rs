@@ -52,7 +52,7 @@ impl Learned {
         self.pace.lock().batch_bytes()
     }
 
-    /// What a fault at `address` brings home.
+    /// What a fault at `address` migrates back.
     pub(crate) fn fault_window(
         &self,
         vma: &Vma<'_>,

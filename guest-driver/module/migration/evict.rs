@@ -94,12 +94,12 @@ pub(crate) fn all(device: &Device, patience: Option<Delta>) {
     }
 }
 
-/// Evicts pages that nobody has wanted on the device since `before`, until `pages` are available.
-/// Returns whether they are; others may take them at once.
+/// Evicts pages that no request has wanted on the device since `before`, until `pages` are available.
+/// Returns whether they are; another request may take them at once.
 pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
     kernel::task::might_sleep();
     let pool = device.pages();
-    // Pages that somebody holds make a block fail, and then the next one is tried.
+    // Busy pages make a block fail, and then the next one is tried.
     let mut failures = pool.blocks();
     while pool.available_pages() < pages {
         if failures == 0 || device.link().is_stopping() || signal_waits() {
@@ -115,8 +115,8 @@ pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
     true
 }
 
-/// Evicts about so many pages, whoever they belong to, of those that nobody has wanted on the
-/// device since `before`. Returns how many came home.
+/// Evicts about so many pages, of whichever process, of those that no request has wanted on the
+/// device since `before`. Returns how many migrated.
 pub(crate) fn some(device: &Device, pages: usize, before: Ticket) -> usize {
     kernel::task::might_sleep();
     let pool = device.pages();

@@ -5,7 +5,7 @@
 //! since the fault refers to it. So a worker splits it, while the fault is retried.
 
 use super::{
-    home,
+    to_system,
     worker, //
 };
 use crate::{
@@ -82,11 +82,12 @@ fn attempt(device: &Device, mm: &MmWithUser, range: Range<usize>) -> bool {
     }
     let lease = device.engine().bulk_buffers.lease();
     let select = Select::Device;
-    let Ok(home) = home::bring(device, Trigger::Prefetch, vma, range, select, lease) else {
+    let Ok(migrated) = to_system::migrate(device, Trigger::Prefetch, vma, range, select, lease)
+    else {
         return true;
     };
-    let bytes = (home.moved * PAGE_SIZE) as u64;
+    let bytes = (migrated.moved * PAGE_SIZE) as u64;
     device.stats().bytes_to_system.add(bytes);
     // A page without a destination stays, and the next fault asks for it.
-    home.collected > 0
+    migrated.collected > 0
 }

@@ -8,7 +8,7 @@
 
 use crate::{
     device::Device,
-    migration::home,
+    migration::to_system,
     sys::{
         address_space::{
             anon_vma::AnonVma,
@@ -64,7 +64,7 @@ fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<
     if vma.start() > range.start || vma.end() < range.end {
         return 0;
     }
-    // First, since who has some may be waiting for our hold to end.
+    // First, since a thread that has buffers may be waiting for the hold below to end.
     let lease = device.engine().evict_buffers.lease();
     let known = device.spaces().find(mm);
     let held = known
@@ -74,5 +74,6 @@ fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<
         .as_ref()
         .map(Undisturbed::Held)
         .map_or(Select::Device, Select::DeviceHuge);
-    home::bring(device, trigger, vma, range, select, lease).map_or(0, |home| home.moved)
+    to_system::migrate(device, trigger, vma, range, select, lease)
+        .map_or(0, |migrated| migrated.moved)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! One hold of the mmap lock: as much of a piece as moves before somebody else needs the lock, or
+//! One hold of the mmap lock: as much of a piece as migrates before another task needs the lock, or
 //! pages must be evicted.
 
 mod batches;
@@ -66,8 +66,8 @@ pub(super) struct Stop {
     pub(super) needs_room: Option<usize>,
 }
 
-/// Takes the mmap lock and moves what there is, until somebody else needs the lock, or pages must
-/// be evicted, if `may_evict`.
+/// Takes the mmap lock and migrates the pages of `range`, until another task needs the lock, or pages
+/// must be evicted, if `may_evict`.
 pub(super) fn hold(
     request: &Request<'_>,
     range: Range<usize>,
@@ -104,7 +104,7 @@ fn hold_with(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) -> Stop {
-    // Before a batch is begun: who has begun one must not wait for those who clear.
+    // Before a batch is begun: a migration must not wait for tasks that zap PTEs.
     let (range, held) = match (exclusive, request.known) {
         (None, Some(known)) => {
             let front = Sharing::of_front(guard, range.clone());
@@ -149,7 +149,7 @@ fn hold_with(
             }
         }
         // A writer that waits, as one that has the lock, keeps every fault of the process waiting.
-        // So does who waits to clear.
+        // So does a task that waits to zap PTEs.
         let is_contended = exclusive.is_some()
             || mmap_lock_is_contended(request.mm)
             || held.as_ref().is_some_and(ClearHold::is_contended);
@@ -165,7 +165,7 @@ fn hold_with(
 struct Hold<'a, 's> {
     request: &'a Request<'a>,
     guard: &'a dyn MmapLocked,
-    /// The same, if nobody else has the lock.
+    /// The same, if the lock is held for writing.
     exclusive: Option<&'a MmapWriteGuard<'a>>,
     /// What is collected.
     select: Select<'a>,
@@ -294,8 +294,8 @@ impl<'a> Hold<'a, '_> {
         (bytes & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
     }
 
-    /// Buffers for a batch. Who has some must not wait for more, so without any left the pending
-    /// batch comes first.
+    /// Buffers for a batch. A thread that has some must not wait for more, so without any left the
+    /// pending batch is finished first.
     fn lease(&mut self) -> Lease<'a> {
         let buffers = &self.request.device.engine().bulk_buffers;
         if let Some(lease) = buffers.try_lease() {

@@ -6,7 +6,7 @@
 //! that, for example of a process that has exited and whose child still has the page, or of a page
 //! that was swapped out while its mapping was told not to be merged any more: swapping it in brings
 //! the merged page back. A migration that collects the page through a page table all the same cannot
-//! undo that: nothing replaces the migration entry, and who touches the page waits for ever. So
+//! undo that: nothing replaces the migration entry, and a task that touches the page waits for ever. So
 //! these pages must not even be collected.
 
 use super::request::Request;

@@ -25,12 +25,12 @@ use kernel::{
 
 /// How often room is made for one batch.
 const TRIES: usize = 4;
-/// How often pages are tried again that somebody held.
+/// How often busy pages are tried again.
 const ROUNDS: usize = 2;
-/// What those who hold pages are given to let go of them.
+/// How long to wait before busy pages are tried again.
 const PAUSE: Delta = Delta::from_micros(100);
 
-/// Moves `range` (page aligned), to its end, and then once more what somebody held.
+/// Migrates `range` (page aligned) to its end, and then tries the busy pages again.
 ///
 /// # Errors
 ///
