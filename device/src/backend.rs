@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, URGENT_QUEUE};
+use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Features, URGENT_QUEUE};
 use parking_lot::Mutex;
 use vhost::vhost_user::{
     Backend,
@@ -106,7 +106,7 @@ impl VhostUserBackend for HmmBackend {
 
     fn acked_features(&self, features: u64) {
         tracing::debug!(features = format_args!("{features:#x}"), "a driver started");
-        self.inner.device.driver_started();
+        self.inner.device.driver_started(Features(features));
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
@@ -119,7 +119,7 @@ impl VhostUserBackend for HmmBackend {
     }
 
     fn reset_device(&self) {
-        self.inner.device.driver_started();
+        self.inner.device.driver_started(Features::default());
     }
 
     fn set_event_idx(&self, _enabled: bool) {

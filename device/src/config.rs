@@ -74,6 +74,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub memory_file: Option<PathBuf>,
 
+    /// Keep contents when the front end disconnects, for a driver that knows their key. Otherwise they are scrubbed
+    #[arg(long)]
+    pub keep_contents: bool,
+
     /// Back device memory with huge pages of this size, 2M or 1G, which the host must have reserved
     #[arg(long, value_name = "SIZE", value_parser = parse_huge_page, conflicts_with = "memory_file")]
     pub hugetlb: Option<HugePage>,
@@ -136,6 +140,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub fault_script: Option<PathBuf>,
 
+    /// Take no faults, neither from a file nor on the control socket, and tell drivers that there will be none
+    #[arg(long, conflicts_with = "fault_script")]
+    pub no_faults: bool,
+
     /// What happens to a system call that the process has no need of
     #[arg(long, value_enum, default_value_t)]
     pub seccomp: SeccompMode,
@@ -183,7 +191,7 @@ struct Capabilities {
     #[serde(rename = "type")]
     kind: &'static str,
     /// Optional features.
-    features: [&'static str; 4],
+    features: [&'static str; 6],
     /// Version of the wire format, major and minor.
     wire_format: (u16, u16),
     /// The virtio device id that the front end must give the device.
@@ -206,6 +214,8 @@ pub fn capabilities() -> serde_json::Result<String> {
             "fault-injection",
             "control-socket",
             "bench-lose-data",
+            "keep-contents",
+            "no-faults",
         ],
         wire_format: (hmm_protocol::VERSION_MAJOR, hmm_protocol::VERSION_MINOR),
         virtio_id: hmm_protocol::VIRTIO_ID,

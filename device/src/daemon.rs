@@ -81,7 +81,10 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     let end = End::default();
     // Signals first: one that comes during set-up must not end the process halfway through a file.
     let signals = Signals::new(end.clone()).context("Cannot receive signals")?;
-    let faults = Faults::default();
+    let faults = match args.no_faults {
+        true => Faults::forbidden(),
+        false => Faults::default(),
+    };
     if let Some(path) = &args.fault_script {
         let count = read_script(path, &faults)?;
         tracing::warn!(count, "faults will be injected");
@@ -133,6 +136,9 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         Device::new(engine, args.queue_size, worker_times, trace)
             .context("Cannot make the queues' descriptors")?,
     );
+    if args.keep_contents {
+        device.keep_contents();
+    }
 
     let opened = socket::open(socket)?;
     let control = match &args.control_socket {
@@ -195,6 +201,8 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
             .map_err(|error| anyhow::anyhow!("The event loop failed: {error}"))?;
     }
 
+    // It is this process that goes, and not the front end: a memory file keeps what is in it.
+    device.keep_contents();
     let until = Instant::now() + END_TIME;
     connection.end(until);
     device

@@ -55,6 +55,7 @@ pub struct Device {
     wakers: Vec<Waker>,
     urgent: AtomicUsize,
     paused: AtomicBool,
+    keeps_contents: AtomicBool,
     tickets: Tickets,
     queue_size: u16,
     worker_times: WorkerTimes,
@@ -91,6 +92,7 @@ impl Device {
             wakers,
             urgent: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            keeps_contents: AtomicBool::new(false),
             tickets: Tickets::new(),
             queue_size,
             worker_times,
@@ -151,12 +153,7 @@ impl Device {
 
     /// The virtio features that are offered.
     pub fn features(&self) -> u64 {
-        let ours = Features::REQUIRED
-            .union(Features::DEVICE_COPY)
-            .union(Features::SCRUB)
-            .union(Features::DISCARD)
-            .union(Features::FAULT_INJECTION);
-        ours.0
+        self.engine.offered().0
             | 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_F_ACCESS_PLATFORM
             | 1 << VIRTIO_F_IN_ORDER
@@ -175,11 +172,15 @@ impl Device {
             .collect()
     }
 
-    /// A driver negotiated features: it has started, and whatever was open is closed.
-    pub fn driver_started(&self) {
+    /// A driver negotiated `features`: it has started, and whatever was open is closed. Bits that are not the device's own
+    /// do not matter here.
+    pub fn driver_started(&self, features: Features) {
         self.stats.driver_starts.add(1);
         // Whoever waits inside on purpose, for a fault or a link, sees that it is wanted and goes on.
-        self.gate.while_quiet(|| self.engine.close_session());
+        self.gate.while_quiet(|| {
+            self.engine.close_session();
+            self.engine.negotiate(features);
+        });
         self.events.clear();
         self.restart_queues();
     }
@@ -191,7 +192,8 @@ impl Device {
         self.restart_queues();
     }
 
-    /// The front end is gone. When this returns, nothing touches its guest's memory, and none of it is mapped for us.
+    /// The front end is gone. When this returns, nothing touches its guest's memory, and none of it is mapped for us; and
+    /// nothing is left of its contents unless they are to be kept.
     pub fn detach(&self) {
         let rings = std::mem::take(&mut *self.rings.write());
         for ring in rings.iter() {
@@ -199,8 +201,17 @@ impl Device {
         }
         self.gate.replace(GuestMemory::empty());
         self.engine.close_session();
+        self.engine.negotiate(Features::default());
+        if !self.keeps_contents.load(Ordering::Relaxed) {
+            self.engine.scrub();
+        }
         self.events.clear();
         self.restart_queues();
+    }
+
+    /// From now on contents stay when the front end goes: a driver that knows their key can adopt them.
+    pub fn keep_contents(&self) {
+        self.keeps_contents.store(true, Ordering::Relaxed);
     }
 
     /// The memory table changed; the old one is unused when this returns.

@@ -13,11 +13,14 @@ mod session;
 mod transfer;
 mod wait;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use hmm_protocol::{
-    BatchHeader, CONTROL_BYTES, Completion, Config, HEADER_BYTES, Limits, MAGIC, NO_ERROR_INDEX,
-    Op, Status, VERSION_MAJOR, VERSION_MINOR,
+    BatchHeader, CONTROL_BYTES, Completion, Config, Features, HEADER_BYTES, Limits, MAGIC,
+    NO_ERROR_INDEX, Op, Status, VERSION_MAJOR, VERSION_MINOR,
 };
 use parking_lot::RwLock;
 use zerocopy::{
@@ -113,6 +116,10 @@ impl Report {
 pub struct Engine {
     memory: DeviceMemory,
     session: RwLock<Session>,
+    /// Whether a driver may have left something in the memory.
+    is_used: AtomicBool,
+    /// What the driver negotiated; [`Features`] as a number.
+    features: AtomicU64,
     limits: Limits,
     faults: Faults,
     copies: CopyRoutines,
@@ -120,7 +127,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over `memory`, for `bulk_queues` bulk queues, perhaps behind a modelled link. No session is open.
+    /// An engine over `memory`, for `bulk_queues` bulk queues, perhaps behind a modelled link. No session is open,
+    /// and no feature is negotiated.
     pub fn new(
         memory: DeviceMemory,
         bulk_queues: u32,
@@ -140,6 +148,8 @@ impl Engine {
             },
             memory,
             session: RwLock::new(Session::Closed),
+            is_used: AtomicBool::new(false),
+            features: AtomicU64::new(0),
             faults,
             copies,
         }
@@ -153,6 +163,25 @@ impl Engine {
     /// The faults that it obeys.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// The features of this device.
+    pub fn offered(&self) -> Features {
+        match self.faults.are_allowed() {
+            true => Features::ALL,
+            false => Features::ALL.without(Features::FAULT_INJECTION),
+        }
+    }
+
+    /// A driver negotiated `features`: nothing works for it but these.
+    pub fn negotiate(&self, features: Features) {
+        self.features.store(features.0, Ordering::Relaxed);
+        (self.faults).obey(features.contains(Features::FAULT_INJECTION));
+    }
+
+    /// What the driver negotiated.
+    pub(crate) fn features(&self) -> Features {
+        Features(self.features.load(Ordering::Relaxed))
     }
 
     /// What bounds a batch.

@@ -189,6 +189,10 @@ pub struct FaultState {
 /// All faults of a device.
 #[derive(Debug, Default)]
 pub struct Faults {
+    /// Whether none may be added.
+    forbidden: bool,
+    /// Whether the driver did not acknowledge that there may be any.
+    ignored: AtomicBool,
     any: AtomicBool,
     table: Mutex<Table>,
 }
@@ -200,9 +204,27 @@ struct Table {
 }
 
 impl Faults {
-    /// Whether there is any fault.
+    /// None, for ever.
+    pub fn forbidden() -> Self {
+        Self {
+            forbidden: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether faults may be added.
+    pub fn are_allowed(&self) -> bool {
+        !self.forbidden
+    }
+
+    /// The driver has, or has not, acknowledged that there may be faults: without that none of them fires.
+    pub fn obey(&self, acknowledged: bool) {
+        self.ignored.store(!acknowledged, Ordering::Relaxed);
+    }
+
+    /// Whether there is any fault for the driver that runs.
     pub fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
+        self.any.load(Ordering::Relaxed) && !self.ignored.load(Ordering::Relaxed)
     }
 
     /// Adds a fault and returns its number.
@@ -211,6 +233,9 @@ impl Faults {
     /// A sentence that says what is wrong with it.
     pub fn add(&self, spec: FaultSpec) -> Result<u64, String> {
         let (action, unit, op, queue, trigger) = spec.check()?;
+        if self.forbidden {
+            return Err("the device was started with --no-faults".to_owned());
+        }
         let mut table = self.table.lock();
         table.next_id += 1;
         let id = table.next_id;
@@ -323,7 +348,8 @@ impl Faults {
 
     /// Writes what faults say into a configuration space.
     pub fn distort(&self, config: &mut Config) {
-        if !self.any() {
+        // The driver reads it before it negotiates.
+        if !self.any.load(Ordering::Relaxed) {
             return;
         }
         for fault in &self.table.lock().faults {

@@ -11,6 +11,7 @@ mod residency;
 
 use std::{io, path::Path};
 
+use hmm_protocol::SessionKey;
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -92,6 +93,7 @@ pub struct DeviceMemory {
 #[derive(Debug)]
 struct State {
     identity: Identity,
+    key: SessionKey,
     file: Option<IdentityFile>,
 }
 
@@ -128,6 +130,7 @@ impl DeviceMemory {
             backing,
             state: Mutex::new(State {
                 identity: Identity::random()?,
+                key: SessionKey::default(),
                 file: None,
             }),
         })
@@ -155,6 +158,7 @@ impl DeviceMemory {
                     backing,
                     state: Mutex::new(State {
                         identity: slot.identity(),
+                        key: slot.key(),
                         file: Some(file),
                     }),
                 }
@@ -171,10 +175,11 @@ impl DeviceMemory {
                     backing,
                     state: Mutex::new(State {
                         identity,
+                        key: SessionKey::default(),
                         file: Some(file),
                     }),
                 };
-                memory.give_up(&mut memory.state.lock(), identity)?;
+                memory.give_up(&mut memory.state.lock(), identity, SessionKey::default())?;
                 memory
             }
         };
@@ -216,14 +221,25 @@ impl DeviceMemory {
         self.mapping.at(start, len)
     }
 
-    /// Gives all contents up and takes the next generation, which it returns. Nobody may be copying meanwhile.
+    /// Whether the contents are of this generation, and of the session that was opened with this key.
+    pub fn belongs_to(&self, generation: u64, key: SessionKey) -> bool {
+        let state = self.state.lock();
+        // Each byte is looked at, so that the time tells nothing of those that are right.
+        let difference =
+            (state.key.iter().zip(key)).fold(0, |all, (ours, theirs)| all | (ours ^ theirs));
+        state.identity.generation == generation && difference == 0 && key != SessionKey::default()
+    }
+
+    /// Gives all contents up and takes the next generation, which it returns. A driver that has `key` can adopt the
+    /// contents to come; with none that is the key of the contents before. Nothing may be copied meanwhile.
     ///
     /// # Errors
-    /// The system's reason; the generation has changed nevertheless.
-    pub fn renew(&self) -> Result<u64, MemoryError> {
+    /// The system's reason; the generation and the key have changed nevertheless.
+    pub fn renew(&self, key: Option<SessionKey>) -> Result<u64, MemoryError> {
         let mut state = self.state.lock();
         let identity = state.identity.next_generation();
-        self.give_up(&mut state, identity)?;
+        let key = key.unwrap_or(state.key);
+        self.give_up(&mut state, identity, key)?;
         Ok(identity.generation)
     }
 
@@ -241,26 +257,31 @@ impl DeviceMemory {
     /// The system's reason.
     pub fn close(&self) -> Result<(), MemoryError> {
         let mut state = self.state.lock();
-        let identity = state.identity;
+        let slot = Slot::new(state.identity, state.key);
         match &mut state.file {
-            Some(file) => file.store(Slot::new(identity).closed()),
+            Some(file) => file.store(slot.closed()),
             None => Ok(()),
         }
     }
 
     /// The order matters: the new generation is on record, as unscrubbed, before the first byte goes, and on record as
     /// scrubbed only after the last. A crash in between is found at the next start.
-    fn give_up(&self, state: &mut State, identity: Identity) -> Result<(), MemoryError> {
-        state.identity = identity;
+    fn give_up(
+        &self,
+        state: &mut State,
+        identity: Identity,
+        key: SessionKey,
+    ) -> Result<(), MemoryError> {
+        (state.identity, state.key) = (identity, key);
         if let Some(file) = &mut state.file {
-            file.store(Slot::new(identity).scrub_pending())?;
+            file.store(Slot::new(identity, key).scrub_pending())?;
         }
         self.discard(0, self.bytes())?;
         if self.prefault {
             self.backing.prefault(&self.mapping)?;
         }
         if let Some(file) = &mut state.file {
-            file.store(Slot::new(identity))?;
+            file.store(Slot::new(identity, key))?;
         }
         Ok(())
     }
@@ -289,10 +310,26 @@ mod tests {
         let memory = DeviceMemory::anonymous(BYTES).expect("memory");
         let before = memory.identity();
         poke(&memory, 4096, 7);
-        let generation = memory.renew().expect("renew");
+        let generation = memory.renew(Some([1; 16])).expect("renew");
         assert_ne!(generation, before.generation);
         assert_eq!(memory.identity().uuid, before.uuid);
         assert_eq!(peek(&memory, 4096), 0);
+    }
+
+    #[test]
+    fn contents_belong_to_the_generation_and_the_key() {
+        let memory = DeviceMemory::anonymous(BYTES).expect("memory");
+        assert!(!memory.belongs_to(memory.identity().generation, [0; 16]));
+        let generation = memory.renew(Some([7; 16])).expect("renew");
+        assert!(memory.belongs_to(generation, [7; 16]));
+        assert!(!memory.belongs_to(generation + 1, [7; 16]));
+        for bit in 0..128 {
+            let mut key = [7; 16];
+            key[bit / 8] ^= 1 << (bit % 8);
+            assert!(!memory.belongs_to(generation, key), "bit {bit}");
+        }
+        let generation = memory.renew(Some([0; 16])).expect("renew");
+        assert!(!memory.belongs_to(generation, [0; 16]), "no key is no key");
     }
 
     #[test]

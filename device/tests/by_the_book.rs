@@ -60,7 +60,7 @@ impl Driver {
     /// A control request; returns status and generation.
     fn control(&mut self, kind: u64, flags: u64, argument0: u64, argument1: u64) -> (u8, u64) {
         self.cookie += 1;
-        let request = bytes(&[
+        let mut request = bytes(&[
             (kind, 1),
             (flags, 1),
             (0, 2),
@@ -69,6 +69,9 @@ impl Driver {
             (argument0, 8),
             (argument1, 8),
         ]);
+        if kind == 0x81 {
+            request.extend([0x33; 16]);
+        }
         let reply = self.call(CONTROL, &request, 32);
         assert_eq!(reply.len(), 32);
         assert_eq!(number(&reply, 8, 8), self.cookie);

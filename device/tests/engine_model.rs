@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use hmm_protocol::{
-    BatchFlags, BatchHeader, BatchKind, ControlKind, ControlRequest, CopyEntry, NO_ERROR_INDEX, Op,
-    PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PageList, Status,
+    BatchFlags, BatchHeader, BatchKind, ControlKind, ControlRequest, CopyEntry, Features,
+    NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PageList, SessionRequest, Status,
 };
 use proptest::prelude::*;
 use vhost_user_hmm::{
@@ -69,7 +69,11 @@ impl Rig {
             CopyRoutines::new(CopyChoice::Fixed(routine)),
             None,
         );
-        let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+        engine.negotiate(Features::ALL);
+        let open = SessionRequest {
+            request: ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0),
+            key: [1; 16],
+        };
         let generation = engine.control(open.as_bytes()).generation.get();
         Self {
             guest: GuestMemory::new(Arc::clone(&mappings)),
@@ -92,7 +96,7 @@ impl Rig {
 
     /// What an entry does, by the rules; one that is not sound does nothing.
     fn model(&mut self, entry: &CopyEntry, granule: u64) -> (Status, u64) {
-        if let Err(status) = entry.validate(self.engine.limits()) {
+        if let Err(status) = entry.validate(self.engine.limits(), Features::ALL) {
             return (status, 0);
         }
         let (len, device) = (

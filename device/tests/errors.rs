@@ -326,7 +326,11 @@ fn bad_control_requests_are_answered() {
         (discard(0, MEMORY), Status::Ok),
     ];
     for (request, status) in cases {
-        let (reply, len) = front_end.control(request.as_bytes());
+        let bytes = match request.kind {
+            0x81 => front_end.session_request(request),
+            _ => request.as_bytes().to_vec(),
+        };
+        let (reply, len) = front_end.control(&bytes);
         assert_eq!(reply.status, status.to_wire(), "{request:?}");
         assert_eq!(reply.cookie.get(), 5);
         assert_eq!(reply.generation.get(), generation, "{request:?}");

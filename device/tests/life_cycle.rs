@@ -16,7 +16,7 @@ use std::{
 };
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process, pattern};
-use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, EventKind, Op, Status};
+use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, EventKind, Features, Op, Status};
 use rustix::process::Signal;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 
@@ -74,7 +74,9 @@ fn a_driver_that_reloads_adopts_its_contents() {
 
 #[test]
 fn another_front_end_finds_the_contents_of_the_last() {
-    let (process, mut front_end) = start();
+    let process = Process::start(PROGRAM, &["--memory", "16M", "--keep-contents"]);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
     let bytes = pattern(2, 65536);
     put(&mut front_end, &bytes);
     let generation = front_end.generation;
@@ -87,6 +89,66 @@ fn another_front_end_finds_the_contents_of_the_last() {
     }
     let info = process.command_ok(r#"{"command":"stats"}"#);
     assert_eq!(info["stats"]["device"]["connections"], 6);
+}
+
+#[test]
+fn a_front_end_that_goes_leaves_nothing() {
+    let (process, mut front_end) = start();
+    put(&mut front_end, &pattern(2, 65536));
+    let generation = front_end.generation;
+    drop(front_end);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::flat(32 << 20));
+    assert_ne!(front_end.config().generation.get(), generation);
+    assert_eq!(front_end.adopt(generation), Status::StaleGeneration);
+    let next = front_end.config().generation.get();
+    if front_end.adopt(next) == Status::Ok {
+        assert!(get(&mut front_end, 65536).iter().all(|byte| *byte == 0));
+    }
+}
+
+/// Generation and uuid are in the configuration space for everybody to read; the key is not.
+#[test]
+fn contents_are_adopted_with_their_key_alone() {
+    let process = Process::start(PROGRAM, &["--memory", "16M", "--keep-contents"]);
+    let start = |key| {
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        front_end.key = key;
+        front_end
+    };
+    let mut owner = start([7; 16]);
+    let generation = owner.open();
+    let bytes = pattern(2, 65536);
+    put(&mut owner, &bytes);
+    drop(owner);
+    let mut close = [7; 16];
+    close[15] ^= 1;
+    for key in [[0; 16], close] {
+        let mut other = start(key);
+        assert_eq!(other.config().generation.get(), generation);
+        assert_eq!(other.adopt(generation), Status::StaleGeneration, "{key:?}");
+        let home = [CopyEntry::new(Op::ToSystem, DATA, 0, 65536)];
+        other.generation = generation;
+        assert_eq!(other.run(&home).status(), Status::NoSession);
+    }
+    let mut owner = start([7; 16]);
+    assert_eq!(owner.adopt(generation), Status::Ok);
+    assert_eq!(get(&mut owner, 65536), bytes);
+    drop(owner);
+    // A driver that chose no key cannot come back, and neither can one that knows of no keys.
+    let mut nobody = start([0; 16]);
+    let generation = nobody.open();
+    nobody.reboot();
+    assert_eq!(nobody.adopt(generation), Status::StaleGeneration);
+    drop(nobody);
+    let frontend = Frontend::connect(process.socket(), 19).expect("the device accepts");
+    let without = !Features::SESSION_KEY.0;
+    let mut old = FrontEnd::start_on(frontend, 1, &Layout::default(), without);
+    let generation = old.open();
+    put(&mut old, &bytes);
+    old.reboot();
+    assert_eq!(old.adopt(generation), Status::StaleGeneration);
+    old.open();
+    assert!(get(&mut old, 65536).iter().all(|byte| *byte == 0));
 }
 
 #[test]

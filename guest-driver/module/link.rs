@@ -44,11 +44,14 @@ use self::{
 };
 use crate::{
     stats::Stats,
-    sys::virtio::{
-        self,
-        virtqueue::{
-            Queue,
-            Virtqueues, //
+    sys::{
+        services::random,
+        virtio::{
+            self,
+            virtqueue::{
+                Queue,
+                Virtqueues, //
+            }, //
         }, //
     }, //
 };
@@ -58,6 +61,7 @@ use hmm_protocol::{
     Features,
     Limits,
     SessionFlags,
+    SessionKey,
     Status,
     BULK_QUEUE_FIRST,
     COMPLETION_BYTES,
@@ -155,6 +159,8 @@ pub(crate) struct Link {
     cookie: Atomic<u64>,
     next_bulk: Atomic<u32>,
     generation: Atomic<u64>,
+    /// What proves to the device that its contents are ours; `None` if it knows of no keys.
+    key: Option<SessionKey>,
     limits: Limits,
     features: Features,
     uuid: [u8; 16],
@@ -208,6 +214,7 @@ impl Link {
                 cookie: Atomic::new(1),
                 next_bulk: Atomic::new(0),
                 generation: Atomic::new(0),
+                key: (features.contains(Features::SESSION_KEY)).then(random::bytes),
                 limits,
                 features,
                 uuid: config.uuid,
@@ -326,9 +333,10 @@ impl Link {
     /// Opens a session: a new one, or one that adopts the contents of a generation.
     fn open_session(&self, adopt: Option<u64>) -> Result {
         let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
-        let reply = self
-            .control
-            .ask(self, ControlKind::SessionOpen, flags, adopt.unwrap_or(0))?;
+        let generation = adopt.unwrap_or(0);
+        let reply =
+            self.control
+                .ask(self, ControlKind::SessionOpen, flags, generation, self.key)?;
         if reply.status != Status::Ok.to_wire() {
             dev_err!(
                 self.device(),

@@ -22,7 +22,8 @@ use std::{
 use hmm_protocol::{
     BULK_QUEUE_FIRST, BatchFlags, BatchHeader, BatchKind, CONTROL_BYTES, CONTROL_QUEUE, Completion,
     Config, ControlKind, ControlReply, ControlRequest, CopyEntry, EVENT_BYTES, EVENT_QUEUE, Event,
-    PageList, SessionFlags, Status, URGENT_QUEUE, status_array_bytes,
+    Features, PageList, SessionFlags, SessionKey, SessionRequest, Status, URGENT_QUEUE,
+    status_array_bytes,
 };
 use vhost::{
     VhostBackend,
@@ -77,6 +78,8 @@ pub struct FrontEnd {
     pub rings: Vec<Ring>,
     /// The open session's generation, which batches carry.
     pub generation: u64,
+    /// The key with which sessions are opened and contents are adopted.
+    pub key: SessionKey,
     features: u64,
     next_cookie: AtomicU64,
 }
@@ -96,6 +99,7 @@ impl FrontEnd {
             guest,
             rings: Vec::new(),
             generation: 0,
+            key: [0x5a; 16],
             features: 0,
             next_cookie: AtomicU64::new(1),
         };
@@ -195,8 +199,9 @@ impl FrontEnd {
 
     /// Opens a fresh session.
     pub fn open(&mut self) -> u64 {
-        let request = ControlRequest::new(ControlKind::SessionOpen, 0, 77, 0, 0);
-        let (reply, len) = self.control(request.as_bytes());
+        let request =
+            self.session_request(ControlRequest::new(ControlKind::SessionOpen, 0, 77, 0, 0));
+        let (reply, len) = self.control(&request);
         assert_eq!(reply.status, Status::Ok.to_wire());
         assert_eq!((reply.cookie.get(), len), (77, CONTROL_BYTES as u32));
         self.generation = reply.generation.get();
@@ -207,12 +212,21 @@ impl FrontEnd {
     pub fn adopt(&mut self, generation: u64) -> Status {
         let flags = SessionFlags::ADOPT.0;
         let request = ControlRequest::new(ControlKind::SessionOpen, flags, 78, generation, 0);
-        let (reply, _) = self.control(request.as_bytes());
+        let (reply, _) = self.control(&self.session_request(request));
         let status = Status::from_wire(reply.status).expect("a status");
         if status == Status::Ok {
             self.generation = reply.generation.get();
         }
         status
+    }
+
+    /// The bytes of a request to open a session, with the key where keys were negotiated.
+    pub fn session_request(&self, request: ControlRequest) -> Vec<u8> {
+        let key = self.key;
+        match Features(self.features).contains(Features::SESSION_KEY) {
+            true => SessionRequest { request, key }.as_bytes().to_vec(),
+            false => request.as_bytes().to_vec(),
+        }
     }
 
     fn cookie(&self) -> u64 {

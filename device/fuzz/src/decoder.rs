@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, OnceLock};
 
-use hmm_protocol::{ControlKind, ControlRequest, Status};
+use hmm_protocol::{ControlKind, ControlRequest, SessionRequest, Status};
 use vhost_user_hmm::{
     engine::{Engine, Job, Pace, Workspace},
     guest_memory::GuestMemory,
@@ -42,7 +42,10 @@ pub fn run(data: &[u8]) {
         return;
     };
     let generation = rig.engine.open_generation().unwrap_or_else(|| {
-        let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+        let open = SessionRequest {
+            request: ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0),
+            key: [1; 16],
+        };
         rig.engine.control(open.as_bytes()).generation.get()
     });
     let mut request = bytes.to_vec();

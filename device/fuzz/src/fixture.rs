@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hmm_protocol::Features;
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{
     device::Device,
@@ -30,7 +31,9 @@ pub(crate) const WORKER_TIMES: WorkerTimes = WorkerTimes {
 pub(crate) fn engine() -> Engine {
     let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
     let copies = CopyRoutines::new(CopyChoice::Fixed(CopyRoutine::Memcpy));
-    Engine::new(memory, 1, Faults::default(), copies, None)
+    let engine = Engine::new(memory, 1, Faults::default(), copies, None);
+    engine.negotiate(Features::ALL);
+    engine
 }
 
 /// A device.

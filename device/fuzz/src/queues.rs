@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
-use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Event, EventKind, URGENT_QUEUE};
+use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Event, EventKind, Features, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{device::Device, guest_memory::GuestMemory, queue::Worker, ring::Ring};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -77,7 +77,7 @@ pub fn run(data: &[u8]) {
     };
     let parts = parts().lock().expect("no panic before");
     let (device, memory) = &*parts;
-    device.driver_started();
+    device.driver_started(Features::ALL);
     let mut rig = Rig {
         device,
         memory,

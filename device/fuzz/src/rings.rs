@@ -7,7 +7,7 @@ use std::{
 };
 
 use arbitrary::{Arbitrary, Unstructured};
-use hmm_protocol::{ControlKind, ControlRequest, URGENT_QUEUE};
+use hmm_protocol::{ControlKind, ControlRequest, SessionRequest, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{device::Device, guest_memory::GuestMemory, queue::Worker, ring::Ring};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -61,7 +61,10 @@ fn parts() -> &'static Mutex<Parts> {
         let device = fixture::device(QUEUE_SIZE_MAX);
         let mappings = fixture::guest_memory(&TABLE);
         device.replace_memory(GuestMemory::new(Arc::clone(&mappings)));
-        let open = ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0);
+        let open = SessionRequest {
+            request: ControlRequest::new(ControlKind::SessionOpen, 0, 0, 0, 0),
+            key: [1; 16],
+        };
         let generation = device.engine().control(open.as_bytes()).generation.get();
         Mutex::new(Parts {
             device,

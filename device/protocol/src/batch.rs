@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! Batches: a header, then entries or a page list.
 
-use crate::{Limits, Status};
+use crate::{Features, Limits, Status};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -96,17 +96,22 @@ impl BatchHeader {
         }
     }
 
-    /// Checks every field against the limits; `max_entries` is that of the queue.
+    /// Checks every field against the limits, for a driver that negotiated `features`; `max_entries` is that of the
+    /// queue.
     ///
     /// # Errors
     /// `BadOp`, `BadFlags`, `ReservedNonZero`, `BadLength` (entry size) or `BadCount`.
-    pub fn validate(&self, max_entries: u32) -> Result<BatchKind, Status> {
+    pub fn validate(&self, max_entries: u32, features: Features) -> Result<BatchKind, Status> {
         let (kind, entry_bytes) = match self.kind {
             1 => (BatchKind::Entries, 32),
-            2 => (BatchKind::PageList, 8),
+            2 if features.contains(Features::PAGE_LIST) => (BatchKind::PageList, 8),
             _ => return Err(Status::BadOp),
         };
-        if self.flags & !BatchFlags::ALL.0 != 0 {
+        let flags = match features.contains(Features::STATUS_ARRAY) {
+            true => BatchFlags::ALL.0,
+            false => BatchFlags::ALL.0 & !BatchFlags::STATUS_ARRAY.0,
+        };
+        if self.flags & !flags != 0 {
             return Err(Status::BadFlags);
         }
         if self.reserved.get() != 0 {
@@ -156,6 +161,15 @@ impl Op {
         }
     }
 
+    /// Whether a driver that negotiated `features` may ask for it.
+    pub const fn is_allowed(self, features: Features) -> bool {
+        match self {
+            Self::Copy => features.contains(Features::DEVICE_COPY),
+            Self::Fill => features.contains(Features::FILL),
+            Self::ToDevice | Self::ToSystem | Self::Nop => true,
+        }
+    }
+
     /// The name used in logs and statistics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -181,6 +195,14 @@ impl EntryFlags {
     pub const NON_TEMPORAL: Self = Self(1 << 2);
     /// Every flag of this version.
     pub const ALL: Self = Self(Self::FENCE.0 | Self::SCRUB.0 | Self::NON_TEMPORAL.0);
+
+    /// Every flag that a driver which negotiated `features` may set.
+    pub const fn of(features: Features) -> Self {
+        match features.contains(Features::SCRUB) {
+            true => Self::ALL,
+            false => Self(Self::ALL.0 & !Self::SCRUB.0),
+        }
+    }
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -223,14 +245,16 @@ impl CopyEntry {
     }
 
     /// Checks all that can be checked without the guest's memory table: operation, flags, reserved fields, length,
-    /// alignment and the device range(s).
+    /// alignment and the device range(s), for a driver that negotiated `features`.
     ///
     /// # Errors
     /// The [`Status`] that the entry gets.
     #[inline]
-    pub fn validate(&self, limits: &Limits) -> Result<Op, Status> {
-        let op = Op::from_wire(self.op).ok_or(Status::BadOp)?;
-        if self.flags & !EntryFlags::ALL.0 != 0 {
+    pub fn validate(&self, limits: &Limits, features: Features) -> Result<Op, Status> {
+        let op = (Op::from_wire(self.op))
+            .filter(|op| op.is_allowed(features))
+            .ok_or(Status::BadOp)?;
+        if self.flags & !EntryFlags::of(features).0 != 0 {
             return Err(Status::BadFlags);
         }
         if self.flags & EntryFlags::SCRUB.0 != 0 && op != Op::ToSystem {
@@ -310,17 +334,18 @@ impl PageList {
         }
     }
 
-    /// Checks all that can be checked without the guest's memory table, for a list of `pages` pages.
+    /// Checks all that can be checked without the guest's memory table, for a list of `pages` pages of a driver that
+    /// negotiated `features`.
     ///
     /// # Errors
     /// The [`Status`] that the whole batch gets.
-    pub fn validate(&self, pages: u32, limits: &Limits) -> Result<Op, Status> {
+    pub fn validate(&self, pages: u32, limits: &Limits, features: Features) -> Result<Op, Status> {
         let op = match Op::from_wire(self.op) {
             Some(op @ (Op::ToDevice | Op::ToSystem)) => op,
             _ => return Err(Status::BadOp),
         };
-        if self.flags & !(EntryFlags::SCRUB.0 | EntryFlags::NON_TEMPORAL.0) != 0
-            || (self.flags & EntryFlags::SCRUB.0 != 0 && op != Op::ToSystem)
+        let flags = EntryFlags::of(features).0 & !EntryFlags::FENCE.0;
+        if self.flags & !flags != 0 || (self.flags & EntryFlags::SCRUB.0 != 0 && op != Op::ToSystem)
         {
             return Err(Status::BadFlags);
         }

@@ -10,7 +10,7 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"HMMD");
 /// A driver refuses another major version.
 pub const VERSION_MAJOR: u16 = 1;
 /// A minor version adds only what a feature bit announces.
-pub const VERSION_MINOR: u16 = 0;
+pub const VERSION_MINOR: u16 = 1;
 /// Size of [`Config`], bytes.
 pub const CONFIG_BYTES: usize = 128;
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! The control queue: one request and one reply a chain, one at a time.
 
-use crate::Status;
+use crate::{Features, Status};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Size of [`ControlRequest`] and of [`ControlReply`], bytes.
 pub const CONTROL_BYTES: usize = 32;
+/// Size of [`SessionRequest`], bytes.
+pub const SESSION_REQUEST_BYTES: usize = 48;
 
 /// What is asked of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +17,9 @@ pub enum ControlKind {
     /// Answers with the generation.
     Ping = 0x80,
     /// Opens a session, which every batch needs. Without `ADOPT` the device discards all its memory, takes a new
-    /// generation and answers with it. With `ADOPT`, `argument0` must be the generation that the memory has: contents
-    /// stay, and the answer is the same generation; otherwise `StaleGeneration`, and no session is open.
+    /// generation and answers with it. With `ADOPT`, `argument0` must be the generation that the memory has, and the key
+    /// that with which its session was opened: contents stay, and the answer is the same generation; otherwise
+    /// `StaleGeneration`, and no session is open. With [`Features::SESSION_KEY`] the request is a [`SessionRequest`].
     SessionOpen = 0x81,
     /// Discards device memory [`argument0`, `argument0` + `argument1`), bytes, multiples of the page size. It reads as
     /// zero afterwards.
@@ -78,12 +81,15 @@ impl ControlRequest {
         }
     }
 
-    /// Checks every field; `memory_bytes` bounds a discard.
+    /// Checks every field for a driver that negotiated `features`; `memory_bytes` bounds a discard.
     ///
     /// # Errors
     /// The [`Status`] of the reply.
-    pub fn validate(&self, memory_bytes: u64) -> Result<ControlKind, Status> {
+    pub fn validate(&self, memory_bytes: u64, features: Features) -> Result<ControlKind, Status> {
         let kind = ControlKind::from_wire(self.kind).ok_or(Status::BadOp)?;
+        if kind == ControlKind::Discard && !features.contains(Features::DISCARD) {
+            return Err(Status::BadOp);
+        }
         let allowed = match kind {
             ControlKind::SessionOpen => SessionFlags::ADOPT.0,
             ControlKind::Ping | ControlKind::Discard => 0,
@@ -114,6 +120,19 @@ impl ControlRequest {
             _ => Ok(kind),
         }
     }
+}
+
+/// What a driver chose when it opened a session, and proves by it that contents are its own. Of zeros: nobody may adopt.
+pub type SessionKey = [u8; 16];
+
+/// The device-readable part of a chain that opens a session, where [`Features::SESSION_KEY`] was negotiated.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct SessionRequest {
+    /// Of kind [`ControlKind::SessionOpen`].
+    pub request: ControlRequest,
+    /// With `ADOPT` the key of the contents, else one for the new contents.
+    pub key: SessionKey,
 }
 
 /// The device-writable part of a chain on the control queue.

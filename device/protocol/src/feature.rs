@@ -24,6 +24,8 @@ impl Features {
     pub const DISCARD: Self = Self(1 << 7);
     /// The completion record's status byte is written last, so the driver may poll it.
     pub const POLLED_COMPLETION: Self = Self(1 << 8);
+    /// `ControlKind::SessionOpen` carries a [`SessionKey`](crate::SessionKey), and with it contents can be adopted.
+    pub const SESSION_KEY: Self = Self(1 << 9);
     /// Faults may be injected into this device on command.
     pub const FAULT_INJECTION: Self = Self(1 << 23);
 
@@ -37,6 +39,16 @@ impl Features {
             | Self::POLLED_COMPLETION.0,
     );
 
+    /// Every feature of this version.
+    pub const ALL: Self = Self(
+        Self::REQUIRED.0
+            | Self::DEVICE_COPY.0
+            | Self::SCRUB.0
+            | Self::DISCARD.0
+            | Self::SESSION_KEY.0
+            | Self::FAULT_INJECTION.0,
+    );
+
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -45,5 +57,10 @@ impl Features {
     /// The bits of both.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The bits that `other` lacks.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }

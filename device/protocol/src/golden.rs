@@ -3,6 +3,7 @@
 
 use crate::{
     BatchHeader, Completion, Config, ControlReply, ControlRequest, CopyEntry, Event, PageList,
+    SessionRequest,
 };
 use core::mem::{offset_of, size_of};
 
@@ -30,12 +31,20 @@ pub const CONTROL_REQUEST: [u8; 32] = [
     0,
 ];
 
+/// The same where keys were negotiated: with key 00, 01 … 0f.
+pub const SESSION_REQUEST: [u8; 48] = [
+    0x81, 1, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+];
+
 const _: () = {
     assert!(size_of::<BatchHeader>() == crate::HEADER_BYTES);
     assert!(size_of::<CopyEntry>() == crate::ENTRY_BYTES);
     assert!(size_of::<PageList>() == crate::PAGE_LIST_BYTES);
     assert!(size_of::<Completion>() == crate::COMPLETION_BYTES);
     assert!(size_of::<ControlRequest>() == crate::CONTROL_BYTES);
+    assert!(size_of::<SessionRequest>() == crate::SESSION_REQUEST_BYTES);
+    assert!(offset_of!(SessionRequest, key) == 32);
     assert!(size_of::<ControlReply>() == crate::CONTROL_BYTES);
     assert!(size_of::<Event>() == crate::EVENT_BYTES);
     assert!(size_of::<Config>() == crate::CONFIG_BYTES);

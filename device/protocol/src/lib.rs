@@ -25,7 +25,10 @@ pub use batch::{
 };
 pub use completion::{status_array_bytes, Completion, COMPLETION_BYTES, NO_ERROR_INDEX};
 pub use config::{Config, Limits, CONFIG_BYTES, MAGIC, VERSION_MAJOR, VERSION_MINOR};
-pub use control::{ControlKind, ControlReply, ControlRequest, SessionFlags, CONTROL_BYTES};
+pub use control::{
+    ControlKind, ControlReply, ControlRequest, SessionFlags, SessionKey, SessionRequest,
+    CONTROL_BYTES, SESSION_REQUEST_BYTES,
+};
 pub use event::{Event, EventKind, EVENT_BYTES};
 pub use feature::Features;
 pub use queue::{

@@ -3,8 +3,8 @@
 
 use hmm_protocol::{
     golden, BatchFlags, BatchHeader, BatchKind, Completion, Config, ControlKind, ControlReply,
-    ControlRequest, CopyEntry, Event, EventKind, Op, PageList, SessionFlags, Status, CONFIG_BYTES,
-    MAGIC,
+    ControlRequest, CopyEntry, Event, EventKind, Features, Op, PageList, SessionFlags,
+    SessionRequest, Status, CONFIG_BYTES, MAGIC,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -35,7 +35,7 @@ fn what_is_built_has_the_golden_bytes() {
 #[test]
 fn golden_bytes_have_the_meaning_that_is_written_down() {
     let header = BatchHeader::read_from_bytes(&golden::BATCH_HEADER).expect("32 bytes");
-    assert_eq!(header.validate(512), Ok(BatchKind::PageList));
+    assert_eq!(header.validate(512, Features::ALL), Ok(BatchKind::PageList));
     assert_eq!(header.entry_count.get(), 512);
     assert_eq!(header.generation.get(), 7);
     let entry = CopyEntry::read_from_bytes(&golden::COPY_ENTRY).expect("32 bytes");
@@ -43,8 +43,14 @@ fn golden_bytes_have_the_meaning_that_is_written_down() {
     let list = PageList::read_from_bytes(&golden::PAGE_LIST).expect("32 bytes");
     assert_eq!((list.op, list.device_address.get()), (2, 0x40_0000));
     let request = ControlRequest::read_from_bytes(&golden::CONTROL_REQUEST).expect("32 bytes");
-    assert_eq!(request.validate(1 << 30), Ok(ControlKind::SessionOpen));
+    assert_eq!(
+        request.validate(1 << 30, Features::ALL),
+        Ok(ControlKind::SessionOpen)
+    );
     assert_eq!(request.argument0.get(), 0x0102_0304_0506_0708);
+    let keyed = SessionRequest::read_from_bytes(&golden::SESSION_REQUEST).expect("48 bytes");
+    assert_eq!(keyed.request.as_bytes(), golden::CONTROL_REQUEST);
+    assert_eq!(keyed.key, std::array::from_fn(|index| index as u8));
 }
 
 /// Bytes 0, 1, 2 … tell where each field of a record lies, and in which byte order it is.

@@ -2,8 +2,8 @@
 //! Validation against rules written down a second time, in 128 bits, where nothing wraps.
 
 use hmm_protocol::{
-    BatchHeader, BatchKind, Config, ControlKind, ControlRequest, CopyEntry, Limits, Op, PageList,
-    Status,
+    BatchHeader, BatchKind, Config, ControlKind, ControlRequest, CopyEntry, Features, Limits, Op,
+    PageList, Status,
 };
 use proptest::prelude::*;
 use zerocopy::{
@@ -37,6 +37,14 @@ fn reserved() -> impl Strategy<Value = u64> {
     prop_oneof![9 => Just(0u64), 1 => any::<u64>()]
 }
 
+/// Any set of features.
+fn features() -> impl Strategy<Value = Features> {
+    prop_oneof![
+        Just(Features::ALL),
+        (0..=Features::ALL.0).prop_map(Features)
+    ]
+}
+
 fn length() -> impl Strategy<Value = u32> {
     prop_oneof![
         0u32..=64,
@@ -57,7 +65,7 @@ proptest! {
         op in prop_oneof![0u8..8, any::<u8>()],
         flags in prop_oneof![Just(0u8), 0u8..16, any::<u8>()],
         reserved1 in reserved(), reserved2 in reserved(),
-        len in length(), address in number(), device in number(),
+        len in length(), address in number(), device in number(), features in features(),
     ) {
         let entry = CopyEntry {
             op, flags,
@@ -68,9 +76,13 @@ proptest! {
             reserved2: U64::new(reserved2),
         };
         let long = u64::from(len);
-        let expected = if !(1..=5).contains(&op) {
+        let has = |feature| features.contains(feature);
+        let expected = if !(1..=5).contains(&op)
+            || (op == 3 && !has(Features::DEVICE_COPY))
+            || (op == 4 && !has(Features::FILL))
+        {
             Err(Status::BadOp)
-        } else if flags > 7 || (flags & 2 != 0 && op != 2) {
+        } else if flags > 7 || (flags & 2 != 0 && (op != 2 || !has(Features::SCRUB))) {
             Err(Status::BadFlags)
         } else if reserved1 as u16 != 0 || reserved2 != 0 {
             Err(Status::ReservedNonZero)
@@ -89,7 +101,7 @@ proptest! {
         } else {
             Ok(Op::from_wire(op).expect("1 to 5"))
         };
-        prop_assert_eq!(entry.validate(&LIMITS), expected);
+        prop_assert_eq!(entry.validate(&LIMITS, features), expected);
     }
 
     #[test]
@@ -98,7 +110,7 @@ proptest! {
         flags in prop_oneof![0u8..16, any::<u8>()],
         entry_bytes in prop_oneof![Just(8u16), Just(32u16), any::<u16>()],
         count in prop_oneof![0u32..=5000, any::<u32>()],
-        reserved in reserved(), max in 1u32..=4096,
+        reserved in reserved(), max in 1u32..=4096, features in features(),
     ) {
         let header = BatchHeader {
             kind, flags,
@@ -108,9 +120,10 @@ proptest! {
             generation: U64::new(2),
             reserved: U64::new(reserved),
         };
-        let expected = if kind != 1 && kind != 2 {
+        let has = |feature| features.contains(feature);
+        let expected = if kind != 1 && (kind != 2 || !has(Features::PAGE_LIST)) {
             Err(Status::BadOp)
-        } else if flags > 7 {
+        } else if flags > 7 || (flags & 4 != 0 && !has(Features::STATUS_ARRAY)) {
             Err(Status::BadFlags)
         } else if reserved != 0 {
             Err(Status::ReservedNonZero)
@@ -121,7 +134,7 @@ proptest! {
         } else {
             Ok(if kind == 1 { BatchKind::Entries } else { BatchKind::PageList })
         };
-        prop_assert_eq!(header.validate(max), expected);
+        prop_assert_eq!(header.validate(max, features), expected);
     }
 
     #[test]
@@ -130,6 +143,7 @@ proptest! {
         flags in prop_oneof![Just(0u8), 0u8..16, any::<u8>()],
         shift in prop_oneof![3 => Just(12u32), 1 => any::<u32>()],
         device in number(), reserved1 in reserved(), reserved2 in reserved(), pages in 1u32..=4096,
+        features in features(),
     ) {
         let list = PageList {
             op, flags,
@@ -140,7 +154,9 @@ proptest! {
         };
         let expected = if op != 1 && op != 2 {
             Err(Status::BadOp)
-        } else if flags & !6 != 0 || (flags & 2 != 0 && op != 2) {
+        } else if flags & !6 != 0
+            || (flags & 2 != 0 && (op != 2 || !features.contains(Features::SCRUB)))
+        {
             Err(Status::BadFlags)
         } else if reserved1 as u16 != 0 || reserved2 != 0 {
             Err(Status::ReservedNonZero)
@@ -151,14 +167,14 @@ proptest! {
         } else {
             Ok(Op::from_wire(op).expect("1 or 2"))
         };
-        prop_assert_eq!(list.validate(pages, &LIMITS), expected);
+        prop_assert_eq!(list.validate(pages, &LIMITS, features), expected);
     }
 
     #[test]
     fn control_requests(
         kind in prop_oneof![0x7fu8..0x84, any::<u8>()],
         flags in prop_oneof![2 => Just(0u8), 1 => 0u8..4],
-        reserved1 in reserved(), first in number(), second in number(),
+        reserved1 in reserved(), first in number(), second in number(), features in features(),
     ) {
         let request = ControlRequest {
             kind, flags,
@@ -170,7 +186,9 @@ proptest! {
         };
         let allowed = if kind == 0x81 { 1 } else { 0 };
         let whole_pages = first % 4096 == 0 && second % 4096 == 0 && second != 0;
-        let expected = if !(0x80..=0x82).contains(&kind) {
+        let expected = if !(0x80..=0x82).contains(&kind)
+            || (kind == 0x82 && !features.contains(Features::DISCARD))
+        {
             Err(Status::BadOp)
         } else if flags & !allowed != 0 {
             Err(Status::BadFlags)
@@ -184,7 +202,7 @@ proptest! {
         } else {
             Ok(ControlKind::from_wire(kind).expect("a kind"))
         };
-        prop_assert_eq!(request.validate(LIMITS.memory_bytes), expected);
+        prop_assert_eq!(request.validate(LIMITS.memory_bytes, features), expected);
     }
 
     #[test]

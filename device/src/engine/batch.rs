@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hmm_protocol::{
-    BatchFlags, BatchHeader, BatchKind, Completion, CopyEntry, EntryFlags, HEADER_BYTES,
+    BatchFlags, BatchHeader, BatchKind, Completion, CopyEntry, EntryFlags, Features, HEADER_BYTES,
     NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES, PageList, Status,
     URGENT_QUEUE, status_array_bytes,
 };
@@ -175,7 +175,11 @@ impl Engine {
         } else {
             self.limits.max_batch_entries
         };
-        let kind = header.validate(max_entries)?;
+        let features = self.features();
+        if job.queue == URGENT_QUEUE && !features.contains(Features::URGENT_QUEUE) {
+            return Err(Status::BadOp);
+        }
+        let kind = header.validate(max_entries, features)?;
         let with_statuses = header.flags().contains(BatchFlags::STATUS_ARRAY);
         let entries = header.entry_count.get();
         if with_statuses && job.status_room < status_array_bytes(entries) {
@@ -206,10 +210,11 @@ impl Engine {
         if bytes > self.limits.max_batch_bytes {
             return Err(Status::BadLength);
         }
+        let features = self.features();
         workspace.reset(header.entry_count.get());
         self.run_items(header, bytes, job, workspace, |index| {
             let entry = &entries[index];
-            match entry.validate(&self.limits) {
+            match entry.validate(&self.limits, features) {
                 Ok(op) => Ok(Transfer {
                     op,
                     flags: EntryFlags(entry.flags),
@@ -240,7 +245,7 @@ impl Engine {
         if addresses.len() != pages as usize {
             return Err(Status::BadLength);
         }
-        let op = list.validate(pages, &self.limits)?;
+        let op = list.validate(pages, &self.limits, self.features())?;
         let bytes = u64::from(pages) * PAGE_BYTES;
         if bytes > self.limits.max_batch_bytes {
             return Err(Status::BadLength);

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Control requests.
 
-use hmm_protocol::{ControlKind, ControlReply, ControlRequest, SessionFlags, Status};
+use std::sync::atomic::Ordering;
+
+use hmm_protocol::{
+    ControlKind, ControlReply, ControlRequest, Features, SessionFlags, SessionKey, Status,
+};
 use zerocopy::{FromBytes, byteorder::little_endian::U64};
 
 use super::{Engine, session::Session};
@@ -10,24 +14,33 @@ use crate::logging::warn_limited;
 impl Engine {
     /// Executes the request in `bytes`, which are the whole device-readable part of a chain in private memory.
     pub fn control(&self, bytes: &[u8]) -> ControlReply {
-        let Ok(request) = ControlRequest::read_from_bytes(bytes) else {
+        let features = self.features();
+        let Ok((request, rest)) = ControlRequest::read_from_prefix(bytes) else {
             return self.reply(Status::BadLength, 0);
         };
-        let status = match request.validate(self.limits.memory_bytes) {
+        let has_key = features.contains(Features::SESSION_KEY)
+            && request.kind == ControlKind::SessionOpen as u8;
+        let key = match (has_key, SessionKey::read_from_bytes(rest)) {
+            (true, Ok(key)) => Some(key),
+            (false, _) if rest.is_empty() => None,
+            _ => return self.reply(Status::BadLength, 0),
+        };
+        let status = match request.validate(self.limits.memory_bytes, features) {
             Ok(ControlKind::Ping) => Status::Ok,
-            Ok(ControlKind::SessionOpen) => self.open_session(&request),
+            Ok(ControlKind::SessionOpen) => self.open_session(&request, key.unwrap_or_default()),
             Ok(ControlKind::Discard) => self.discard(&request),
             Err(status) => status,
         };
         self.reply(status, request.cookie.get())
     }
 
-    fn open_session(&self, request: &ControlRequest) -> Status {
+    /// A `key` of zeros opens a session whose contents nobody can adopt.
+    fn open_session(&self, request: &ControlRequest, key: SessionKey) -> Status {
         // Batches hold the read side while they run, so nothing is copied while contents change hands.
         let mut session = self.session.write();
         *session = Session::Closed;
         let generation = if request.flags & SessionFlags::ADOPT.0 == 0 {
-            match self.memory.renew() {
+            match self.memory.renew(Some(key)) {
                 Ok(generation) => generation,
                 Err(error) => {
                     warn_limited!(%error, "device memory could not be discarded; no session is open");
@@ -35,13 +48,14 @@ impl Engine {
                 }
             }
         } else {
-            let generation = self.memory.identity().generation;
-            if request.argument0.get() != generation {
+            let generation = request.argument0.get();
+            if !self.memory.belongs_to(generation, key) {
                 return Status::StaleGeneration;
             }
             generation
         };
         *session = Session::Open(generation);
+        self.is_used.store(true, Ordering::Relaxed);
         tracing::debug!(generation, "session is open");
         Status::Ok
     }

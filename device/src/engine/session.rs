@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The session: which generation of contents the driver works on.
 
+use std::sync::atomic::Ordering;
+
 use hmm_protocol::Status;
 
 use super::Engine;
-use crate::memory::MemoryError;
+use crate::{logging::warn_limited, memory::MemoryError};
 
 /// Open with a generation, or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,17 @@ impl Engine {
     pub fn renew(&self) -> Result<u64, MemoryError> {
         let mut session = self.session.write();
         *session = Session::Closed;
-        self.memory.renew()
+        self.memory.renew(None)
+    }
+
+    /// Gives up what a driver left, if one did. The next session gets fresh memory even if this fails.
+    pub fn scrub(&self) {
+        if !self.is_used.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.renew() {
+            warn_limited!(%error, "device memory could not be scrubbed");
+        }
     }
 
     /// The generation of the open session.

@@ -6,6 +6,7 @@
 
 use std::{io, sync::OnceLock};
 
+use hmm_protocol::SessionKey;
 use rustix::mm::{MsyncFlags, msync};
 use uuid::Uuid;
 use zerocopy::{
@@ -73,15 +74,17 @@ impl Identity {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     identity: Identity,
+    key: SessionKey,
     flags: u32,
     boot: [u8; 16],
 }
 
 impl Slot {
     /// Contents that are whole as long as this boot of the host lasts.
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: Identity, key: SessionKey) -> Self {
         Self {
             identity,
+            key,
             flags: 0,
             boot: boot_id(),
         }
@@ -95,7 +98,7 @@ impl Slot {
 
     /// The same, in use again.
     pub(super) fn opened(self) -> Self {
-        Self::new(self.identity)
+        Self::new(self.identity, self.key)
     }
 
     /// The same, with contents of somebody else still to be scrubbed.
@@ -107,6 +110,11 @@ impl Slot {
     /// The owner.
     pub(super) fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// What proves that contents are one's own; of zeros: nothing does.
+    pub(super) fn key(&self) -> SessionKey {
+        self.key
     }
 
     /// Whether every byte that the owner wrote is still there. A process that dies leaves the page cache; a host that
@@ -128,7 +136,7 @@ struct RawSlot {
     uuid: [u8; 16],
     generation: U64,
     boot: [u8; 16],
-    reserved: [U64; 2],
+    key: SessionKey,
     checksum: U64,
 }
 
@@ -166,6 +174,7 @@ impl IdentityFile {
                 uuid: Uuid::from_bytes(raw.uuid),
                 generation: raw.generation.get(),
             },
+            key: raw.key,
             flags: raw.flags.get(),
             boot: raw.boot,
         })
@@ -183,7 +192,7 @@ impl IdentityFile {
             uuid: slot.identity.uuid.into_bytes(),
             generation: U64::new(slot.identity.generation),
             boot: slot.boot,
-            reserved: [U64::new(0); 2],
+            key: slot.key,
             checksum: U64::new(0),
         };
         raw.checksum = U64::new(checksum(&raw));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The control queue.
 
-use hmm_protocol::{CONTROL_BYTES, CONTROL_QUEUE, Status};
+use hmm_protocol::{CONTROL_BYTES, CONTROL_QUEUE, SESSION_REQUEST_BYTES, Status};
 use zerocopy::IntoBytes;
 
 use super::{Worker, pop::Popped};
@@ -44,7 +44,7 @@ impl Device {
             return 0;
         }
         // One byte more than fits tells a request that is too long from one that is right.
-        let read = chain.read(guest, request, CONTROL_BYTES + 1);
+        let read = chain.read(guest, request, SESSION_REQUEST_BYTES + 1);
         if chain.is_malformed() || read.is_err() {
             stats.malformed_chains.add(1);
             request.clear();

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hmm_protocol::{EVENT_BYTES, EVENT_QUEUE, Event, EventKind};
+use hmm_protocol::{EVENT_BYTES, EVENT_QUEUE, Event, EventKind, Features};
 use parking_lot::Mutex;
 use zerocopy::IntoBytes;
 
@@ -67,7 +67,8 @@ impl Device {
 
     /// Fills posted buffers with waiting events.
     pub fn serve_events(&self, ring: &Ring, worker: &mut Worker) {
-        if self.events().is_empty() {
+        let is_served = (self.engine().features()).contains(Features::EVENT_QUEUE);
+        if self.events().is_empty() || !is_served {
             return;
         }
         let guest = self.gate().enter();

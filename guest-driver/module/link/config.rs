@@ -28,6 +28,7 @@ pub(crate) const FEATURES: &[u32] = &[
     6,  // SCRUB
     7,  // DISCARD
     8,  // POLLED_COMPLETION
+    9,  // SESSION_KEY
     23, // FAULT_INJECTION
 ];
 

@@ -11,7 +11,9 @@ use hmm_protocol::{
     ControlKind,
     ControlReply,
     ControlRequest,
-    CONTROL_BYTES, //
+    SessionKey,
+    CONTROL_BYTES,
+    SESSION_REQUEST_BYTES, //
 };
 use kernel::{
     new_mutex,
@@ -39,14 +41,15 @@ impl Control {
     /// `ENOMEM`.
     pub(super) fn new() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let request = Idle::new(CONTROL_BYTES, CONTROL_BYTES)?;
+            let request = Idle::new(SESSION_REQUEST_BYTES, CONTROL_BYTES)?;
             Ok(try_pin_init!(Self {
                 request <- new_mutex!(Some(request), "Control::request"),
             }))
         })
     }
 
-    /// Asks the device and waits for the reply. Does not recover the link: recovery asks, too.
+    /// Asks the device and waits for the reply. A `key` goes with the request to open a session, where
+    /// keys were negotiated. Does not recover the link: recovery asks, too.
     ///
     /// # Errors
     ///
@@ -57,16 +60,25 @@ impl Control {
         kind: ControlKind,
         flags: u8,
         argument: u64,
+        key: Option<SessionKey>,
     ) -> Result<ControlReply> {
         let queue = link.control_queue()?;
         let mut slot = self.request.lock();
         let mut request = slot.take().ok_or(ENODEV)?;
         let cookie = link.next_cookie();
         let wire = ControlRequest::new(kind, flags, cookie, argument, 0);
-        request.readable().copy_from_slice(wire.as_bytes());
+        let (head, tail) = request.readable().split_at_mut(CONTROL_BYTES);
+        head.copy_from_slice(wire.as_bytes());
+        let length = match key {
+            Some(key) => {
+                tail.copy_from_slice(&key);
+                SESSION_REQUEST_BYTES
+            }
+            None => CONTROL_BYTES,
+        };
         request.writable().fill(0);
 
-        let submitted = match queue.submit(request, CONTROL_BYTES, CONTROL_BYTES) {
+        let submitted = match queue.submit(request, length, CONTROL_BYTES) {
             Ok((submitted, _)) => submitted,
             Err((error, request)) => {
                 *slot = Some(request);

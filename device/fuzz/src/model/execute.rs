@@ -2,8 +2,8 @@
 //! One request, executed by the book.
 
 use hmm_protocol::{
-    BatchFlags, BatchHeader, BatchKind, CopyEntry, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO,
-    PageList, Status,
+    BatchFlags, BatchHeader, BatchKind, CopyEntry, Features, Op, PAGE_ADDRESS_SKIP,
+    PAGE_ADDRESS_ZERO, PageList, Status,
 };
 use zerocopy::FromBytes;
 
@@ -18,7 +18,7 @@ impl Model<'_> {
         pass: &mut Pass,
     ) -> Result<(bool, Vec<Status>, u64), Status> {
         let header = header(request).ok_or(Status::BadLength)?;
-        let kind = header.validate(self.limits.max_urgent_entries)?;
+        let kind = header.validate(self.limits.max_urgent_entries, Features::ALL)?;
         let flags = header.flags();
         let count = header.entry_count.get() as usize;
         let wanted = flags.contains(BatchFlags::STATUS_ARRAY);
@@ -44,7 +44,7 @@ impl Model<'_> {
                 if addresses.len() != 8 * count {
                     return Err(Status::BadLength);
                 }
-                let op = list.validate(count as u32, &self.limits)?;
+                let op = list.validate(count as u32, &self.limits, Features::ALL)?;
                 addresses
                     .chunks(8)
                     .zip(0u64..)
@@ -98,7 +98,7 @@ impl Model<'_> {
     }
 
     fn entry(&mut self, entry: &CopyEntry, pass: &mut Pass) -> Result<u64, Status> {
-        let op = entry.validate(&self.limits)?;
+        let op = entry.validate(&self.limits, Features::ALL)?;
         let (address, len) = (entry.address.get(), u64::from(entry.len.get()));
         if matches!(op, Op::ToDevice | Op::ToSystem) && !self.in_table(address, len) {
             return Err(Status::BadGuestAddress);
