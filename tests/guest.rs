@@ -7,6 +7,7 @@
 use hmm_tests::boots::{Boot, Queue};
 use hmm_tests::ktap::Outcome;
 use hmm_tests::partition::Partition;
+use hmm_tests::run::{self, RunTest};
 use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
 use hmm_tests::suite::{Plan, Suite, all_cases};
@@ -77,6 +78,7 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
     let mut trials = boots.cases()?;
     trials.extend(boots.selftest()?);
     trials.extend(boots.wrong_devices());
+    trials.extend(boots.runs()?);
     trials.extend(boots.ends()?);
     if boots.artifacts.controls.is_some() {
         trials.extend(boots.controls()?);
@@ -233,6 +235,38 @@ impl Boots<'_> {
             })
         };
         wrong.into_iter().map(trial).collect()
+    }
+
+    /// Commands that share a boot.
+    fn runs(&self) -> anyhow::Result<Vec<Trial>> {
+        let chosen: Vec<RunTest> = run::all()
+            .filter(|test| self.selection.contains_in_group(&self.name(test.name)))
+            .collect();
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (artifacts, spec) = (self.artifacts.clone(), self.spec("run")?);
+        let (rules, tests) = (self.rules.clone(), chosen.clone());
+        let boot =
+            Arc::new(self.queued("run", move || run::boot(&artifacts, spec, &rules, &tests)));
+        let trial = |test: RunTest| {
+            let (boot, timings) = (Arc::clone(&boot), Arc::clone(&self.timings));
+            let name = self.name(test.name);
+            Trial::ignorable_test(name.clone(), move || {
+                let (result, duration) = (boot.wait()?.remove(test.name))
+                    .ok_or_else(|| Failed::from("the test did not run"))?;
+                timings.add(&Timing {
+                    name,
+                    seconds: duration.as_secs_f64(),
+                    busy: None,
+                });
+                match result? {
+                    run::Outcome::Passed => Ok(Completion::Completed),
+                    run::Outcome::Skipped(why) => Ok(Completion::ignored_with(why)),
+                }
+            })
+        };
+        Ok(chosen.into_iter().map(trial).collect())
     }
 
     fn ends(&self) -> anyhow::Result<Vec<Trial>> {

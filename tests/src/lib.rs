@@ -11,6 +11,7 @@ pub mod excerpt;
 pub mod ktap;
 pub mod load;
 pub mod partition;
+pub mod run;
 pub mod selection;
 pub mod selftest;
 pub mod splat;

@@ -54,6 +54,13 @@ pub(crate) fn pack(
     files: &[FileArgument],
     cwd: &Path,
 ) -> anyhow::Result<Tree> {
+    if is_hidden(cwd) {
+        bail!(
+            "the guest has its own {}; start a hermetic command from a directory outside /dev, /proc and /sys, \
+             or from one below /dev/shm",
+            cwd.display()
+        );
+    }
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let mut packer = Packer::of_this_system(&search_path);
     for program in programs(command) {
@@ -62,6 +69,15 @@ pub(crate) fn pack(
     for file in files {
         let host = std::path::absolute(cwd.join(&file.host))
             .with_context(|| format!("--file {}", file.host.display()))?;
+        let place = file.guest.as_deref().unwrap_or(&host);
+        if is_hidden(place) {
+            bail!(
+                "--file {}: the guest's own mounts would hide {}; give it another place, as in --file {}:/data",
+                file.host.display(),
+                place.display(),
+                file.host.display()
+            );
+        }
         match &file.guest {
             Some(guest) => packer.file_at(&host, guest)?,
             None => packer.file(&host)?,
@@ -73,6 +89,14 @@ pub(crate) fn pack(
         tree.folder(cwd)?;
     }
     Ok(tree)
+}
+
+/// Whether a mount of the guest's hides this place of the image. The guest keeps what the image has below `/tmp` and `/dev/shm`.
+fn is_hidden(place: &Path) -> bool {
+    ["/dev", "/proc", "/sys"]
+        .iter()
+        .any(|own| place.starts_with(own))
+        && !place.starts_with("/dev/shm")
 }
 
 /// Adds the little that programs take for granted.
@@ -120,6 +144,27 @@ mod tests {
             ["sort"]
         );
         assert!(programs(&["hmmctl", "info"]).is_empty());
+    }
+
+    #[test]
+    fn places_that_the_guest_would_hide_are_refused() {
+        let pack = |file: &str, cwd: &str| {
+            let files = [FileArgument::read(file.into()).unwrap()];
+            pack(&["true".into()], &files, Path::new(cwd)).map_err(|error| error.to_string())
+        };
+        for cwd in ["/proc/1", "/sys/kernel", "/dev", "/dev/hugepages"] {
+            let error = pack("/etc/passwd", cwd).unwrap_err();
+            assert!(
+                error.contains(cwd) && error.contains("from a directory"),
+                "{error}"
+            );
+        }
+        let error = pack("/etc/passwd:/dev/data", "/").unwrap_err();
+        assert!(error.contains("give it another place"), "{error}");
+        for cwd in ["/tmp", "/dev/shm/folder", "/devices"] {
+            let tree = pack("/etc/passwd:/dev/shm/data", cwd).unwrap();
+            assert!(tree.contains(cwd) && tree.contains("/dev/shm/data"));
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const PATH: &str = "/hmm/plan.json";
 /// Where the guest's own programs are, both in its image and in the host's root folder as the guest shows it.
 pub const PROGRAMS: &str = "/run/hmm/bin";
+/// Where a command finds the `/proc` of the whole guest. Its own `/proc` has the processes that it started.
+pub const WHOLE_PROC: &str = "/run/hmm/proc";
 
 /// How the guest is to be set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
