@@ -3,6 +3,7 @@
 
 mod files;
 mod monitor;
+mod processes;
 mod site;
 
 use crate::splat::Rules;
@@ -40,7 +41,7 @@ pub type Results = BTreeMap<&'static str, (Result<Outcome, String>, Duration)>;
 
 /// All of them. Those that end a guest which does not withstand them come last.
 pub fn all() -> impl Iterator<Item = RunTest> {
-    [files::TESTS, monitor::TESTS]
+    [files::TESTS, monitor::TESTS, processes::TESTS]
         .into_iter()
         .flatten()
         .copied()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Running a command for the host.
 
+mod pid_namespace;
 mod start;
 mod streams;
 
@@ -12,7 +13,8 @@ use anyhow::{Context, Result, anyhow};
 use hmm_control::{Exec, ExecError, ExitStatus, OutputStream, Report, WindowSize};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use start::{NotStarted, start};
+pub(crate) use pid_namespace::{ARGUMENT as FIRST_PROCESS, run_first_process};
+use start::{NotStarted, Started, start};
 use streams::Streams;
 
 use crate::host;
@@ -81,8 +83,11 @@ impl Runner {
         host::report(&Report::ExecReady)?;
         // A signal that comes while the command starts waits for it.
         let mut running = self.running();
-        let mut child = match start(exec, streams.theirs) {
-            Ok(child) => child,
+        let Started {
+            mut child,
+            namespace,
+        } = match start(exec, streams.theirs) {
+            Ok(started) => started,
             Err(not_started) => return Ok(Err(not_started)),
         };
         let stdout = Output::start(streams.stdout, self.stdout.clone())?;
@@ -98,6 +103,8 @@ impl Runner {
         *self.running() = None;
         stdout.finish();
         stderr.finish();
+        // What the command left behind ends when nobody listens to it any more.
+        drop(namespace);
         let status = status.context("cannot wait for the command")?;
         let ended = status
             .code()

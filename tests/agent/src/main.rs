@@ -14,6 +14,7 @@ mod input;
 mod loopback;
 mod modules;
 mod mounts;
+mod oom;
 mod output;
 mod ports;
 mod serve;
@@ -26,14 +27,15 @@ fn main() -> ExitCode {
     if let Some(code) = cases::dispatch() {
         return code;
     }
-    let result = if std::process::id() == 1 {
-        init::run()
-    } else if std::env::args().nth(1).as_deref() == Some(init::SERVE) {
-        serve::run()
-    } else {
-        Err(anyhow::anyhow!(
+    let argument = std::env::args().nth(1);
+    let result = match argument.as_deref() {
+        // It is process 1 of its namespace.
+        Some(command::FIRST_PROCESS) => command::run_first_process(),
+        Some(init::SERVE) => serve::run(),
+        _ if std::process::id() == 1 => init::run(),
+        _ => Err(anyhow::anyhow!(
             "this program is the init of a guest and does nothing elsewhere"
-        ))
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

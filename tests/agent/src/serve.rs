@@ -15,10 +15,11 @@ use rustix::system::{RebootCommand, reboot};
 use crate::command::Runner;
 use crate::input::InputPort;
 use crate::output::OutputPort;
-use crate::{cases, host, host_root, modules, ports};
+use crate::{cases, host, host_root, modules, oom, ports};
 
 /// Serves until the host powers the guest off.
 pub(crate) fn run() -> Result<()> {
+    oom::spare().context("cannot spare this process when memory runs out")?;
     let events = ports::open(port::EVENTS)?;
     tracing_subscriber::fmt()
         .json()

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{
-    BootSpec, Collected, Command, CommandEnd, ExitStatus, Guest, Input, PROGRAMS, Root, Streams,
+    BootSpec, Collected, Command, CommandEnd, ExitStatus, Guest, Input, Interrupts, PROGRAMS, Root,
+    Streams,
 };
 use hmm_vm::initramfs::Packer;
 use std::ffi::OsStr;
@@ -24,6 +25,7 @@ pub(super) const IMAGE_FILE: (&str, &str) = ("file", "from the image\n");
 /// A guest that sees the host's files.
 pub(super) struct Site {
     guest: Guest,
+    pub(super) interrupts: Interrupts,
     /// A socket of QEMU's monitor beside the one that the harness has.
     pub(super) monitor: PathBuf,
     _folder: TempDir,
@@ -47,8 +49,10 @@ impl Site {
             spec.image
                 .bytes(Path::new(folder).join(name), text, 0o644)?;
         }
+        let interrupts = spec.interrupts.clone();
         Ok(Self {
             guest: Guest::boot(artifacts, &spec)?,
+            interrupts,
             monitor,
             _folder: folder,
         })

@@ -2,6 +2,7 @@
 //! The process in which one case runs.
 
 use super::case::Skip;
+use crate::oom;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -50,6 +51,10 @@ fn bench() -> u8 {
 }
 
 fn run(name: &str) -> u8 {
+    if let Err(error) = oom::do_not_spare() {
+        eprintln!("cannot be a process like others when memory runs out: {error}");
+        return FAILED;
+    }
     let mut cases = super::all()
         .chain(super::selftest::CASES)
         .chain(super::control::CASES)

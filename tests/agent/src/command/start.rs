@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Starting a command in its root folder and working directory.
+//! Starting a command in its root folder, working directory and PID namespace.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,15 @@ use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot, ioctl_tiocsctty, setpgid, setsid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::host_root;
+use super::pid_namespace::PidNamespace;
+use crate::{host_root, oom};
+
+/// A command that runs.
+pub(super) struct Started {
+    pub(super) child: Child,
+    /// Ends what the command leaves behind. `None` on a kernel without such namespaces.
+    pub(super) namespace: Option<PidNamespace>,
+}
 
 /// Why a command did not start.
 pub(super) struct NotStarted {
@@ -32,15 +40,15 @@ impl From<anyhow::Error> for NotStarted {
 }
 
 /// Starts the command.
-pub(super) fn start(exec: Exec, streams: [OwnedFd; 3]) -> Result<Child, NotStarted> {
-    // The root folder and the mounts belong to this thread; the command inherits them.
+pub(super) fn start(exec: Exec, streams: [OwnedFd; 3]) -> Result<Started, NotStarted> {
+    // The root folder, the mounts and the PID namespace for children belong to this thread; the command inherits them.
     let thread = thread::spawn(move || start_here(exec, streams));
     thread
         .join()
         .unwrap_or_else(|_| Err(anyhow!("the thread that starts commands panicked").into()))
 }
 
-fn start_here(exec: Exec, streams: [OwnedFd; 3]) -> Result<Child, NotStarted> {
+fn start_here(exec: Exec, streams: [OwnedFd; 3]) -> Result<Started, NotStarted> {
     let cwd = exec.cwd.clone().into_path();
     enter(exec.root, &cwd)?;
     chdir(&cwd).with_context(|| {
@@ -50,7 +58,11 @@ fn start_here(exec: Exec, streams: [OwnedFd; 3]) -> Result<Child, NotStarted> {
             cwd.display()
         )
     })?;
-    spawn(exec, streams)
+    let namespace = PidNamespace::enter()?;
+    Ok(Started {
+        child: spawn(exec, streams)?,
+        namespace,
+    })
 }
 
 /// Gives the calling thread, and what it starts, a root folder of its own.
@@ -88,7 +100,10 @@ fn spawn(exec: Exec, streams: [OwnedFd; 3]) -> Result<Child, NotStarted> {
     // SAFETY: the closure runs between fork and exec and makes system calls only: no memory is allocated and no lock
     // is taken.
     unsafe {
-        command.pre_exec(move || lead(has_terminal));
+        command.pre_exec(move || {
+            lead(has_terminal)?;
+            Ok(oom::do_not_spare()?)
+        });
     }
     command.spawn().map_err(|error| NotStarted {
         error: match error.kind() {
