@@ -154,3 +154,101 @@ impl<D: FaultServer> Operations for PagemapOps<D> {
         self.pages.free(indices);
     }
 }
+
+#[kunit_tests(virtio_hmm_pool)]
+mod tests {
+    use super::*;
+    use crate::pool::{
+        AccountId,
+        Allocation, //
+    };
+    use hmm_logic::BLOCK_PAGES;
+    use kernel::page::PAGE_SIZE;
+
+    const IDENTITY: Identity = Identity {
+        uuid: [1; 16],
+        generation: 7,
+    };
+
+    /// A device without queues, known by its number.
+    struct TestDevice(u32);
+
+    impl FaultServer for TestDevice {
+        fn serve(&self, _fault: &Fault<'_>) -> Result<(), FaultError> {
+            Err(FaultError::Lost)
+        }
+    }
+
+    fn pool() -> Result<Arc<Pool<TestDevice>>> {
+        let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
+        Pool::new(BLOCK_PAGES, IDENTITY, stats)
+    }
+
+    fn attach(pool: &Pool<TestDevice>, number: u32, identity: Identity) -> Result {
+        pool.attach(Arc::new(TestDevice(number), GFP_KERNEL)?, identity)
+    }
+
+    #[test]
+    fn a_new_pool_is_parked() -> Result {
+        let pool = pool()?;
+        assert!(pool.attached().is_none());
+        assert!(pool.attachment.for_fault().is_none());
+        pool.drain();
+        pool.detach();
+        attach(&pool, 1, IDENTITY)?;
+        assert!(pool.attached().is_some_and(|device| device.0 == 1));
+        Ok(())
+    }
+
+    #[test]
+    fn only_faults_reach_a_device_that_is_drained() -> Result {
+        let pool = pool()?;
+        attach(&pool, 1, IDENTITY)?;
+        assert_eq!(attach(&pool, 2, IDENTITY).err(), Some(EBUSY));
+        pool.drain();
+        assert!(pool.attached().is_none());
+        assert!(pool
+            .attachment
+            .for_fault()
+            .is_some_and(|device| device.0 == 1));
+        assert_eq!(attach(&pool, 2, IDENTITY).err(), Some(EBUSY));
+        pool.detach();
+        assert!(pool.attachment.for_fault().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_parked_pool_keeps_its_pages_for_the_next_device() -> Result {
+        let pool = pool()?;
+        attach(&pool, 1, IDENTITY)?;
+        let ticket = pool.pages().ticket();
+        let mut allocation = Allocation::new(&*pool, 1, ticket, AccountId::NONE).ok_or(ENOMEM)?;
+        let page = allocation.next().ok_or(ENOMEM)?;
+        drop(allocation);
+        pool.detach();
+        assert_eq!(pool.pages().resident_bytes(), PAGE_SIZE as u64);
+        attach(&pool, 2, IDENTITY)?;
+        assert!(pool.attached().is_some_and(|device| device.0 == 2));
+        assert_eq!(pool.pages().resident_bytes(), PAGE_SIZE as u64);
+        drop(page);
+        assert_eq!(pool.pages().resident_bytes(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_device_with_other_contents_is_refused() -> Result {
+        let pool = pool()?;
+        let later = Identity {
+            generation: IDENTITY.generation + 1,
+            ..IDENTITY
+        };
+        let other = Identity {
+            uuid: [2; 16],
+            ..IDENTITY
+        };
+        assert_eq!(attach(&pool, 1, later).err(), Some(ESTALE));
+        assert_eq!(attach(&pool, 1, other).err(), Some(ESTALE));
+        assert!(pool.attached().is_none());
+        attach(&pool, 1, IDENTITY)
+    }
+}

@@ -11,7 +11,6 @@ use std::path::Path;
 pub(super) const CASES: &[Case] = &[
     Case::new("kunit/clear-hold", || suite("clear_hold")),
     Case::new("kunit/exclusive", || suite("exclusive")),
-    Case::new("kunit/slot", || suite("slot")),
     Case::new("kunit/log-limit", || suite("log_limit")),
     Case::new("kunit/memory-region", || suite("memory_region")),
     Case::new("kunit/migrate", || suite("migrate")),
@@ -21,8 +20,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kunit/page", || suite("page")),
     Case::new("kunit/page-stock", || suite("page_stock")),
     Case::new("kunit/pagemap", || suite("pagemap")),
+    Case::new("kunit/pool", || suite("pool")),
     Case::new("kunit/request", || suite("request")),
     Case::new("kunit/reserve", || suite("reserve")),
+    Case::new("kunit/slot", || suite("slot")),
     Case::new("kunit/snapshot", || suite("snapshot")),
     Case::new("kunit/watch", || suite("watch")),
     Case::new("kunit/workqueue", || suite("workqueue")),
