@@ -93,7 +93,7 @@ impl Cache {
             Ok(()) => return Ok(folder),
             Err(damage) if folder.exists() => {
                 progress.line(&format!("{}: {damage}; it is made again", folder.display()));
-                // The name is freed in one step, so that nobody meets a half-removed folder.
+                // The name is freed in one step, so that no process finds a half-removed folder.
                 let old = parent.join(format!("{}{WORK_SUFFIX}damaged", key.short()));
                 fs::rename(&folder, &old).map_err(SetupError::io("rename", &folder))?;
                 remove_tree(&old)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What set-up hands to whoever boots a guest.
+//! The result of set-up: what booting a guest needs.
 
 use std::convert::Infallible;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What is there already, without making anything.
+//! What of the set-up exists already. Makes nothing.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct StepState {
 pub struct Survey {
     /// The programs and files of the host that set-up needs.
     pub host: Vec<Finding>,
-    /// Those that the fuzzer needs, and nobody else.
+    /// Those that only the fuzzer needs.
     pub fuzzer: Vec<Finding>,
     /// Why the build root cannot be entered, although bubblewrap is there.
     pub sandbox_problem: Option<String>,

@@ -160,7 +160,7 @@ pub fn run(data: &[u8]) {
         }
     }
     stream.shutdown(Shutdown::Write).expect("it is connected");
-    // Answers are taken by somebody, or the device would wait for room.
+    // The answers must be read, or the device would wait for room in the socket.
     let reader = std::thread::spawn(move || {
         let mut rest = Vec::new();
         // The device may reset the connection; that is an end as well.

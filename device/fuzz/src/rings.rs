@@ -105,7 +105,7 @@ pub fn run(data: &[u8]) {
             .expect("memory");
     }
     model_device.fill(0);
-    // SAFETY: `device_memory` is the start of DEVICE_BYTES mapped bytes, and nobody else uses them now.
+    // SAFETY: `device_memory` is the start of DEVICE_BYTES mapped bytes, and no other thread uses them now.
     unsafe { std::ptr::write_bytes(device_memory(device), 0, DEVICE_BYTES) };
     let ring = fixture::ring(QUEUE_SIZE_MAX, DESCRIPTORS, AVAIL, USED);
     device.attach(Vec::new());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The barrier between workers and whoever changes what they work on.
+//! The barrier between workers and the threads that change the state they work on.
 //!
 //! A worker holds the gate's read side while it touches guest memory: it walks a ring, copies, completes. Stopping a
 //! queue, changing the memory table and losing the front end take the write side, so that when they return, no worker
@@ -29,7 +29,7 @@ impl<T> Gate<T> {
         self.behind.read()
     }
 
-    /// Whether somebody waits for the workers to leave: finish what must be finished and start nothing new.
+    /// Whether a thread waits for the workers to leave: finish what must be finished and start nothing new.
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
     }

@@ -16,7 +16,7 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// Nobody has one.
+    /// No ticket is out.
     pub fn new() -> Self {
         Self {
             next: AtomicU64::new(0),

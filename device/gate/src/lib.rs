@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How the device's workers, and whoever changes what they work on, keep out of each other's way.
+//! Synchronisation between the device's workers and the threads that change the state they work on.
 //!
 //! - [`Gate`]: the barrier between workers and changes of the memory table, of queues and of sessions.
 //! - [`QueueState`]: what threads know of a queue beside its ring.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! All interleavings of workers and of whoever changes what they work on, within loom's bounds:
+//! All interleavings of workers and of the threads that change the state they work on, within loom's bounds:
 //! `RUSTFLAGS="--cfg loom" cargo test -p hmm-gate --release`.
 //!
 //! Guest memory is a cell that loom watches: two accesses at the same time, of which one writes, end the model.
@@ -74,9 +74,9 @@ impl Memory {
         }
     }
 
-    /// Writes to it. Loom ends the model if somebody else may be at it.
+    /// Writes to it. Loom fails the model if another thread may access it.
     fn touch(&self) {
-        // SAFETY: that nobody else is at it is what the model shows; loom checks it before the pointer is used.
+        // SAFETY: exclusive access is what the model shows; loom checks it before the pointer is used.
         self.cell.with_mut(|value| unsafe { *value += 1 });
     }
 

@@ -10,7 +10,7 @@ pub const CONTROL_BYTES: usize = 32;
 /// Size of [`SessionRequest`], bytes.
 pub const SESSION_REQUEST_BYTES: usize = 48;
 
-/// What is asked of the device.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ControlKind {
@@ -122,7 +122,8 @@ impl ControlRequest {
     }
 }
 
-/// What a driver chose when it opened a session, and proves by it that contents are its own. Of zeros: nobody may adopt.
+/// A secret that the driver chooses when it opens a session, and presents to adopt the contents later. All zeros: the
+/// contents cannot be adopted.
 pub type SessionKey = [u8; 16];
 
 /// The device-readable part of a chain that opens a session, where [`Features::SESSION_KEY`] was negotiated.

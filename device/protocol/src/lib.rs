@@ -5,7 +5,7 @@
 //! that this version does not define. `docs/wire-format.md` is the prose of this crate, and the golden vectors in
 //! [`mod@golden`] pin the bytes for both sides.
 //!
-//! The crate knows nobody: it is compiled by Cargo for the device and the tests, and by Kbuild into the driver.
+//! The crate has no dependency but zerocopy: it is compiled by Cargo for the device and the tests, and by Kbuild into the driver.
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 

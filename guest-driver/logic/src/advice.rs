@@ -13,7 +13,7 @@ pub enum Side {
     System,
 }
 
-/// What is advised about an address. The default is that nothing is.
+/// The advice for an address. The default is no advice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// Where a prefetch without a direction moves the memory.

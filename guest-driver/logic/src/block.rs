@@ -18,7 +18,7 @@ pub(crate) enum Queue {
     Deferred,
 }
 
-/// What is known of a block.
+/// The state of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     /// One bit for each page, set while the page is free.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
-//! How much to move at once, so that nobody waits long for a page that is on its way.
+//! Batch size: as large as the measured bandwidth allows within a bound on the latency of a page.
 
 /// The measured speed of a device, and the size of a batch that follows from it.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +11,7 @@ pub struct Pace {
     target_ns: u64,
 }
 
-/// Copies smaller than this say more of what a batch costs than of the speed, bytes.
+/// Smaller copies measure the fixed cost of a batch rather than the bandwidth, bytes.
 const TELLING: u64 = 256 << 10;
 const MIB: u64 = 1 << 20;
 
@@ -27,8 +27,8 @@ impl Pace {
         }
     }
 
-    /// Tells that `bytes` took `ns` (ns). What is faster than was known counts half and what is slower
-    /// a sixteenth: who copies is held up by others, but is never faster than it can be.
+    /// Records that copying `bytes` took `ns` (ns). A sample faster than the average weighs one half, a
+    /// slower one a sixteenth: contention makes a copy slower than the link, nothing makes it faster.
     pub fn record(&mut self, bytes: u64, ns: u32) {
         if bytes < TELLING {
             return;

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
-//! Which pages a CPU fault takes along.
+//! Which pages a CPU fault migrates back with the faulting page.
 //!
-//! Who touches memory here and there gets the page that it waits for and nothing else, which is
-//! what costs it least. Who goes on near where it left off gets 64 KiB, and twice as much with
-//! every further fault. Once that is the most that a fault can take, the memory beyond is worth
-//! fetching, too, before it is touched.
+//! A random access gets the faulting page alone, which is the cheapest answer. A fault near the end
+//! of the last window belongs to a sequential stream: it gets 64 KiB, and each further fault of the
+//! stream twice as much. When the window has its full size, the range behind it is prefetched as well.
 
 use core::ops::Range;
 
-/// Bytes that a fault brings home when nothing is known of who reads: one page.
+/// Window of a fault that belongs to no stream, bytes: one page.
 pub const WINDOW_LEAST: usize = 4 << 10;
-/// Bytes of the second fault of somebody who reads in order, at least.
+/// Smallest window of the second fault of a stream, bytes.
 const WINDOW_SECOND: usize = 64 << 10;
-/// A fault within so many bytes of the last window goes on where that ended.
+/// A fault within so many bytes of a stream's last window continues the stream.
 const NEAR: usize = 64 << 10;
-/// Most bytes that a fault takes along. Windows do not cross a multiple of it.
+/// Largest window, bytes. A window does not cross a multiple of it.
 pub const WINDOW_MOST: usize = 2 << 20;
-/// Most bytes beyond the window that are worth fetching: so much that the faults between cost little,
-/// and no more than what was read in order before.
+/// Largest prefetch behind a window, bytes: large enough that the faults between two prefetches cost
+/// little, and never more than the stream has read in order so far.
 const AHEAD_MOST: usize = 32 << 20;
-/// For so many faults more, one in what is being fetched for somebody is taken for theirs: more than
-/// somebody has who is always faster than that.
+/// A fault inside a stream's prefetched range counts as the stream's own for so many faults. A stream
+/// that always overtakes its prefetch has fewer.
 const WITHIN_FAULTS: u64 = 2 * (AHEAD_MOST / WINDOW_MOST) as u64;
 
 /// The bounds of a window's size, bytes, powers of two.
@@ -28,12 +27,12 @@ const WITHIN_FAULTS: u64 = 2 * (AHEAD_MOST / WINDOW_MOST) as u64;
 pub struct WindowBounds {
     /// For the first fault.
     pub least: usize,
-    /// For a reader that goes on and on.
+    /// For a stream that continues.
     pub most: usize,
 }
 
 impl WindowBounds {
-    /// What holds where nobody asked for anything else.
+    /// For memory without advice.
     pub const DEFAULT: Self = Self {
         least: WINDOW_LEAST,
         most: WINDOW_MOST,
@@ -48,29 +47,29 @@ impl WindowBounds {
     }
 }
 
-/// What a fault brings home. All are bytes, and page aligned.
+/// What a fault migrates back. Both are address ranges in bytes, page aligned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// What the fault takes along; it contains the address of the fault.
+    /// Migrated by the fault itself; contains the faulting address.
     pub now: Range<usize>,
-    /// What is to come home after that, without being waited for; mostly empty. It continues `now`,
+    /// To be prefetched afterwards, in the background; empty for most faults. It continues `now`
     /// upwards or downwards.
     pub ahead: Range<usize>,
 }
 
-/// Somebody who reads a range of addresses in order, up or down.
+/// A sequential access, upwards or downwards.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     /// The address space, as a number; 0 for a stream that does not exist.
     space: usize,
-    /// What the last fault took, with what was fetched ahead.
+    /// The last window, with the range prefetched behind it.
     last: Span,
     size: usize,
-    /// Bytes that were fetched ahead.
+    /// Bytes that were prefetched.
     ahead: usize,
-    /// The number of the last fault that went on with it.
+    /// The number of the last fault that continued it.
     used: u64,
-    /// Whether any did since the stream was last about to be forgotten.
+    /// Whether a fault continued it since the clock hand last passed.
     goes_on: bool,
 }
 
@@ -91,7 +90,7 @@ struct Near {
 impl Near {
     const NOWHERE: Self = Self { start: 0, bytes: 0 };
 
-    /// What is near `span`. It may begin below zero.
+    /// The addresses near `span`. The start may wrap below zero.
     fn of(span: Span) -> Self {
         Self {
             start: span.start.wrapping_sub(NEAR),
@@ -105,19 +104,20 @@ impl Near {
     }
 }
 
-/// What is known of those who read, for up to `N` of them at once.
+/// Up to `N` streams.
 #[derive(Debug)]
 pub struct Windows<const N: usize> {
-    /// Where faults can belong to a stream, for each. Every fault looks at all of it, so it is small.
+    /// For each stream the addresses at which a fault may belong to it. Every fault scans them all, so
+    /// they are compact.
     near: [Near; N],
     streams: [Stream; N],
     clock: u64,
-    /// The stream that may be forgotten next.
+    /// The clock hand: the stream that is considered for replacement next.
     hand: usize,
 }
 
 impl<const N: usize> Windows<N> {
-    /// Nothing is known.
+    /// No stream.
     pub const fn new() -> Self {
         Self {
             near: [Near::NOWHERE; N],
@@ -134,9 +134,8 @@ impl<const N: usize> Windows<N> {
         }
     }
 
-    /// What a fault at `address` of address space `space` (a number, not 0) brings home. All of it
-    /// lies within `mapping`, which must contain `address`. All are bytes; `address` and `mapping`
-    /// are page aligned.
+    /// The window of a fault at `address` (bytes, page aligned) in address space `space` (a number, not
+    /// 0). It lies within `mapping` (bytes, page aligned), which must contain `address`.
     pub fn of_fault(
         &mut self,
         space: usize,
@@ -152,7 +151,7 @@ impl<const N: usize> Windows<N> {
         let known = known.filter(|_| !matches!(place, Place::New));
         let size = match (known, place) {
             (Some(stream), Place::Next(_)) => stream.size.saturating_mul(2).max(WINDOW_SECOND),
-            // Faster than what is fetched for it.
+            // The stream overtook its prefetch.
             (Some(stream), _) => stream.size,
             (None, _) => least,
         };
@@ -204,7 +203,7 @@ impl<const N: usize> Windows<N> {
         Window { now, ahead }
     }
 
-    /// The stream that a fault belongs to and how, or one to be forgotten for it.
+    /// The stream that a fault belongs to and how, or the stream that it replaces.
     fn find(&mut self, space: usize, address: usize) -> (usize, Place) {
         let (mut within, mut from) = (None, 0);
         while let Some(index) = self.next_near(address, from) {
@@ -212,7 +211,7 @@ impl<const N: usize> Windows<N> {
             let stream = self.streams.get(index);
             match stream.and_then(|stream| Some((stream.place_of(space, address)?, stream.used))) {
                 Some((place @ Place::Next(_), _)) => return (index, place),
-                // It may be that of somebody who read here before, and another one's next.
+                // The range may be stale, and the address the next one of another stream.
                 Some((place, used)) if self.clock - used <= WITHIN_FAULTS => {
                     within = within.or(Some((index, place)));
                 }
@@ -228,7 +227,7 @@ impl<const N: usize> Windows<N> {
         Some(from + rest.iter().position(|near| near.contains(address))?)
     }
 
-    /// A stream with which nobody went on since it was last asked, as far as there is one.
+    /// Chooses a stream to replace by clock: one that no fault continued since the hand last passed.
     fn forget(&mut self) -> usize {
         for _ in 0..N {
             let index = self.hand;
@@ -279,12 +278,12 @@ enum Direction {
     Down,
 }
 
-/// Where a fault is, seen from the streams that are known.
+/// Where a fault lies relative to the streams.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Where one of them would be next.
+    /// At the next address of a stream.
     Next(Direction),
-    /// In what is being fetched for one of them.
+    /// In the range that is being prefetched for a stream.
     Within,
     /// Elsewhere.
     New,

@@ -186,8 +186,8 @@ pub struct Wait {
     pub pages_skipped: [u64; SKIP_REASONS],
 }
 
-/// EVICT: brings memory home, although nobody touched it: a range of a process, or so many bytes
-/// of device memory, whoever they belong to. What is to be kept is spared by the latter only.
+/// EVICT: migrates memory back to system memory on request: a range of a process, or so many bytes
+/// of device memory of any process. Only the latter spares memory that is advised to be kept.
 ///
 /// Errors: those of MIGRATE; `EINVAL` also for both a range and bytes, or neither; `EPERM` for bytes
 /// without `CAP_SYS_PTRACE`.

@@ -31,9 +31,9 @@ pub enum SkipReason {
     OtherDevice = 9,
     /// Swapped out, or a marker (guard, poison, userfaultfd) in its place.
     Swapped = 10,
-    /// Pinned for DMA or referenced by somebody else (`O_DIRECT`, io_uring, vmsplice, ...).
+    /// Pinned for DMA or referenced elsewhere (`O_DIRECT`, io_uring, vmsplice, ...).
     Pinned = 11,
-    /// Locked, isolated or being migrated by somebody else; a retry may succeed.
+    /// Locked, isolated or being migrated by another task; a retry may succeed.
     Busy = 12,
     /// The kernel took it back after the copy (new reference, race, memory cgroup limit).
     LostRace = 13,

@@ -5,9 +5,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Trigger {
-    /// A MIGRATE call: somebody asked for it and waits.
+    /// A MIGRATE call, which waits for the pages.
     User = 0,
-    /// A PREFETCH call: somebody asked for it and goes on meanwhile. Or a CPU reads in order, and
+    /// A PREFETCH call, which does not wait. Or a CPU reads in order, and
     /// the driver fetches what comes next.
     Prefetch = 1,
     /// A CPU touched a page that was on the device.

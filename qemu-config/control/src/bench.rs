@@ -26,7 +26,7 @@ pub enum Request {
     Measure(Measure),
 }
 
-/// Who moves the memory.
+/// The driver that moves the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -66,7 +66,7 @@ pub enum Return {
 /// One measurement: memory is written, moved to the device, brought back, and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measure {
-    /// Who moves it.
+    /// The driver that moves it.
     pub side: Side,
     /// What it consists of.
     pub pages: Pages,

@@ -19,7 +19,7 @@ pub enum Request {
         /// Bytes since boot.
         total: u64,
     },
-    /// Nobody reads this stream any more: the command shall see a broken pipe.
+    /// The host no longer reads this stream: the command gets a broken pipe.
     CloseOutput {
         /// Which one.
         stream: OutputStream,

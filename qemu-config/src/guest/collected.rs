@@ -34,7 +34,7 @@ impl Collected {
     }
 
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
-        // Whoever panicked had at most not added everything.
+        // A reader that panicked has added a prefix of its stream, which is still valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

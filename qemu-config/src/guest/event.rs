@@ -29,7 +29,7 @@ pub(crate) enum Event {
         /// How.
         status: io::Result<ExitStatus>,
     },
-    /// Nobody reads this stream on the host any more.
+    /// The host no longer reads this stream.
     OutputClosed(Stream),
     /// All bytes of this stream have been handed on, or it failed.
     OutputDone(Stream, io::Result<()>),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The parts of a boot: who is who, and which command lines start them.
+//! The processes of a boot and their command lines.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! QEMU's machine protocol: commands, their answers, and events.
+//!
+//! This is not the `qapi` crate, because its events are a closed list taken from the schema of one QEMU: an event that
+//! another version added is an error that ends the connection.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};

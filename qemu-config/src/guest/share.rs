@@ -10,8 +10,8 @@ use super::run_folder::RunFolder;
 
 /// A socket that listens, and a connection to it that waits to be accepted.
 ///
-/// virtiofsd takes a listening socket and accepts one connection. With both ends made here, nobody has to wait for a
-/// path to appear, and nobody else can connect: the path is gone when this returns.
+/// virtiofsd takes a listening socket and accepts one connection. With both ends made here, there is no
+/// path to wait for and no other process can connect: the path is gone when this returns.
 pub(super) fn sockets(folder: &RunFolder) -> io::Result<(UnixListener, UnixStream)> {
     let inside = File::open(folder.path())?;
     // The way through the folder's descriptor keeps the path short: the path of a socket may have 107 bytes only.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Installing the few host packages where that needs nobody's password.
+//! Installing the few host packages where that needs no password.
 
 use std::process::{Command, Stdio};
 
@@ -76,7 +76,7 @@ fn missing(task: Task) -> Vec<Need> {
         .collect()
 }
 
-/// The beginning of an apt-get command that may change the system, if there is one that asks nobody.
+/// The beginning of an apt-get command that may change the system, if there is one that does not ask for a password.
 fn privileged_apt() -> Option<Vec<String>> {
     const NON_INTERACTIVE: &str = "DEBIAN_FRONTEND=noninteractive";
     let apt = find_program("apt-get")?.to_str()?.to_owned();

@@ -101,8 +101,8 @@ impl BuildRoot {
         self.folder.join("usr/bin").join(program).exists()
     }
 
-    /// Begins a command inside: nothing of the host but what is bound, and an environment that does not depend on who
-    /// builds.
+    /// Begins a command inside: nothing of the host but what is bound, and an environment that does not depend on
+    /// the user.
     pub(crate) fn sandbox(&self) -> Result<Sandbox> {
         let bubblewrap = find_program("bwrap").ok_or_else(|| SetupError::HostLacks {
             missing: vec!["bwrap (enters the build root)".to_owned()],

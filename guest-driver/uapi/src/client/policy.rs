@@ -11,7 +11,7 @@ use core::time::Duration;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-/// What is advised about a range. `None` leaves what was advised before.
+/// The advice for a range. `None` leaves earlier advice unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// The side that the memory had better be on.
@@ -176,7 +176,7 @@ impl Device {
         Ok(evict_report(&argument))
     }
 
-    /// Brings so many bytes home (a multiple of the page size), whoever they belong to. It may be
+    /// Evicts so many bytes (a multiple of the page size) of any process. It may be
     /// more, since device memory is emptied block by block, or less, if there is no more that can
     /// come. Needs `CAP_SYS_PTRACE`.
     pub fn evict_bytes(&self, bytes: u64) -> Result<EvictReport, Error> {
