@@ -4,6 +4,8 @@
 //! The guest's own `/dev`, `/proc`, `/sys` and `/run` cover the host's. A working directory that they would cover is shown to the
 //! command that runs in it ([`uncover`]).
 
+mod hard_links;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -110,8 +112,12 @@ fn overlay() -> Result<()> {
         options.as_c_str(),
     ) {
         Err(Errno::NODEV) => anyhow::bail!("the kernel has no overlayfs"),
-        result => result.context("cannot mount the overlay"),
+        result => result.context("cannot mount the overlay")?,
     }
+    if let Err(error) = hard_links::keep(Path::new(LOWER), Path::new(&work).join("index")) {
+        tracing::warn!("hard links of the host come apart when they are written to: {error:#}");
+    }
+    Ok(())
 }
 
 /// Makes one folder of the host writable: what the host has in it stays to be seen.
