@@ -26,8 +26,9 @@ use vmm_sys_util::{
 use crate::{
     device::Device,
     guest_memory::GuestMemory,
-    queue::{FIRST_THREAD, Worker, queues_of_thread},
+    queue::Worker,
     ring::{self, Ring},
+    threads::{FIRST_THREAD, queues_of_thread},
 };
 
 /// The device as one front end sees it. Clones are the same.
@@ -168,7 +169,7 @@ impl VhostUserBackend for HmmBackend {
             Err(error) => {
                 // Without it the workers could never be joined.
                 tracing::error!(%error, "no descriptor is left for the exit event");
-                std::process::exit(crate::daemon::EXIT_INTERNAL)
+                std::process::exit(crate::end::EXIT_INTERNAL)
             }
         }
     }

@@ -15,9 +15,9 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
 use self::{client::Client, command::Commands};
 use crate::{
-    daemon::BoundListener,
     device::Device,
     logging::{LogLevel, warn_limited},
+    socket::BoundListener,
 };
 
 /// Clients at a time; more are turned away.

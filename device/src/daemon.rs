@@ -3,17 +3,11 @@
 
 mod front_ends;
 mod signals;
-mod socket;
-
-pub(crate) use self::socket::{BoundListener, bind};
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,52 +20,21 @@ use crate::{
     config::{Args, Socket, Switch},
     control::ControlServer,
     device::Device,
+    end::End,
     engine::{CopyRoutines, Engine},
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
-    queue::WorkerTimes,
     sandbox::Sandbox,
     size::format_size,
+    socket::{bind, open},
     stats::full_name,
+    threads::WorkerTimes,
     trace::Trace,
 };
 
-/// Exit code for arguments, files and sockets that cannot be used.
-pub const EXIT_CONFIGURATION: u8 = 1;
-/// Exit code for a failure of the process itself.
-pub const EXIT_INTERNAL: i32 = 70;
-
 /// How long the end may take before the process leaves without waiting for the rest.
 const END_TIME: Duration = Duration::from_secs(2);
-
-/// Whether and how the process is to end. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct End {
-    wanted: Arc<AtomicBool>,
-}
-
-impl End {
-    pub(crate) fn want(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
-    }
-}
-
-/// Makes a panic of any thread the end of the process: half a device is worse than none. Only the message is printed: a
-/// backtrace would need files that the sandbox has closed.
-pub fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("without a name");
-        let _ = writeln!(std::io::stderr(), "vhost-user-hmm: thread {name}: {panic}");
-        // SAFETY: _exit() takes no pointers. Destructors must not run: the state is not to be trusted.
-        unsafe { libc::_exit(EXIT_INTERNAL) }
-    }));
-}
 
 /// Serves front ends until a signal, or the only front end, ends it.
 ///
@@ -140,7 +103,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         device.keep_contents();
     }
 
-    let opened = socket::open(socket)?;
+    let opened = open(socket)?;
     let control = match &args.control_socket {
         Some(path) => Some(bind(path)?),
         None => None,

@@ -28,12 +28,13 @@ use zerocopy::{
 
 use crate::{
     engine::Engine,
+    events::EventLog,
     guest_memory::GuestMemory,
     inject::FaultSpec,
     memory::MemoryError,
-    queue::{EventLog, FIRST_THREAD, WorkerTimes, thread_of_queue},
     ring::Ring,
     stats::{Conditions, Snapshot, Stats},
+    threads::{FIRST_THREAD, WorkerTimes, thread_of_queue},
     trace::Trace,
 };
 

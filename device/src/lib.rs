@@ -11,6 +11,9 @@
 //!   vhost nor rings, so that a second front end is possible.
 //! - [`control`]: the control socket. [`stats`]: what is counted. [`trace`]: what happened when.
 //!   [`sandbox`]: what the process gives up.
+//!
+//! Modules form layers; `tests/imports.rs` checks it. What several of them share is at the bottom: [`end`], [`events`],
+//! [`threads`].
 
 pub mod backend;
 pub mod config;
@@ -18,7 +21,9 @@ pub mod connection;
 pub mod control;
 pub mod daemon;
 pub mod device;
+pub mod end;
 pub mod engine;
+pub mod events;
 pub mod guest_memory;
 pub mod inject;
 pub mod logging;
@@ -29,5 +34,7 @@ pub mod relay;
 pub mod ring;
 pub mod sandbox;
 pub mod size;
+mod socket;
 pub mod stats;
+pub mod threads;
 pub mod trace;

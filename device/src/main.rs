@@ -4,14 +4,14 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use vhost_user_hmm::{config, daemon, logging};
+use vhost_user_hmm::{config, daemon, end, logging};
 
 fn main() -> ExitCode {
     let args = config::Args::parse();
     let Some(socket) = args.socket() else {
         return print_capabilities();
     };
-    daemon::end_on_panic();
+    end::end_on_panic();
     let run = || -> anyhow::Result<()> {
         let level = logging::start(args.log_level, args.log_format)?;
         daemon::run(&args, &socket, level)
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vhost-user-hmm: {error:#}");
-            ExitCode::from(daemon::EXIT_CONFIGURATION)
+            ExitCode::from(end::EXIT_CONFIGURATION)
         }
     }
 }
@@ -33,7 +33,7 @@ fn print_capabilities() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vhost-user-hmm: Cannot print the capabilities: {error}");
-            ExitCode::from(daemon::EXIT_CONFIGURATION)
+            ExitCode::from(end::EXIT_CONFIGURATION)
         }
     }
 }

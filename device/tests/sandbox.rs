@@ -119,7 +119,7 @@ fn child() {
                 0
             }
             "panic" => {
-                vhost_user_hmm::daemon::end_on_panic();
+                vhost_user_hmm::end::end_on_panic();
                 let _ = std::thread::spawn(|| panic!("on purpose")).join();
                 0
             }

@@ -10,8 +10,8 @@ use vhost_user_hmm::{
     engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine},
     inject::Faults,
     memory::DeviceMemory,
-    queue::WorkerTimes,
     ring::{Ring, no_memory},
+    threads::WorkerTimes,
     trace::Trace,
 };
 use vm_memory::{GuestAddress, GuestMemoryMmap};

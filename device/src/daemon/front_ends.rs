@@ -16,8 +16,7 @@ use vmm_sys_util::event::{
     EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
 };
 
-use super::{End, socket::BoundListener};
-use crate::{connection, device::Device, logging::warn_limited};
+use crate::{connection, device::Device, end::End, logging::warn_limited, socket::BoundListener};
 
 /// The front end that is served now, if any. Clones are the same.
 #[derive(Clone, Default)]

@@ -9,7 +9,7 @@ use signal_hook::{
     low_level::{self, pipe},
 };
 
-use super::{EXIT_INTERNAL, End};
+use crate::end::{EXIT_INTERNAL, End};
 
 /// What is said about a SIGBUS. It comes when a file behind a mapping has shrunk or its file system is full.
 const BUS_ERROR: &str = "vhost-user-hmm: memory is gone: a file behind the guest's or the device's memory was truncated, \

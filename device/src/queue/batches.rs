@@ -24,6 +24,7 @@ use crate::{
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
     ring::Ring,
+    threads::WorkerTimes,
     trace::Span,
 };
 
@@ -47,15 +48,6 @@ pub struct Worker {
     held: Option<(u16, Held)>,
     poll: PollWindow,
     longest_set: Duration,
-}
-
-/// How long workers do something before they do something else.
-#[derive(Clone, Copy, Debug)]
-pub struct WorkerTimes {
-    /// The longest look for a batch before a worker sleeps.
-    pub poll: Duration,
-    /// The longest copying before completions are published.
-    pub set: Duration,
 }
 
 impl Worker {

@@ -40,7 +40,7 @@ impl Drop for BoundListener {
 }
 
 /// The socket for front ends, before anybody listens to it.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     name: String,
     kind: Kind,
 }
@@ -52,12 +52,12 @@ enum Kind {
 
 impl Opened {
     /// Its name for people.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The socket on which front ends come, and whether there is only one to come.
-    pub(super) fn listen(self) -> anyhow::Result<(BoundListener, bool)> {
+    pub(crate) fn listen(self) -> anyhow::Result<(BoundListener, bool)> {
         match self.kind {
             Kind::Listening(listener) => Ok((listener, false)),
             Kind::Connected(stream) => {
@@ -74,7 +74,7 @@ impl Opened {
 }
 
 /// Opens the socket for front ends.
-pub(super) fn open(socket: &Socket) -> anyhow::Result<Opened> {
+pub(crate) fn open(socket: &Socket) -> anyhow::Result<Opened> {
     match socket {
         Socket::Path(path) => Ok(Opened {
             name: path.display().to_string(),
