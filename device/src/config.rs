@@ -128,6 +128,14 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
 
+    /// Permissions of the control socket, as an octal number
+    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode, requires = "control_socket")]
+    pub control_socket_mode: u32,
+
+    /// Group of the control socket, by its name or its number; the process's own if not given
+    #[arg(long, value_name = "GROUP", requires = "control_socket")]
+    pub control_socket_group: Option<String>,
+
     /// Write all statistics to this file, as JSON, at the end
     #[arg(long, value_name = "PATH")]
     pub stats_json: Option<PathBuf>,
@@ -244,6 +252,8 @@ enum ValueError {
     Memory(u64),
     #[error("expected 2M or 1G, found '{0}'")]
     HugePage(String),
+    #[error("expected an octal number from 0 to 0777, found '{0}'")]
+    Mode(String),
     #[error("expected a power of two from 2 to {MAX_QUEUE_SIZE}, found '{0}'")]
     QueueSize(String),
 }
@@ -261,6 +271,13 @@ fn parse_huge_page(text: &str) -> Result<HugePage, ValueError> {
         0x20_0000 => Ok(HugePage::Size2M),
         0x4000_0000 => Ok(HugePage::Size1G),
         _ => Err(ValueError::HugePage(text.to_owned())),
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, ValueError> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
+        _ => Err(ValueError::Mode(text.to_owned())),
     }
 }
 

@@ -6,7 +6,6 @@ mod signals;
 
 use std::{
     io::Write,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,9 +24,10 @@ use crate::{
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
-    sandbox::Sandbox,
+    readiness::Readiness,
+    sandbox::{Remover, Sandbox, SandboxError},
     size::format_size,
-    socket::{bind, open},
+    socket::{Access, BoundListener, bind, open},
     stats::full_name,
     threads::WorkerTimes,
     trace::Trace,
@@ -103,19 +103,26 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         device.keep_contents();
     }
 
-    let opened = open(socket)?;
-    let control = match &args.control_socket {
-        Some(path) => Some(bind(path)?),
+    let mut opened = open(socket)?;
+    let mut control = match &args.control_socket {
+        Some(path) => {
+            let access = Access {
+                mode: args.control_socket_mode,
+                group: args.control_socket_group.as_deref(),
+            };
+            Some(bind(path, &access)?)
+        }
         None => None,
     };
+    let readiness = Readiness::connect();
     let sandbox = Sandbox {
         seccomp: args.seccomp,
         landlock: args.landlock == Switch::On,
-        folders: [args.socket_path.as_deref(), args.control_socket.as_deref()]
-            .into_iter()
-            .flatten()
-            .map(folder_of)
-            .collect(),
+    };
+    let remover = if sandbox.confines() {
+        start_remover(opened.listener().into_iter().chain(&mut control))?
+    } else {
+        None
     };
     sandbox.close_paths()?;
 
@@ -155,7 +162,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     );
     // Whoever started the process may have closed its output; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "listening on {name}");
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    if let Err(error) = readiness.and_then(Readiness::tell) {
         tracing::warn!(%error, "systemd could not be told that the process is ready");
     }
     while !end.is_wanted() {
@@ -186,13 +193,25 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     tracing::info!("end");
     // Dropping the manager removes the sockets; a connection that did not end in time ends with the process.
     drop(manager);
+    drop(remover);
     Ok(())
 }
 
-/// The folder that `path` is in.
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
+/// Starts the process that removes the sockets of these listeners, if they have any.
+fn start_remover<'a>(
+    listeners: impl Iterator<Item = &'a mut BoundListener>,
+) -> Result<Option<Remover>, SandboxError> {
+    let mut listeners: Vec<_> = listeners.collect();
+    let paths: Vec<_> = listeners
+        .iter()
+        .filter_map(|listener| listener.path())
+        .collect();
+    if paths.is_empty() {
+        return Ok(None);
     }
+    let remover = Remover::start(&paths)?;
+    for listener in &mut listeners {
+        listener.keep_path();
+    }
+    Ok(Some(remover))
 }

@@ -4,9 +4,12 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use vhost_user_hmm::{config, daemon, end, logging};
+use vhost_user_hmm::{config, daemon, end, logging, sandbox};
 
 fn main() -> ExitCode {
+    if let Some(code) = sandbox::remove_if_asked(std::env::args_os()) {
+        return code;
+    }
     let args = config::Args::parse();
     let Some(socket) = args.socket() else {
         return print_capabilities();

@@ -4,13 +4,17 @@
 //! Everything that needs a path or a privilege is open by then: memory, sockets, files. What is left is copying memory,
 //! answering on sockets, and threads.
 
+mod error;
 mod paths;
 mod privileges;
+mod remover;
 mod system_calls;
 
-use std::path::PathBuf;
-
-pub use self::system_calls::SeccompMode;
+pub use self::{
+    error::SandboxError,
+    remover::{Remover, remove_if_asked},
+    system_calls::SeccompMode,
+};
 
 /// What to give up.
 #[derive(Clone, Debug)]
@@ -19,29 +23,35 @@ pub struct Sandbox {
     pub seccomp: SeccompMode,
     /// Whether paths are closed.
     pub landlock: bool,
-    /// Folders in which the process removes its own sockets at the end.
-    pub folders: Vec<PathBuf>,
 }
 
 impl Sandbox {
+    /// Whether something is given up that the process needs to remove its sockets, and whether debuggers are kept out.
+    pub fn confines(&self) -> bool {
+        self.landlock || self.seccomp != SeccompMode::Off
+    }
+
     /// Gives up capabilities and paths. Call it before there are other threads.
     ///
     /// # Errors
     /// What could not be given up.
-    pub fn close_paths(&self) -> anyhow::Result<()> {
+    pub fn close_paths(&self) -> Result<(), SandboxError> {
         privileges::limit_resources()?;
         privileges::drop_capabilities()?;
+        if self.confines() {
+            privileges::refuse_debuggers()?;
+        }
         if self.landlock {
-            paths::close(&self.folders)?;
+            paths::close(&[])?;
         }
         Ok(())
     }
 
-    /// The numbers of the system calls that are left, for whoever watches the process.
+    /// The numbers of the system calls that are left, for tests that watch the process.
     ///
     /// # Errors
     /// The list is wrong.
-    pub fn system_calls() -> anyhow::Result<Vec<i64>> {
+    pub fn system_calls() -> Result<Vec<i64>, SandboxError> {
         system_calls::numbers()
     }
 
@@ -49,7 +59,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The filter could not be installed.
-    pub fn close_system_calls(&self) -> anyhow::Result<()> {
+    pub fn close_system_calls(&self) -> Result<(), SandboxError> {
         system_calls::close(self.seccomp)
     }
 }

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a user meets before any front end does.
 
-use std::process::{Command, Output};
+use std::{
+    ffi::OsStr,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    process::{Command, Output},
+};
 
 use hmm_front_end::Process;
 use serde_json::Value;
@@ -157,20 +164,35 @@ fn logs_may_be_json() {
 #[test]
 fn systemd_is_told_when_the_socket_is_bound() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (socket, told) = (folder.path().join("socket"), folder.path().join("notify"));
-    let receiver = std::os::unix::net::UnixDatagram::bind(&told).expect("bind");
+    let path = folder.path().join("notify");
+    let receiver = UnixDatagram::bind(&path).expect("bind");
+    systemd_is_told(&receiver, path.as_os_str());
+    // systemd in containers names its socket without a file.
+    let name = format!("vhost-user-hmm-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let receiver = UnixDatagram::bind_addr(&address).expect("bind");
+    systemd_is_told(&receiver, format!("@{name}").as_ref());
+}
+
+fn systemd_is_told(receiver: &UnixDatagram, told: &OsStr) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
     receiver
         .set_read_timeout(Some(std::time::Duration::from_secs(60)))
         .expect("a time-out");
     let mut child = Command::new(PROGRAM)
         .args(["--memory", "16M", "--log-level", "warn", "--socket-path"])
         .arg(&socket)
-        .env("NOTIFY_SOCKET", &told)
+        .env("NOTIFY_SOCKET", told)
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("the program starts");
     let mut message = [0; 64];
-    let len = receiver.recv(&mut message).expect("a message in time");
+    let received = receiver.recv(&mut message);
+    if received.is_err() {
+        child.kill().expect("it runs");
+    }
+    let len = received.expect("a message in time");
     assert_eq!(&message[..len], b"READY=1\n");
     drop(std::os::unix::net::UnixStream::connect(&socket).expect("it listens"));
     let pid = rustix::process::Pid::from_child(&child);

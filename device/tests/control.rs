@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the control socket answers.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
+    process::Command,
+    time::Duration,
+};
+
 use hmm_front_end::{DATA, FrontEnd, Layout, Process};
 use hmm_protocol::{CopyEntry, Op, Status};
 use serde_json::{Value, json};
@@ -65,4 +75,141 @@ fn statistics_count_what_happened() {
     assert_eq!(queues["bulk0"]["service"]["count"], 1);
     assert_eq!(queues["urgent"]["results"], json!({"ok": 1}));
     assert_eq!(queues["urgent"]["ops"]["fill"]["bytes"], 8);
+}
+
+/// Clients that ask and do not read, and how often each asks. What would be answered is about 60 MB.
+const CLIENTS: usize = 16;
+const QUESTIONS: usize = 3000;
+/// What the device may take for them.
+const UNREAD_KIB: u64 = 16 << 10;
+
+#[test]
+fn answers_that_are_not_read_take_little_memory() {
+    let process = Process::start(PROGRAM, &["--memory", "2M", "--bulk-queues", "16"]);
+    process.command_ok(r#"{"command":"stats"}"#);
+    let before = private_kib(&process);
+    let question = "{\"command\":\"stats\"}\n".repeat(QUESTIONS);
+    let mut clients: Vec<UnixStream> = (0..CLIENTS)
+        .map(|_| UnixStream::connect(process.path("control")).expect("the control socket"))
+        .collect();
+    let writers: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let (mut client, question) = (client.try_clone().expect("a copy"), question.clone());
+            // The device stops reading from a client that does not read; the rest is written when it does, or never.
+            std::thread::spawn(move || client.write_all(question.as_bytes()))
+        })
+        .collect();
+    // Each client has its first answers before memory is measured, and another client is answered after them.
+    for client in &clients {
+        let mut first = [0];
+        assert_eq!(peek(client, &mut first), 1);
+    }
+    process.command_ok(r#"{"command":"info"}"#);
+    let taken = private_kib(&process).saturating_sub(before);
+    assert!(taken < UNREAD_KIB, "{taken} KiB for unread answers");
+    // The answers are all there for who reads them in the end.
+    let reader = BufReader::new(clients.swap_remove(0));
+    let mut answers = 0;
+    for line in reader.lines().take(QUESTIONS) {
+        let answer: Value = serde_json::from_str(&line.expect("an answer")).expect("JSON");
+        assert_eq!(answer["ok"], true, "{answer}");
+        answers += 1;
+    }
+    assert_eq!(answers, QUESTIONS);
+    drop(clients);
+    drop(process);
+    for writer in writers {
+        // Those whose client left, or whose device ended, have written in part.
+        let _ = writer.join().expect("no panic");
+    }
+}
+
+fn peek(stream: &UnixStream, bytes: &mut [u8]) -> usize {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a time-out");
+    let flags = rustix::net::RecvFlags::PEEK;
+    let (count, _) = rustix::net::recv(stream, bytes, flags).expect("an answer");
+    count
+}
+
+/// Anonymous memory of the process, which is where queued answers are.
+fn private_kib(process: &Process) -> u64 {
+    let path = format!("/proc/{}/status", process.pid());
+    let status = std::fs::read_to_string(path).expect("its status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .expect("a line");
+    let number = line.trim().trim_end_matches(" kB");
+    number.parse().expect("a number")
+}
+
+#[test]
+fn the_socket_has_the_mode_and_the_group_that_were_asked_for() {
+    let group = some_group();
+    let process = Process::start(
+        PROGRAM,
+        &[
+            "--memory",
+            "2M",
+            "--control-socket-mode",
+            "0606",
+            "--control-socket-group",
+            &group.to_string(),
+        ],
+    );
+    let metadata = std::fs::metadata(process.path("control")).expect("a socket");
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o606);
+    assert_eq!(metadata.gid(), group);
+    process.command_ok(r#"{"command":"info"}"#);
+    let metadata = std::fs::metadata(process.socket()).expect("a socket");
+    assert_eq!(
+        metadata.permissions().mode() & 0o7777,
+        0o660,
+        "the other one is as ever"
+    );
+}
+
+/// A group that this user may give a file to and that is not the default, where there is one.
+fn some_group() -> u32 {
+    if rustix::process::geteuid().is_root() {
+        return 12345;
+    }
+    let own = rustix::process::getegid().as_raw();
+    let others = rustix::process::getgroups().expect("groups");
+    others
+        .into_iter()
+        .map(rustix::process::Gid::as_raw)
+        .find(|group| *group != own)
+        .unwrap_or(own)
+}
+
+#[test]
+fn modes_and_groups_that_do_not_exist_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (option, value, code, expected) in [
+        ("--control-socket-mode", "0888", 2, "octal"),
+        ("--control-socket-mode", "01777", 2, "octal"),
+        (
+            "--control-socket-group",
+            "no-such-group",
+            1,
+            "no-such-group",
+        ),
+    ] {
+        let output = Command::new(PROGRAM)
+            .arg("--socket-path")
+            .arg(folder.path().join("socket"))
+            .arg("--control-socket")
+            .arg(folder.path().join("control"))
+            .args([option, value])
+            .output()
+            .expect("it starts");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{option}: {errors}");
+        assert!(errors.contains(expected), "{option}: {errors}");
+        assert!(!folder.path().join("control").exists(), "it is left behind");
+    }
 }

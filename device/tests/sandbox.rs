@@ -2,8 +2,12 @@
 //! What the process has given up. All other tests run under the same list of system calls.
 
 use std::{
-    os::unix::process::ExitStatusExt,
-    process::{Command, ExitStatus},
+    io::{BufRead, BufReader},
+    os::unix::{
+        fs::MetadataExt,
+        process::{CommandExt, ExitStatusExt},
+    },
+    process::{Command, ExitStatus, Stdio},
 };
 
 use hmm_front_end::{FrontEnd, Layout, Process};
@@ -73,7 +77,7 @@ fn child_command(attempt: &str) -> Command {
     command
         .args(["--exact", "child", "--test-threads", "1", "--nocapture"])
         .env(TRY, attempt)
-        .stdout(std::process::Stdio::null());
+        .stdout(Stdio::null());
     command
 }
 
@@ -83,10 +87,10 @@ fn child() {
     let Ok(attempt) = std::env::var(TRY) else {
         return;
     };
+    let parent = std::os::unix::process::parent_id();
     let sandbox = Sandbox {
         seccomp: SeccompMode::Kill,
         landlock: false,
-        folders: Vec::new(),
     };
     sandbox.close_paths().expect("closed");
     sandbox.close_system_calls().expect("closed");
@@ -112,6 +116,17 @@ fn child() {
                 libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0) as libc::c_long
             }
             "terminal" => libc::c_long::from(libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr())),
+            "unix socket" => libc::c_long::from(libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)),
+            "connect" => libc::c_long::from(libc::connect(-1, std::ptr::null(), 0)),
+            "remove" => libc::c_long::from(libc::unlink(c"/nonexistent/file".as_ptr())),
+            // Signal 0 is none; whether one may be sent is checked all the same.
+            "signal another" => libc::syscall(libc::SYS_tgkill, parent, parent, 0),
+            "signal itself" => libc::syscall(
+                libc::SYS_tgkill,
+                libc::getpid(),
+                libc::syscall(libc::SYS_gettid),
+                0,
+            ),
             "ptrace" => libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0),
             "open" => {
                 let opened = libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY);
@@ -136,7 +151,17 @@ fn child() {
 #[test]
 fn what_is_not_on_the_list_ends_the_process() {
     for attempt in [
-        "getppid", "fork", "execve", "internet", "code", "terminal", "ptrace",
+        "getppid",
+        "fork",
+        "execve",
+        "internet",
+        "unix socket",
+        "connect",
+        "remove",
+        "signal another",
+        "code",
+        "terminal",
+        "ptrace",
     ] {
         let status = in_child(attempt);
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{attempt}: {status}");
@@ -156,8 +181,43 @@ fn a_panic_has_its_own_exit_code_within_the_list() {
 
 #[test]
 fn what_is_on_the_list_goes_on() {
-    for attempt in ["nothing", "open", "thread"] {
+    for attempt in ["nothing", "open", "thread", "signal itself"] {
         let status = in_child(attempt);
         assert!(status.success(), "{attempt}: {status}");
     }
+}
+
+/// The user and group without rights on most systems.
+const UNPRIVILEGED: u32 = 65534;
+
+#[test]
+fn other_processes_of_the_same_user_cannot_look_inside() {
+    // A process that must not be dumped belongs to root in /proc, whatever user runs it. Root itself shows nothing, so
+    // it starts the device as another user, from a copy that this user can reach.
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("vhost-user-hmm");
+    std::fs::copy(PROGRAM, &program).expect("a copy");
+    let mut command = Command::new(&program);
+    command
+        .arg("--socket-path")
+        .arg(folder.path().join("socket"))
+        .args(["--memory", "2M", "--log-level", "warn"])
+        .stdout(Stdio::piped());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED))
+            .expect("a folder of its own");
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+    }
+    let mut child = command.spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped"))
+        .read_line(&mut line)
+        .expect("a line");
+    assert!(line.starts_with("listening on "), "{line}");
+    let owner = std::fs::metadata(format!("/proc/{}/mem", child.id()))
+        .expect("its memory")
+        .uid();
+    child.kill().expect("it runs");
+    child.wait().expect("its end");
+    assert_eq!(owner, 0, "the owner may trace it");
 }

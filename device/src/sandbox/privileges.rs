@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Capabilities and resource limits.
+//! Capabilities, resource limits, and access by debuggers.
 
-use anyhow::Context;
-use caps::{CapSet, Capability};
+use caps::{CapSet, Capability, errors::CapsError};
 use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    io::Errno,
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
     thread::set_no_new_privs,
 };
+
+use super::SandboxError;
 
 /// Descriptors that are needed at most: one for each of 509 memory regions, three for each of 19 queues, and the rest.
 const DESCRIPTORS: u64 = 509 + 3 * 19 + 256;
 
 /// No new privileges, no core files (they would hold a guest's memory), and descriptors enough.
-pub(super) fn limit_resources() -> anyhow::Result<()> {
-    set_no_new_privs(true).context("Cannot give up new privileges")?;
+pub(super) fn limit_resources() -> Result<(), SandboxError> {
+    set_no_new_privs(true).map_err(refused("give up new privileges"))?;
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    setrlimit(Resource::Core, none).context("Cannot give up core files")?;
+    setrlimit(Resource::Core, none).map_err(refused("give up core files"))?;
     let before = getrlimit(Resource::Nofile);
     let wanted = before
         .maximum
@@ -28,7 +30,7 @@ pub(super) fn limit_resources() -> anyhow::Result<()> {
             current: Some(wanted),
             maximum: before.maximum,
         };
-        setrlimit(Resource::Nofile, raised).context("Cannot have more descriptors")?;
+        setrlimit(Resource::Nofile, raised).map_err(refused("have more descriptors"))?;
     }
     if wanted < DESCRIPTORS {
         tracing::warn!(
@@ -40,12 +42,17 @@ pub(super) fn limit_resources() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Keeps other processes of the same user from tracing this one and from reading its memory, which is a guest's.
+pub(super) fn refuse_debuggers() -> Result<(), SandboxError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("refuse debuggers"))
+}
+
 /// Gives up all capabilities of this thread and of those it starts.
-pub(super) fn drop_capabilities() -> anyhow::Result<()> {
+pub(super) fn drop_capabilities() -> Result<(), SandboxError> {
     let may_bound = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)
-        .context("Cannot read the capabilities")?;
+        .map_err(kept("read the capabilities"))?;
     if may_bound {
-        caps::clear(None, CapSet::Bounding).context("Cannot bound the capabilities")?;
+        caps::clear(None, CapSet::Bounding).map_err(kept("bound the capabilities"))?;
     }
     for set in [
         CapSet::Ambient,
@@ -53,7 +60,15 @@ pub(super) fn drop_capabilities() -> anyhow::Result<()> {
         CapSet::Effective,
         CapSet::Permitted,
     ] {
-        caps::clear(None, set).context("Cannot give up capabilities")?;
+        caps::clear(None, set).map_err(kept("give up capabilities"))?;
     }
     Ok(())
+}
+
+fn refused(what: &'static str) -> impl Fn(Errno) -> SandboxError {
+    move |source| SandboxError::Process { what, source }
+}
+
+fn kept(what: &'static str) -> impl Fn(CapsError) -> SandboxError {
+    move |source| SandboxError::Capabilities { what, source }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter_all_threads,
 };
+
+use super::SandboxError;
 
 /// What happens to a system call that is not on the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,7 +40,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_openat,
     // Sockets.
     libc::SYS_accept4,
-    libc::SYS_connect,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendto,
@@ -73,7 +73,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_getpid,
-    libc::SYS_tgkill,
     libc::SYS_getrusage,
     libc::SYS_getrandom,
     libc::SYS_exit,
@@ -82,14 +81,14 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// Things that have an old name, and on newer architectures another one only.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_HERE: &[libc::c_long] = &[libc::SYS_epoll_wait, libc::SYS_unlink];
+const ALLOWED_HERE: &[libc::c_long] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_HERE: &[libc::c_long] = &[libc::SYS_epoll_pwait, libc::SYS_unlinkat];
+const ALLOWED_HERE: &[libc::c_long] = &[libc::SYS_epoll_pwait];
 
 const OPENING: &[libc::c_long] = &[libc::SYS_openat];
 
 /// Installs the filters on all threads.
-pub(super) fn close(mode: SeccompMode) -> anyhow::Result<()> {
+pub(super) fn close(mode: SeccompMode) -> Result<(), SandboxError> {
     let beyond = match mode {
         SeccompMode::Off => return Ok(()),
         SeccompMode::Log => SeccompAction::Log,
@@ -106,17 +105,17 @@ pub(super) fn close(mode: SeccompMode) -> anyhow::Result<()> {
     install(list()?, beyond, SeccompAction::Allow)
 }
 
-fn install(rules: Rules, others: SeccompAction, matching: SeccompAction) -> anyhow::Result<()> {
+fn install(
+    rules: Rules,
+    others: SeccompAction,
+    matching: SeccompAction,
+) -> Result<(), SandboxError> {
     let architecture = std::env::consts::ARCH
         .try_into()
-        .context("There is no list of system calls for this processor; use --seccomp off")?;
-    let filter = SeccompFilter::new(rules, others, matching, architecture)
-        .context("The list of system calls is wrong")?;
-    let program: BpfProgram = filter
-        .try_into()
-        .context("The list of system calls is wrong")?;
-    apply_filter_all_threads(&program)
-        .context("Cannot install the list of system calls; --seccomp off goes without")
+        .map_err(|_| SandboxError::Architecture)?;
+    let filter = SeccompFilter::new(rules, others, matching, architecture)?;
+    let program: BpfProgram = filter.try_into()?;
+    apply_filter_all_threads(&program).map_err(SandboxError::Install)
 }
 
 fn whatever(calls: &[libc::c_long]) -> Rules {
@@ -124,36 +123,62 @@ fn whatever(calls: &[libc::c_long]) -> Rules {
 }
 
 /// The numbers of all system calls on the list, whatever arguments it allows them.
-pub(super) fn numbers() -> anyhow::Result<Vec<i64>> {
+pub(super) fn numbers() -> Result<Vec<i64>, SandboxError> {
     Ok(list()?.into_keys().collect())
 }
 
-fn list() -> anyhow::Result<Rules> {
+fn list() -> Result<Rules, SandboxError> {
     let mut rules = whatever(ALLOWED);
     rules.extend(whatever(ALLOWED_HERE));
-    let unix = libc::AF_UNIX as u64;
+    // A process id has 32 bits, whatever the upper half of its register has.
+    let own = u64::from(std::process::id());
     let exec = libc::PROT_EXEC as u64;
     let thread = libc::CLONE_THREAD as u64;
     let masked = SeccompCmpOp::MaskedEq;
-    for (call, argument, compare, value) in [
-        (libc::SYS_socket, 0, SeccompCmpOp::Eq, unix),
+    for (call, argument, len, compare, value) in [
+        // A thread that aborts, or dies on command, signals itself.
+        (
+            libc::SYS_tgkill,
+            0,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            own,
+        ),
         // No memory becomes code.
-        (libc::SYS_mmap, 2, masked(exec), 0),
-        (libc::SYS_mprotect, 2, masked(exec), 0),
+        (libc::SYS_mmap, 2, SeccompCmpArgLen::Qword, masked(exec), 0),
+        (
+            libc::SYS_mprotect,
+            2,
+            SeccompCmpArgLen::Qword,
+            masked(exec),
+            0,
+        ),
         // Threads, and no processes.
-        (libc::SYS_clone, 0, masked(thread), thread),
-        (libc::SYS_ioctl, 1, SeccompCmpOp::Eq, libc::FIONBIO),
+        (
+            libc::SYS_clone,
+            0,
+            SeccompCmpArgLen::Qword,
+            masked(thread),
+            thread,
+        ),
+        (
+            libc::SYS_ioctl,
+            1,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::Eq,
+            libc::FIONBIO,
+        ),
         // Threads give themselves names.
         (
             libc::SYS_prctl,
             0,
+            SeccompCmpArgLen::Qword,
             SeccompCmpOp::Eq,
             libc::PR_SET_NAME as u64,
         ),
     ] {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, compare, value)
-            .and_then(|condition| SeccompRule::new(vec![condition]))
-            .context("The list of system calls is wrong")?;
+        let condition = SeccompCondition::new(argument, len, compare, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))?;
         rules.entry(call).or_default().push(condition);
     }
     Ok(rules)

@@ -2,7 +2,7 @@
 //! Watches every system call of every thread of a process, as a debugger does.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     os::unix::process::CommandExt,
     process::{ChildStdout, Command, Stdio},
     sync::mpsc,
@@ -29,8 +29,8 @@ pub(crate) struct Watched {
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// The numbers of the system calls since the last filter was installed.
-    pub(crate) calls: BTreeSet<i64>,
+    /// The numbers of the system calls since the last filter was installed, and how often each was made.
+    pub(crate) calls: BTreeMap<i64, usize>,
     /// Filters that were installed.
     pub(crate) filters: usize,
     /// How the process ended.
@@ -129,7 +129,7 @@ impl Watch {
             self.calls.clear();
             return;
         }
-        self.calls.insert(number);
+        *self.calls.entry(number).or_default() += 1;
     }
 }
 
