@@ -248,8 +248,9 @@ fn contents_in_a_file_survive_a_crash_and_an_end() {
     assert_eq!(front_end.config().uuid, uuid);
     assert_eq!(front_end.adopt(generation), Status::Ok);
     assert_eq!(get(&mut front_end, 65536), bytes);
-    drop(front_end);
+    // In this order: a front end that leaves first takes its contents with it.
     drop(process.end());
+    drop(front_end);
     let process = Process::start(PROGRAM, &arguments);
     let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
     assert_eq!(front_end.adopt(generation), Status::Ok);
