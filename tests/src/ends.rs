@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Guests and devices that end in the middle of something, each in a boot of its own.
 
-use crate::ktap::Outcome;
 use crate::splat::Rules;
 use crate::suite::{Plan, Suite};
 use anyhow::{Context, ensure};
@@ -142,16 +141,5 @@ fn one_case(
         cases: vec![end.name.to_owned()],
         load: Load::default(),
     });
-    let result = suite.result(end.name).map_err(anyhow::Error::msg);
-    let ended = suite.end().map_err(anyhow::Error::msg);
-    let logs = || format!("logs: {:?}", suite.folder().unwrap_or_default());
-    let result = result.with_context(logs)?;
-    ensure!(
-        result.outcome == Outcome::Passed,
-        "{:?}\n{}\n{}",
-        result.outcome,
-        result.remarks.join("\n"),
-        logs()
-    );
-    ended.with_context(logs)
+    suite.expect_all_passed(&[end.name])
 }

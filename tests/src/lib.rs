@@ -5,6 +5,7 @@
 //! and a kernel log without a splat ([`splat`]).
 
 pub mod boots;
+pub mod bounce;
 pub mod controls;
 pub mod ends;
 pub mod excerpt;

@@ -5,6 +5,7 @@ use crate::boots::{Boot, Queue};
 use crate::excerpt;
 use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
 use crate::splat::Rules;
+use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Finished, Guest, Load};
 use std::io::{self, Write};
@@ -152,6 +153,28 @@ impl Suite {
     /// What was wrong with it: results that are missing, a guest that did not end well, or a splat.
     pub fn end(&self) -> Result<(), String> {
         self.boot.wait()
+    }
+
+    /// Waits for the end of the boot, in which these cases must pass.
+    ///
+    /// # Errors
+    /// The first case that did not pass, or what was wrong with the boot as a whole.
+    pub fn expect_all_passed(&self, cases: &[&str]) -> anyhow::Result<()> {
+        let results: Vec<_> = cases.iter().map(|case| self.result(case)).collect();
+        let ended = self.end().map_err(anyhow::Error::msg);
+        let logs = || format!("logs: {:?}", self.folder().unwrap_or_default());
+        for result in results {
+            let result = result.map_err(anyhow::Error::msg).with_context(logs)?;
+            ensure!(
+                result.outcome == Outcome::Passed,
+                "{}: {:?}\n{}\n{}",
+                result.name,
+                result.outcome,
+                result.remarks.join("\n"),
+                logs()
+            );
+        }
+        ended.with_context(logs)
     }
 
     /// The folder with the boot's logs, once there is one.

@@ -58,6 +58,7 @@ fn run(name: &str) -> u8 {
     let mut cases = super::all()
         .chain(super::selftest::CASES)
         .chain(super::control::CASES)
+        .chain(super::bounce::CASES)
         .chain(super::ends::CASES)
         .chain(super::workload::CASES);
     let Some(case) = cases.find(|case| case.name == name) else {

@@ -7,6 +7,7 @@
 mod account;
 mod background;
 mod bench;
+mod bounce;
 mod case;
 mod child;
 mod control;

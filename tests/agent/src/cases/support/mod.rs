@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What cases are made of.
 
+pub(in crate::cases) mod bounce_buffers;
 pub(in crate::cases) mod cgroup;
 pub(in crate::cases) mod depth;
 pub(in crate::cases) mod driver;
@@ -9,6 +10,7 @@ pub(in crate::cases) mod failing_driver;
 pub(in crate::cases) mod gate;
 pub(in crate::cases) mod host;
 pub(in crate::cases) mod inject;
+pub(in crate::cases) mod intx;
 pub(in crate::cases) mod ioctl;
 pub(in crate::cases) mod kernel;
 pub(in crate::cases) mod memory;
