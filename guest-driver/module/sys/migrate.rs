@@ -181,6 +181,7 @@ impl Migration<'_, Installed> {
 
 impl Inner<'_> {
     fn clear_destination(&mut self, index: usize) {
+        self.unmap_destination(index);
         let Some(entry) = self.lease.buffers.dst.get_mut(index) else {
             return;
         };

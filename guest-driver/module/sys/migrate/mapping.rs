@@ -94,6 +94,24 @@ impl<'a> Migration<'a, Collected> {
 }
 
 impl Inner<'_> {
+    /// Undoes the mapping of a destination that the device writes. To be called before the page is
+    /// freed: undoing the mapping of a bounce buffer writes to the page.
+    pub(super) fn unmap_destination(&mut self, index: usize) {
+        let Some((queue, DmaDirection::FromDevice)) = self.mapped else {
+            return;
+        };
+        let slot = self.lease.buffers.dma.get_mut(index);
+        if let Some((address, bytes)) = slot.and_then(Option::take) {
+            // SAFETY: `map` made the address with this queue, length and direction; the device is
+            // done (see the documentation of `migrate`).
+            unsafe {
+                queue
+                    .mapper()
+                    .unmap(address, bytes, DmaDirection::FromDevice)
+            };
+        }
+    }
+
     /// Undoes `map`.
     pub(super) fn unmap(&mut self) {
         let Some((queue, direction)) = self.mapped.take() else {
