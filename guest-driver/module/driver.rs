@@ -26,6 +26,7 @@ use crate::{
     sys::{
         services::{
             hibernation::HibernationNotifier,
+            log_limit::error_limited,
             module_hold::ModuleHold,
             node::Node, //
         },
@@ -111,7 +112,7 @@ impl virtio::Driver for HmmDriver {
             link.open()?;
             let bytes = link.limits().memory_bytes;
             if bytes > MEMORY_MOST {
-                dev_err!(
+                error_limited!(
                     vdev,
                     "no struct pages for {} MiB of device memory; {} MiB are the most\n",
                     bytes >> 20,
@@ -122,7 +123,7 @@ impl virtio::Driver for HmmDriver {
             let pages = usize::try_from(bytes >> PAGE_SHIFT)?;
             let pool = Pool::new(pages, identity_of(&link), stats.clone());
             let pool = pool.inspect_err(|error| {
-                dev_err!(
+                error_limited!(
                     vdev,
                     "no struct pages for {} MiB of device memory ({})\n",
                     bytes >> 20,
@@ -155,7 +156,7 @@ impl virtio::Driver for HmmDriver {
         if left == 0 {
             return;
         }
-        dev_err!(
+        error_limited!(
             vdev,
             "{} bytes are lost on a device that does not answer; their users get SIGBUS\n",
             left

@@ -45,7 +45,10 @@ use self::{
 use crate::{
     stats::Stats,
     sys::{
-        services::random,
+        services::{
+            log_limit::error_limited,
+            random, //
+        },
         virtio::{
             self,
             virtqueue::{
@@ -234,7 +237,7 @@ impl Link {
         requests.limit(urgent.descriptors() / CHAIN_DESCRIPTORS);
         let (bulk, _) = self.lane(Lane::Bulk)?;
         if bulk.descriptors() < BULK_BATCHES * CHAIN_DESCRIPTORS {
-            dev_err!(
+            error_limited!(
                 self.device(),
                 "queues of {} descriptors; {} are needed\n",
                 bulk.descriptors(),
@@ -338,7 +341,7 @@ impl Link {
             self.control
                 .ask(self, ControlKind::SessionOpen, flags, generation, self.key)?;
         if reply.status != Status::Ok.to_wire() {
-            dev_err!(
+            error_limited!(
                 self.device(),
                 "the device refused to open a session: {}\n",
                 Status::from_wire(reply.status).map_or("unknown status", Status::name)
@@ -346,7 +349,7 @@ impl Link {
             return Err(EIO);
         }
         if adopt.is_some_and(|generation| generation != reply.generation.get()) {
-            dev_err!(
+            error_limited!(
                 self.device(),
                 "the device adopted another generation than it was asked to\n"
             );

@@ -314,7 +314,14 @@ bool vhmm_dma_mapping_failed(struct device *device, dma_addr_t address)
 	return dma_mapping_error(device, address);
 }
 
-bool vhmm_may_log(void)
+bool vhmm_may_warn(void)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&limit);
+}
+
+bool vhmm_may_log_error(void)
 {
 	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 

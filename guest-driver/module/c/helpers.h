@@ -80,7 +80,8 @@ unsigned int vhmm_online_cpus(void);
 
 /* virtio */
 bool vhmm_dma_mapping_failed(struct device *device, dma_addr_t address);
-bool vhmm_may_log(void);
+bool vhmm_may_warn(void);
+bool vhmm_may_log_error(void);
 bool vhmm_virtio_has_feature(const struct virtio_device *vdev, unsigned int bit);
 void vhmm_virtio_clear_feature(struct virtio_device *vdev, unsigned int bit);
 int vhmm_virtio_find_vqs(struct virtio_device *vdev, unsigned int count, struct virtqueue *vqs[],

@@ -8,7 +8,7 @@
 
 use super::Link;
 use crate::sys::{
-    services::log_limit::may_log,
+    services::log_limit::warn_limited,
     virtio::request::{
         Idle,
         Returned,
@@ -133,32 +133,31 @@ fn log(link: &Link, bytes: &[u8], used: u32) {
             return;
         }
     };
-    if !may_log() {
-        return;
-    }
     match EventKind::from_wire(event.kind) {
         Some(EventKind::Generation) => {
-            dev_warn!(
+            warn_limited!(
                 link.device(),
                 "event: generation is now {:#x}\n",
                 event.value.get()
             );
         }
-        Some(EventKind::QueueBroken) => dev_warn!(
-            link.device(),
-            "event: {} queue {} is broken\n",
-            queue_name(event.queue.get()),
-            event.queue.get()
-        ),
+        Some(EventKind::QueueBroken) => {
+            warn_limited!(
+                link.device(),
+                "event: {} queue {} is broken\n",
+                queue_name(event.queue.get()),
+                event.queue.get()
+            );
+        }
         Some(EventKind::Poison) => {
-            dev_warn!(
+            warn_limited!(
                 link.device(),
                 "event: device memory at {:#x} is poisoned\n",
                 event.value.get()
             );
         }
         Some(EventKind::Lost) => {
-            dev_warn!(
+            warn_limited!(
                 link.device(),
                 "event: {} events were lost\n",
                 event.value.get()

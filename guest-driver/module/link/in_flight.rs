@@ -12,7 +12,7 @@ use super::{
 };
 use crate::sys::{
     services::{
-        log_limit::may_log,
+        log_limit::warn_limited,
         trace::{
             self,
             BatchEvent, //
@@ -31,13 +31,10 @@ use hmm_protocol::{
     Status,
     COMPLETION_BYTES, //
 };
-use kernel::{
-    prelude::*,
-    time::{
-        Delta,
-        Instant,
-        Monotonic, //
-    }, //
+use kernel::time::{
+    Delta,
+    Instant,
+    Monotonic, //
 };
 
 /// How long to poll for an answer before sleeping: about what it takes to sleep and wake up.
@@ -104,13 +101,11 @@ impl<'a> InFlight<'a> {
                     Err(problem) => {
                         result = "bad_answer";
                         self.link.stats().protocol_errors.add(1);
-                        if may_log() {
-                            dev_warn!(
-                                self.link.device(),
-                                "a batch was answered with nonsense: {}\n",
-                                problem
-                            );
-                        }
+                        warn_limited!(
+                            self.link.device(),
+                            "a batch was answered with nonsense: {}\n",
+                            problem
+                        );
                     }
                 }
                 Some(request)

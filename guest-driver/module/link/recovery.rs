@@ -11,7 +11,10 @@ use super::{
 };
 use crate::sys::{
     services::{
-        log_limit::may_log,
+        log_limit::{
+            error_limited,
+            warn_limited, //
+        },
         trace, //
     },
     virtio::request::{
@@ -53,9 +56,7 @@ impl Link {
     pub(super) fn queue_broken(&self, epoch: u32) {
         let guard = self.recovery.lock();
         if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
-            if may_log() {
-                dev_warn!(self.device(), "a queue is broken\n");
-            }
+            warn_limited!(self.device(), "a queue is broken\n");
             self.recover();
         }
         drop(guard);
@@ -68,12 +69,10 @@ impl Link {
         let result = if strikes > STRIKES {
             Err(("no_answer", ETIMEDOUT))
         } else {
-            if may_log() {
-                dev_warn!(
-                    self.device(),
-                    "the device does not answer; starting it anew\n"
-                );
-            }
+            warn_limited!(
+                self.device(),
+                "the device does not answer; starting it anew\n"
+            );
             self.epoch.fetch_add(1, Relaxed);
             match self.queues.restart() {
                 Ok(()) => {
@@ -86,12 +85,10 @@ impl Link {
         };
         match result {
             Ok(()) => {
-                if may_log() {
-                    dev_warn!(
-                        self.device(),
-                        "the device works again, with its memory as it was\n"
-                    );
-                }
+                warn_limited!(
+                    self.device(),
+                    "the device works again, with its memory as it was\n"
+                );
                 self.state.store(RUNNING, Release);
             }
             Err((cause, error)) => self.give_up(cause, error),
@@ -100,7 +97,7 @@ impl Link {
 
     /// Gives the device up, and says why. The caller holds `recovery`.
     fn give_up(&self, cause: &'static str, error: Error) {
-        dev_err!(
+        error_limited!(
             self.device(),
             "the device is given up ({})\n",
             error.to_errno()
