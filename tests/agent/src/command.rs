@@ -103,7 +103,7 @@ impl Runner {
         *self.running() = None;
         stdout.finish();
         stderr.finish();
-        // What the command left behind ends when nobody listens to it any more.
+        // Processes that the command left behind end when their output has no reader any more.
         drop(namespace);
         let status = status.context("cannot wait for the command")?;
         let ended = status

@@ -77,9 +77,9 @@ pub(crate) fn ask(question: Question) -> Result<Value> {
     result?.map_err(|text| anyhow!(text))
 }
 
-/// Hands the host's answer to whoever asked.
+/// Hands the host's answer to the task that asked.
 pub(crate) fn answered(id: u64, answer: Result<Value, String>) -> Result<()> {
-    // Whoever asked may have given up.
+    // The task that asked may have given up.
     if let Some(sender) = locked(&host()?.questions).waiting.remove(&id) {
         let _ = sender.send(answer);
     }

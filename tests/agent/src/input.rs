@@ -133,7 +133,7 @@ impl Shared {
             {
                 let closed = {
                     let mut state = self.lock();
-                    // Somebody else may have stopped it first.
+                    // Another thread may have stopped it first.
                     state.sink.take().is_some()
                 };
                 if closed {

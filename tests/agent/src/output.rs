@@ -61,7 +61,7 @@ pub(crate) struct Output {
 struct Orders {
     /// The command has ended.
     ended: AtomicBool,
-    /// Nobody wants the stream.
+    /// The stream is discarded.
     unwanted: AtomicBool,
     bell: Bell,
 }

@@ -30,7 +30,7 @@ impl Terminal {
     }
 }
 
-/// Gives the terminal another size; who uses it is told by SIGWINCH.
+/// Gives the terminal another size; its processes get SIGWINCH.
 pub(crate) fn resize(terminal: &OwnedFd, size: WindowSize) -> Result<()> {
     let size = Winsize {
         ws_row: size.rows,

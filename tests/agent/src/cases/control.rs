@@ -57,7 +57,7 @@ fn exit_against_evict() -> Result<()> {
                 Err(errno) => bail!("test_hmm: {errno:?}"),
             }
         },
-        // Whoever closes the node has it evict the pages of all processes.
+        // The process that closes the node evicts the pages of all processes.
         evict: &|| RawNode::open(Path::new(NODE)).map(drop),
         is_over: &kernel::has_complained,
     };

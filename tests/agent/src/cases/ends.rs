@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const PAGES: usize = 600;
-/// How long a device may take to be gone. Its memory comes home first.
+/// How long a device may take to be gone. Its memory is migrated back first.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often the system sleeps.
 const NIGHTS: u32 = 3;
@@ -106,7 +106,7 @@ fn sleep_and_check() -> Result<()> {
     let write = |file: &str, text: &str| {
         fs::write(file, text).with_context(|| format!("cannot write {text} to {file}"))
     };
-    // Devices go to sleep and wake up again at once; nobody would wake the processors.
+    // Devices are suspended and resumed at once; there is nothing here to wake the processors.
     write("/sys/power/pm_test", "devices")?;
     write("/sys/module/suspend/parameters/pm_test_delay", "1")?;
     let children = movers()?;

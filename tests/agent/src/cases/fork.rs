@@ -129,7 +129,7 @@ fn parent_exits_first() -> Result<()> {
             memory.check_pages(PAGES / 2..PAGES, 2)?;
             checked.open()
         })?;
-        // The grandchild outlives this process, so nobody here waits for it.
+        // The grandchild outlives this process, which therefore does not wait for it.
         std::mem::forget(child);
         Ok(())
     })?;
@@ -142,7 +142,7 @@ fn parent_exits_first() -> Result<()> {
     checked.wait()
 }
 
-/// Pages that two processes share move for both, whoever asks.
+/// Pages that two processes share move for both, on a request by either.
 fn move_shared() -> Result<()> {
     let mover = Mover::open()?;
     let mut memory = Memory::single(PAGES)?;

@@ -119,7 +119,7 @@ fn home_by_eviction() -> Result<()> {
     memory.check(1)
 }
 
-/// Who clears the entry of a huge page that `bring_home` brings home waits until it is there.
+/// A task that zaps the entry of a huge page while it migrates back blocks until it is there.
 fn cleared(queue: &str, bring_home: impl Fn(&Mover, &Memory) -> Result<()>) -> Result<()> {
     let mover = Mover::open()?;
     let faults = Faults::of_first_device()?;
@@ -280,7 +280,7 @@ fn shared_by_unbind() -> Result<()> {
     memory.check(1)
 }
 
-/// The process that moved the pages is gone; who has them now is not known to the driver.
+/// The process that moved the pages is gone; the driver does not know the one that maps them now.
 fn inherited() -> Result<()> {
     let mover = Mover::open()?;
     let (gone, checked) = (Gate::new()?, Gate::new()?);
@@ -292,7 +292,7 @@ fn inherited() -> Result<()> {
             expect_single(&memory, "inherited")?;
             checked.open()
         })?;
-        // The heir outlives this process, so nobody here waits for it.
+        // The heir outlives this process, which therefore does not wait for it.
         std::mem::forget(heir);
         Ok(())
     })?;

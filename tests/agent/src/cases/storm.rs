@@ -121,7 +121,7 @@ fn exit_against_pressure(memory: fn() -> Result<Memory>, rounds: u32) -> Result<
     filler.check(1)
 }
 
-/// Threads want pages home that another evicts at the same time. Each page comes home once.
+/// Threads fault on pages that another task evicts at the same time. Each page migrates back once.
 fn return_against_evict() -> Result<()> {
     const THREADS: u64 = 4;
     const PAGES: usize = 256;

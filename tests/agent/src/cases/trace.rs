@@ -245,7 +245,7 @@ fn skips() -> Result<()> {
             .entry(skip.word("reason")?.to_owned())
             .or_default() += pages;
     }
-    // The mover asks again for what somebody else had locked, so there may be more of what stays.
+    // The mover retries pages that another task had locked, so more pages may be counted as staying.
     for (reason, pages) in moved.skipped.named() {
         let told = by_reason.remove(reason).unwrap_or(0);
         ensure!(

@@ -61,7 +61,7 @@ pub(super) fn from_swap() -> Result<()> {
     wait("merge the pages", || Ok(merged(&memory)? == 2 * PAGES))?;
     memory.unmap(PAGES..2 * PAGES)?;
 
-    // Whoever holds a page keeps it in memory, but not mapped, while it goes to swap.
+    // A reference keeps a page in memory, though unmapped, while it is written to swap.
     let pin = PipePin::new(&memory, 0..PAGES)?;
     memory.advise(0..PAGES, Advice::LinuxPageOut)?;
     ensure!(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Those who move memory, behind one face.
+//! The drivers that move memory, behind one trait.
 
 use super::test_hmm::TestHmm;
 use crate::cases::support::memory::Memory;
@@ -12,7 +12,7 @@ use hmm_uapi::{Direction, MigrateFlags};
 /// Of a hundred pages so many have to move: others may hold a page for a moment.
 const MOVED_PERCENT: u64 = 99;
 
-/// One who moves memory.
+/// A driver that moves memory.
 pub(super) enum Moving {
     /// Our driver.
     Driver(Device),

@@ -304,7 +304,7 @@ fn pointers() -> Result<()> {
     memory.check(1)
 }
 
-/// Opened as root, used as nobody.
+/// Opened by root, used without privileges.
 fn permission() -> Result<()> {
     let node = nodes::first();
     let (ready, done) = (Gate::new()?, Gate::new()?);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Contents that the device does not have any more. Whoever wants them is told, and never gets other bytes.
+//! Contents that the device has lost. An access gets an error, and never other bytes.
 
 use crate::cases::support::driver::Reloaded;
 use crate::cases::support::inject::Faults;
@@ -23,7 +23,7 @@ fn lost(mut memory: Memory) -> Result<()> {
     let device = Faults::of_first_device()?;
     let mover = Mover::open()?;
     memory.fill(1);
-    // Gone before the driver, who waits for its pages.
+    // Gone before the driver, which waits for its pages.
     let memory = memory;
     let half = PAGES / 2;
     mover.all_to_device(memory.part(0..half))?;

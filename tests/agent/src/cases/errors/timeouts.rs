@@ -128,7 +128,7 @@ fn lost_fault() -> Result<()> {
     trial.afterwards()
 }
 
-/// Several who move parts of a range lose batches, so that each meets a device that another is starting anew.
+/// Several tasks that move parts of a range lose batches, so that each finds the device being restarted by another.
 fn lost_of_several() -> Result<()> {
     let rounds = u64::from(depth::rounds(10)?);
     let _driver = Reloaded::with(&format!("timeout_ms={}", 300 * kernel::patience()))?;

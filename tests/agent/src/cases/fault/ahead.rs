@@ -57,7 +57,7 @@ fn fetched_ahead() -> Result<()> {
     Ok(())
 }
 
-/// Who says how much a fault takes gets no more.
+/// With advice on the window of a fault, no more than that is migrated back.
 fn not_fetched_ahead() -> Result<()> {
     const PAGES: usize = 16 << 8;
     let mover = Mover::open()?;

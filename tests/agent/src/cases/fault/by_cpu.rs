@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A read or write by the CPU brings pages home.
+//! A read or write by the CPU migrates pages back.
 
 use super::on_device;
 use crate::cases::support::prelude::*;

@@ -115,7 +115,7 @@ fn futex_word() -> Result<()> {
     Ok(())
 }
 
-/// A pin for DMA brings pages home first: nobody can point DMA of another device at this one's memory.
+/// A pin for DMA migrates pages back first: another device cannot do DMA to this one's memory.
 fn pin() -> Result<()> {
     let mover = Mover::open()?;
     let memory = on_device(&mover, Memory::single(30)?, 1)?;
@@ -142,7 +142,7 @@ fn pipe() -> Result<()> {
     memory.check(1)
 }
 
-/// Locking memory brings it home, and from then on it stays.
+/// Locking memory migrates it back, and from then on it stays in system memory.
 fn lock() -> Result<()> {
     let mover = Mover::open()?;
     let memory = on_device(&mover, Memory::single(30)?, 1)?;

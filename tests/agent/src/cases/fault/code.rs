@@ -24,7 +24,7 @@ fn execute(memory_of: impl Fn(usize) -> Result<Memory>) -> Result<()> {
         let code = Code::new(memory_of(PAGES)?, round)?;
         code.check().context("before the move")?;
         mover.all_to_device(code.memory.range())?;
-        // Else the execution itself is what brings it home.
+        // Otherwise the instruction fetch itself migrates it back.
         if round % 2 == 1 {
             mover
                 .to_system(code.memory.range())?

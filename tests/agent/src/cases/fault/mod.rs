@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `fault/*`: a use by the CPU, by the kernel or by another process brings pages home.
+//! `fault/*`: an access by the CPU, by the kernel or by another process migrates pages back.
 
 mod against_collect;
 mod ahead;

@@ -70,13 +70,13 @@ impl Board {
         self.get(KILLED)
     }
 
-    /// Says who has a slot; 0 is nobody.
+    /// Records the owner of a slot; 0 for none.
     pub(super) fn set_process(&self, slot: usize, pid: i32) {
         self.word(PROCESSES + slot)
             .store(pid.cast_unsigned(), Ordering::Relaxed);
     }
 
-    /// Who has a slot.
+    /// The owner of a slot.
     pub(super) fn process(&self, slot: usize) -> i32 {
         self.get(PROCESSES + slot).cast_signed()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What a process did last, for those who have to find out what went wrong.
+//! The last actions of a process, for the report of a failure.
 
 use std::collections::VecDeque;
 use std::fmt;

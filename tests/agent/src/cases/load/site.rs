@@ -239,7 +239,7 @@ impl Site {
         Ok(())
     }
 
-    /// Waits for children of workers that were killed: nobody else does.
+    /// Waits for children of workers that were killed: they have no other parent.
     fn bury_all(&self, mut gone: &PipeReader, alive: PipeWriter) -> Result<()> {
         drop(alive);
         gone.read_to_end(&mut Vec::new())

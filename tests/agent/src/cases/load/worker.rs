@@ -161,7 +161,7 @@ impl<'a> Worker<'a> {
         self.profile.pages = 1;
         self.profile.limit /= 4;
         self.profile.limit_crowded = self.profile.limit_crowded.map(|limit| limit / 4);
-        // Prefetches belong to who opened the device, and limits to the process.
+        // Prefetches belong to the open file, and limits to the process.
         self.movers = movers(&self.site.nodes, &self.profile)?;
         Ok(())
     }

@@ -135,7 +135,7 @@ fn holes() -> Result<()> {
     Ok(())
 }
 
-/// Pages that were only read are all one page of zeroes, which is nobody's to move.
+/// Pages that were only read all map the shared zero page, which does not migrate.
 fn zero_page() -> Result<()> {
     let mover = Mover::open()?;
     let mut memory = Memory::single(20)?;

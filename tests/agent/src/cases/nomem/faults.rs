@@ -41,7 +41,7 @@ fn sweep(mut memory: Memory, fault: fn(&Memory)) -> Result<()> {
     )
 }
 
-/// A page that parent and child share on the device is copied for whoever writes first.
+/// A page that parent and child share on the device is copied for the first writer.
 fn shared() -> Result<()> {
     let mover = Mover::open()?;
     let failing = Failing::new()?;

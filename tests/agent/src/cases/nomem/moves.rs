@@ -38,7 +38,7 @@ fn sweep(mut memory: Memory, direction: Direction, steps: Steps) -> Result<()> {
     Failing::new()?.sweep(
         steps,
         || match direction {
-            // Reading brings everything home.
+            // Reading migrates everything back.
             Direction::ToDevice => memory.check(1),
             Direction::ToSystem => mover.all_to_device(range.clone()),
         },

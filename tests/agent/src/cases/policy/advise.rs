@@ -38,7 +38,7 @@ fn window() -> Result<()> {
         )?;
         mover.all_to_device(memory.range())?;
         let recording = Recording::start()?;
-        // One page, in the middle: nobody reads in order here.
+        // One page, in the middle: no sequential access.
         memory.check_pages(PAGES / 2..PAGES / 2 + 1, 1)?;
         let faults = recording.named("fault")?;
         let home: u64 = faults

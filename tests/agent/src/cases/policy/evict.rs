@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! EVICT: a range, or so many bytes of whoever has them.
+//! EVICT: a range, or so many bytes of any process.
 
 use super::super::support::ioctl::expect_errno;
 use super::super::support::prelude::*;

@@ -116,7 +116,7 @@ fn wait_interrupted() -> Result<()> {
     memory.check(1)
 }
 
-/// Who closes the node waits for nobody, and what was begun stops.
+/// Closing the node does not block, and stops prefetches that are under way.
 fn prefetch_cancelled() -> Result<()> {
     let memory = filled(1)?;
     let mover = Mover::open()?;

@@ -15,7 +15,7 @@ use serde_json::json;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// So many that each of those who move them together has several.
+/// So many that each task that moves them has several.
 const HUGE_PAGES: usize = 8;
 const PAGES: usize = HUGE / PAGE;
 /// What the child leaves on the device, as huge pages; the other process has single ones there.

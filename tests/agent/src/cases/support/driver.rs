@@ -51,7 +51,7 @@ fn insert(driver: &plan::Driver, parameters: &str) -> Result<()> {
         .context("cannot load the module")
 }
 
-/// Removes the module, which brings all pages home first.
+/// Removes the module, which migrates all pages back first.
 pub(in crate::cases) fn unload() -> Result<(), rustix::io::Errno> {
     // Without waiting for users: a node that is open is an error at once.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

@@ -9,9 +9,9 @@ use hmm_uapi::{Direction, MigrateFlags, PageState, SkipReason};
 use std::ops::Range;
 use std::path::Path;
 
-/// How often pages that somebody else has locked are asked for again.
+/// Retries for pages that another task has locked.
 const TRIES: usize = 50;
-/// How often pages are tried again that somebody refers to, who mostly goes on doing so.
+/// Retries for pages with extra references, which mostly stay.
 const PIN_TRIES: usize = 3;
 
 /// Moves memory of one process and checks that the reply accounts for every page.
@@ -111,7 +111,7 @@ impl Mover {
         accounted(&report, &range)
     }
 
-    /// Moves to the device: one call, and what somebody else had locked is asked for again.
+    /// Moves to the device: one call, with retries for pages that another task had locked.
     pub(in crate::cases) fn to_device(&self, range: Range<u64>) -> Result<Moved> {
         self.patiently(range, Direction::ToDevice, MigrateFlags::default())
     }

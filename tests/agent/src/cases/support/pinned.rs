@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Pages that somebody else refers to.
+//! Pages with extra references.
 
 use super::memory::Memory;
 use crate::cases::case::skip;

@@ -39,7 +39,7 @@ pub(in crate::cases) fn fork(body: impl FnOnce() -> Result<()>) -> Result<Child>
     }
 }
 
-/// Says why a child fails, in one piece that nobody else's words get into.
+/// Reports why a child fails, in one write, so that the lines of several children do not mix.
 pub(in crate::cases) fn report(error: &Error) {
     let text = format!("child: {error:#}\n");
     // The exit code tells the failure also without the text.
@@ -110,7 +110,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.signal(Signal::KILL).is_ok() {
-            // There is nobody to tell.
+            // A destructor cannot report an error.
             let _ = self.bury();
         }
     }

@@ -79,7 +79,7 @@ impl Swap {
 impl Drop for Swap {
     fn drop(&mut self) {
         if self.on {
-            // There is nobody to tell.
+            // A destructor cannot report an error.
             let _ = self.off();
         }
         // SAFETY: The call takes no argument.

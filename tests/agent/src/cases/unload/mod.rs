@@ -93,7 +93,7 @@ fn module_repeated() -> Result<()> {
     Ok(())
 }
 
-/// As long as somebody has the node open, the module stays, and works.
+/// As long as a process has the node open, the module stays, and works.
 fn module_in_use() -> Result<()> {
     let mover = Mover::open()?;
     let mut memory = Memory::single(PAGES)?;
@@ -138,7 +138,7 @@ fn module_with_shared_pages() -> Result<()> {
     memory.check(1)
 }
 
-/// Processes end while their pages are brought home.
+/// Processes end while their pages are migrated back.
 fn module_while_exiting() -> Result<()> {
     use rustix::process::Signal;
     for _ in 0..5 {

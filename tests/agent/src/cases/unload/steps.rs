@@ -47,7 +47,7 @@ const STALL: Duration = Duration::from_secs(3);
 /// How long a move may take to get to the device.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the device does, and whether somebody has to end it.
+/// What the device does, and whether it has to be told to stop.
 struct Trouble {
     fault: Value,
     lasts: bool,
