@@ -12,6 +12,8 @@ pub mod excerpt;
 pub mod ktap;
 pub mod load;
 pub mod partition;
+#[cfg(test)]
+mod promises;
 pub mod run;
 pub mod selection;
 pub mod selftest;
