@@ -114,6 +114,7 @@ pub(crate) fn identity_of(link: &Link) -> Identity {
     Identity {
         uuid: link.uuid(),
         generation: link.generation(),
+        key: link.key(),
     }
 }
 

@@ -4,9 +4,11 @@
 
 use super::{
     in_flight::InFlight,
-    Lane,
-    Link,
-    RequestPool, //
+    request_pool::RequestPool,
+    state::{
+        Lane,
+        Link, //
+    }, //
 };
 use crate::sys::{
     services::trace::{

@@ -1,36 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The control queue: one request at a time.
+//! The request of the control queue.
 
-use super::Link;
-use crate::sys::virtio::request::{
-    Idle,
-    Returned, //
-};
+use crate::sys::virtio::request::Idle;
 use hmm_protocol::{
-    ControlKind,
-    ControlReply,
-    ControlRequest,
-    SessionKey,
     CONTROL_BYTES,
     SESSION_REQUEST_BYTES, //
 };
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::Mutex,
-    time::Delta, //
-};
-use zerocopy::{
-    FromBytes,
-    IntoBytes, //
+    sync::Mutex, //
 };
 
 /// The one request of the control queue; `None` if the device kept it.
 #[pin_data]
 pub(super) struct Control {
     #[pin]
-    request: Mutex<Option<Idle>>,
+    pub(super) request: Mutex<Option<Idle>>,
 }
 
 impl Control {
@@ -46,67 +33,5 @@ impl Control {
                 request <- new_mutex!(Some(request), "Control::request"),
             }))
         })
-    }
-
-    /// Asks the device and waits for the reply. A `key` goes with the request to open a session, where
-    /// keys were negotiated. Does not recover the link: recovery asks, too.
-    ///
-    /// # Errors
-    ///
-    /// `ETIMEDOUT` no answer, `EIO` an answer that makes no sense, `ENODEV` no device.
-    pub(super) fn ask(
-        &self,
-        link: &Link,
-        kind: ControlKind,
-        flags: u8,
-        argument: u64,
-        key: Option<SessionKey>,
-    ) -> Result<ControlReply> {
-        let queue = link.control_queue()?;
-        let mut slot = self.request.lock();
-        let mut request = slot.take().ok_or(ENODEV)?;
-        let cookie = link.next_cookie();
-        let wire = ControlRequest::new(kind, flags, cookie, argument, 0);
-        let (head, tail) = request.readable().split_at_mut(CONTROL_BYTES);
-        head.copy_from_slice(wire.as_bytes());
-        let length = match key {
-            Some(key) => {
-                tail.copy_from_slice(&key);
-                SESSION_REQUEST_BYTES
-            }
-            None => CONTROL_BYTES,
-        };
-        request.writable().fill(0);
-
-        let submitted = match queue.submit(request, length, CONTROL_BYTES) {
-            Ok((submitted, _)) => submitted,
-            Err((error, request)) => {
-                *slot = Some(request);
-                return Err(error);
-            }
-        };
-        // An answer needs no copy, so there is no use in polling.
-        match queue.wait(submitted, Delta::ZERO, link.timeout) {
-            Returned::Used(mut request, used) => {
-                let reply = ControlReply::read_from_bytes(request.writable()).map_err(|_| EIO);
-                *slot = Some(request);
-                let reply = reply?;
-                if used as usize != CONTROL_BYTES || reply.cookie.get() != cookie {
-                    link.stats.protocol_errors.add(1);
-                    return Err(EIO);
-                }
-                Ok(reply)
-            }
-            Returned::Cancelled(request) => {
-                *slot = Some(request);
-                Err(ENODEV)
-            }
-            Returned::Pending(submitted) => {
-                // The device must not have it any more before the request can be used again.
-                link.queues.stop();
-                *slot = submitted.into_returned();
-                Err(ETIMEDOUT)
-            }
-        }
     }
 }

@@ -1,32 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The event queue: what the device tells without being asked.
-//!
-//! Every event has its consequence elsewhere too (a broken queue does not answer, a new generation
-//! is refused by the next batch), so events serve the log. They are collected when a batch is
-//! answered with an error or not at all, and when somebody asks for the device's state.
+//! The buffers of the event queue.
 
-use super::Link;
-use crate::sys::{
-    services::log_limit::warn_limited,
-    virtio::request::{
-        Idle,
-        Returned,
-        Submitted, //
-    }, //
+use crate::sys::virtio::request::{
+    Idle,
+    Submitted, //
 };
-use hmm_protocol::{
-    queue_name,
-    Event,
-    EventKind,
-    EVENT_BYTES, //
-};
+use hmm_protocol::EVENT_BYTES;
 use kernel::{
     new_mutex,
     prelude::*,
     sync::Mutex, //
 };
-use zerocopy::FromBytes;
 
 /// Buffers that the device may fill before the driver looks.
 const BUFFERS: usize = 16;
@@ -35,12 +20,13 @@ const BUFFERS: usize = 16;
 #[pin_data]
 pub(super) struct Events {
     #[pin]
-    buffers: Mutex<Buffers>,
+    pub(super) buffers: Mutex<Buffers>,
 }
 
-struct Buffers {
-    idle: KVec<Idle>,
-    posted: KVec<Submitted>,
+/// See [`Events`].
+pub(super) struct Buffers {
+    pub(super) idle: KVec<Idle>,
+    pub(super) posted: KVec<Submitted>,
 }
 
 impl Events {
@@ -63,106 +49,5 @@ impl Events {
                 buffers <- new_mutex!(buffers, "Events::buffers"),
             }))
         })
-    }
-
-    /// Hands all idle buffers to the device.
-    ///
-    /// # Errors
-    ///
-    /// What the queue reports.
-    pub(super) fn post(&self, link: &Link) -> Result {
-        let queue = link.event_queue()?;
-        let mut buffers = self.buffers.lock();
-        while let Some(mut request) = buffers.idle.pop() {
-            request.writable().fill(0);
-            match queue.submit(request, 0, EVENT_BYTES) {
-                Ok((submitted, _)) => {
-                    // There is room for all buffers.
-                    drop(buffers.posted.push_within_capacity(submitted));
-                }
-                Err((error, request)) => {
-                    drop(buffers.idle.push_within_capacity(request));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Logs what the device told, and hands the buffers to it again.
-    pub(super) fn collect(&self, link: &Link) {
-        self.take_back(link);
-        if self.post(link).is_err() {
-            dev_dbg!(link.device(), "no event buffers could be posted\n");
-        }
-    }
-
-    /// Logs what the device told and keeps the buffers.
-    pub(super) fn take_back(&self, link: &Link) {
-        if let Ok(queue) = link.event_queue() {
-            queue.reap();
-        }
-        let mut buffers = self.buffers.lock();
-        let mut index = 0;
-        while index < buffers.posted.len() {
-            let Ok(submitted) = buffers.posted.remove(index) else {
-                return;
-            };
-            match submitted.try_take() {
-                Returned::Used(mut request, used) => {
-                    log(link, request.writable(), used);
-                    drop(buffers.idle.push_within_capacity(request));
-                }
-                Returned::Cancelled(request) => {
-                    drop(buffers.idle.push_within_capacity(request));
-                }
-                Returned::Pending(submitted) => {
-                    drop(buffers.posted.insert_within_capacity(index, submitted));
-                    index += 1;
-                }
-            }
-        }
-    }
-}
-
-fn log(link: &Link, bytes: &[u8], used: u32) {
-    let event = match Event::read_from_bytes(bytes) {
-        Ok(event) if used as usize == EVENT_BYTES => event,
-        _ => {
-            link.stats.protocol_errors.add(1);
-            return;
-        }
-    };
-    match EventKind::from_wire(event.kind) {
-        Some(EventKind::Generation) => {
-            warn_limited!(
-                link.device(),
-                "event: generation is now {:#x}\n",
-                event.value.get()
-            );
-        }
-        Some(EventKind::QueueBroken) => {
-            warn_limited!(
-                link.device(),
-                "event: {} queue {} is broken\n",
-                queue_name(event.queue.get()),
-                event.queue.get()
-            );
-        }
-        Some(EventKind::Poison) => {
-            warn_limited!(
-                link.device(),
-                "event: device memory at {:#x} is poisoned\n",
-                event.value.get()
-            );
-        }
-        Some(EventKind::Lost) => {
-            warn_limited!(
-                link.device(),
-                "event: {} events were lost\n",
-                event.value.get()
-            );
-        }
-        None => dev_dbg!(link.device(), "event of unknown kind {}\n", event.kind),
     }
 }

@@ -7,8 +7,8 @@ use super::{
         check,
         Answer, //
     },
-    Link,
-    RequestPool, //
+    request_pool::RequestPool,
+    state::Link, //
 };
 use crate::sys::{
     services::{

@@ -2,7 +2,7 @@
 
 //! What happens when a device does not answer, and when the system sleeps.
 
-use super::{
+use super::state::{
     Link,
     DEAD,
     RECOVERING,

@@ -21,18 +21,23 @@ use crate::{
     }, //
 };
 use core::ops::Range;
+use hmm_protocol::SessionKey;
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 
 /// Which contents the memory has. A device with other contents must not serve its pages.
+///
+/// The pool keeps it while no device is attached, so that the next one can be asked to adopt them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Of the memory.
     pub(crate) uuid: [u8; 16],
     /// Of the contents.
     pub(crate) generation: u64,
+    /// With which the contents can be adopted, if the device knows of keys.
+    pub(crate) key: Option<SessionKey>,
 }
 
 /// The memory of a device of type `D`: the pagemap, the records of its pages, the processes that
@@ -168,6 +173,7 @@ mod tests {
     const IDENTITY: Identity = Identity {
         uuid: [1; 16],
         generation: 7,
+        key: Some([3; 16]),
     };
 
     /// A device without queues, known by its number.
@@ -248,6 +254,11 @@ mod tests {
         };
         assert_eq!(attach(&pool, 1, later).err(), Some(ESTALE));
         assert_eq!(attach(&pool, 1, other).err(), Some(ESTALE));
+        let without_key = Identity {
+            key: None,
+            ..IDENTITY
+        };
+        assert_eq!(attach(&pool, 1, without_key).err(), Some(ESTALE));
         assert!(pool.attached().is_none());
         attach(&pool, 1, IDENTITY)
     }

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The state of a link, its queues and its session.
+
+use super::{
+    config,
+    control::Control,
+    events::Events,
+    request_pool::{
+        request_pool,
+        RequestPool, //
+    }, //
+};
+use crate::{
+    stats::Stats,
+    sys::{
+        services::{
+            log_limit::error_limited,
+            random, //
+        },
+        virtio::{
+            self,
+            virtqueue::{
+                Queue,
+                Virtqueues, //
+            }, //
+        }, //
+    }, //
+};
+use hmm_protocol::{
+    status_array_bytes,
+    ControlKind,
+    Features,
+    Limits,
+    SessionFlags,
+    SessionKey,
+    Status,
+    BULK_QUEUE_FIRST,
+    COMPLETION_BYTES,
+    CONTROL_QUEUE,
+    ENTRY_BYTES,
+    EVENT_QUEUE,
+    HEADER_BYTES,
+    PAGE_LIST_BYTES,
+    URGENT_QUEUE, //
+};
+use hmm_uapi::Trigger;
+use kernel::{
+    device::Bound,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering::{
+                Acquire,
+                Relaxed,
+                Release, //
+            },
+            Atomic,
+            AtomicFlag, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::Delta, //
+};
+
+/// Entries of the largest batch that the driver builds: 16 MiB of single pages.
+pub(crate) const BATCH_ENTRIES: usize = 4096;
+/// Entries of the largest batch for the urgent queue.
+const URGENT_ENTRIES: usize = 512;
+/// Batches that wait or run on the bulk queues together. Callers that share at most as many leases of
+/// something else never sleep for a request.
+pub(crate) const BULK_BATCHES: usize = 8;
+
+/// Requests of the urgent queue: as many CPUs may wait for a page at once without waiting for
+/// each other.
+const URGENT_REQUESTS: usize = 32;
+/// Descriptors of a request: what the device reads and what it writes.
+const CHAIN_DESCRIPTORS: usize = 2;
+/// Time-outs in a row after which the device is given up.
+pub(super) const STRIKES: u32 = 3;
+
+/// Which queue a batch goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A CPU waits.
+    Urgent,
+    /// Everything else.
+    Bulk,
+}
+
+impl Lane {
+    /// The lane for what moves because of `trigger`.
+    pub(super) fn of(trigger: Trigger) -> Self {
+        match trigger {
+            Trigger::CpuFault => Self::Urgent,
+            Trigger::User | Trigger::Prefetch | Trigger::Eviction | Trigger::Unbind => Self::Bulk,
+        }
+    }
+}
+
+/// The device answers.
+pub(super) const RUNNING: u32 = 0;
+/// The device did not answer and is being started anew.
+pub(super) const RECOVERING: u32 = 1;
+/// The device is given up, or gone.
+pub(super) const DEAD: u32 = 2;
+
+/// A virtio device.
+#[pin_data]
+pub(crate) struct Link {
+    // Dropped, hence reset, before the requests go.
+    #[pin]
+    pub(super) queues: Virtqueues,
+    #[pin]
+    pub(super) control: Control,
+    #[pin]
+    urgent: RequestPool,
+    #[pin]
+    bulk: RequestPool,
+    #[pin]
+    pub(super) events: Events,
+    #[pin]
+    pub(super) recovery: Mutex<()>,
+    pub(super) state: Atomic<u32>,
+    pub(super) strikes: Atomic<u32>,
+    /// Counts the starts of the device.
+    pub(super) epoch: Atomic<u32>,
+    stopping: AtomicFlag,
+    cookie: Atomic<u64>,
+    next_bulk: Atomic<u32>,
+    generation: Atomic<u64>,
+    /// Proves to the device that its contents belong to this driver; `None` if it knows of no keys.
+    key: Option<SessionKey>,
+    limits: Limits,
+    features: Features,
+    uuid: [u8; 16],
+    pub(super) timeout: Delta,
+    pub(super) stats: Arc<Stats>,
+}
+
+impl Link {
+    /// Starts the device. It executes batches once a session is open.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` what the device publishes makes no sense or it lacks a feature (the log says what),
+    /// `ENOMEM`; what the transport reports.
+    pub(crate) fn new<'a>(
+        vdev: &'a virtio::Device<Bound>,
+        timeout: Delta,
+        stats: Arc<Stats>,
+    ) -> impl PinInit<Self, Error> + 'a {
+        pin_init::pin_init_scope(move || {
+            let (config, limits) = config::read(vdev)?;
+            let features = config::features(vdev)?;
+
+            let names = config::queue_names(limits.bulk_queues)?;
+            // CAST: Both are small constants.
+            let entries = limits.max_batch_entries.min(BATCH_ENTRIES as u32);
+            let bulk_bytes = HEADER_BYTES + PAGE_LIST_BYTES + entries as usize * ENTRY_BYTES;
+            let urgent_entries = limits.max_urgent_entries.min(URGENT_ENTRIES as u32);
+            let urgent_bytes =
+                HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
+
+            Ok(try_pin_init!(Self {
+                queues <- Virtqueues::new(vdev, names),
+                control <- Control::new(),
+                urgent <- request_pool(
+                    URGENT_REQUESTS,
+                    urgent_bytes,
+                    COMPLETION_BYTES + status_array_bytes(urgent_entries),
+                ),
+                bulk <- request_pool(
+                    BULK_BATCHES,
+                    bulk_bytes,
+                    COMPLETION_BYTES + status_array_bytes(entries),
+                ),
+                events <- Events::new(),
+                recovery <- new_mutex!((), "Link::recovery"),
+                state: Atomic::new(RUNNING),
+                strikes: Atomic::new(0),
+                epoch: Atomic::new(0),
+                stopping: AtomicFlag::new(false),
+                cookie: Atomic::new(1),
+                next_bulk: Atomic::new(0),
+                generation: Atomic::new(0),
+                key: (features.contains(Features::SESSION_KEY)).then(random::bytes),
+                limits,
+                features,
+                uuid: config.uuid,
+                timeout,
+                stats,
+            }? Error))
+        })
+    }
+
+    /// Opens a session; the device discards all its memory.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` the device refuses, `ETIMEDOUT` it does not answer, `ENODEV` its queues are too small.
+    pub(crate) fn open(&self) -> Result {
+        let (urgent, requests) = self.lane(Lane::Urgent)?;
+        requests.limit(urgent.descriptors() / CHAIN_DESCRIPTORS);
+        let (bulk, _) = self.lane(Lane::Bulk)?;
+        if bulk.descriptors() < BULK_BATCHES * CHAIN_DESCRIPTORS {
+            error_limited!(
+                self.device(),
+                "queues of {} descriptors; {} are needed\n",
+                bulk.descriptors(),
+                BULK_BATCHES * CHAIN_DESCRIPTORS
+            );
+            return Err(ENODEV);
+        }
+        self.open_session(None)
+    }
+
+    /// What the device publishes.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The negotiated device features.
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The identity of device memory.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The key with which the contents of device memory can be adopted, if the device knows of keys.
+    pub(crate) fn key(&self) -> Option<SessionKey> {
+        self.key
+    }
+
+    /// The generation of the contents of device memory.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Entries that a batch may have.
+    pub(crate) fn max_entries(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => URGENT_ENTRIES.min(self.limits.max_urgent_entries as usize),
+            Lane::Bulk => BATCH_ENTRIES.min(self.limits.max_batch_entries as usize),
+        }
+    }
+
+    /// Bytes that a batch may copy.
+    pub(crate) fn max_batch_bytes(&self) -> u64 {
+        self.limits.max_batch_bytes
+    }
+
+    /// Whether the device is given up, or gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.load(Acquire) == DEAD
+    }
+
+    /// The link's counters.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Asks long requests to come to an end.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Whether nothing more is to be moved to the device.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed) || self.is_dead()
+    }
+
+    /// The device, for the log and for trace events.
+    pub(crate) fn device(&self) -> &virtio::Device {
+        self.queues.device()
+    }
+
+    /// Stops the device for good. All requests come back; new ones are refused.
+    pub(crate) fn shut_down(&self) {
+        self.state.store(DEAD, Release);
+        self.queues.stop();
+        self.events.take_back(self);
+    }
+
+    fn queue(&self, index: u16) -> Result<&Queue> {
+        self.queues.get(index).ok_or(ENODEV)
+    }
+
+    /// The queue for the next batch on `lane`, and the requests that it uses.
+    pub(super) fn lane(&self, lane: Lane) -> Result<(&Queue, &RequestPool)> {
+        match lane {
+            Lane::Urgent => Ok((self.queue(URGENT_QUEUE)?, &self.urgent)),
+            Lane::Bulk => {
+                let turn = self.next_bulk.fetch_add(1, Relaxed) % self.limits.bulk_queues;
+                // CAST: There are at most 16 bulk queues.
+                Ok((self.queue(BULK_QUEUE_FIRST + turn as u16)?, &self.bulk))
+            }
+        }
+    }
+
+    pub(super) fn next_cookie(&self) -> u64 {
+        self.cookie.fetch_add(1, Relaxed)
+    }
+
+    /// Opens a session: a new one, or one that adopts the contents of a generation.
+    pub(super) fn open_session(&self, adopt: Option<u64>) -> Result {
+        let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
+        let generation = adopt.unwrap_or(0);
+        let reply =
+            self.control
+                .ask(self, ControlKind::SessionOpen, flags, generation, self.key)?;
+        if reply.status != Status::Ok.to_wire() {
+            error_limited!(
+                self.device(),
+                "the device refused to open a session: {}\n",
+                Status::from_wire(reply.status).map_or("unknown status", Status::name)
+            );
+            return Err(EIO);
+        }
+        if adopt.is_some_and(|generation| generation != reply.generation.get()) {
+            error_limited!(
+                self.device(),
+                "the device adopted another generation than it was asked to\n"
+            );
+            return Err(EIO);
+        }
+        self.generation.store(reply.generation.get(), Relaxed);
+        self.events.post(self)
+    }
+
+    /// A batch was answered.
+    pub(super) fn answered(&self) {
+        self.strikes.store(0, Relaxed);
+    }
+
+    pub(super) fn control_queue(&self) -> Result<&Queue> {
+        self.queue(CONTROL_QUEUE)
+    }
+
+    pub(super) fn event_queue(&self) -> Result<&Queue> {
+        self.queue(EVENT_QUEUE)
+    }
+}
