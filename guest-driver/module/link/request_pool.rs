@@ -14,7 +14,7 @@ use kernel::{
     sync::static_lock_class, //
 };
 
-/// Idle requests. Whoever has taken one waits for the device at most, and that is bounded.
+/// Idle requests. A task that has taken one waits for nothing but the device, and that is bounded.
 pub(super) type RequestPool = Reserve<Idle>;
 
 /// `count` requests with buffers of the given sizes, bytes.

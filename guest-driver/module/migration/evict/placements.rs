@@ -107,7 +107,7 @@ fn site(page: PageRef<'_>, mapping: Option<&PageMapping>) -> (Site, Range<usize>
         // Its last process is about to exit.
         return (Site::Anywhere, offset..offset + 1);
     };
-    // Nobody is waited for: the holder of the lock may be waiting for room.
+    // Do not block: the holder of the lock may be waiting for room.
     let Some(guard) = MmapReadGuard::try_lock(mm) else {
         return (Site::Unknown, 0..0);
     };

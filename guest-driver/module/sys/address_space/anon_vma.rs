@@ -4,7 +4,7 @@
 //!
 //! `migrate_device_pfns()` removes the mappings of a page, and `migrate_device_finalize()` walks
 //! the page's `anon_vma` to put them back. In between the last process that maps the page may
-//! exit and free the `anon_vma`; who does not hold the mmap lock must hold a reference (see the
+//! exit and free the `anon_vma`; without the mmap lock a reference is needed (see the
 //! comment at `rmap_walk_anon_lock()` in mm/rmap.c). The functions that take and drop one are not
 //! exported, so this does what they do: in mm/rmap.c, `folio_get_anon_vma()`, `__put_anon_vma()`
 //! and `anon_vma_free()`.
@@ -44,7 +44,7 @@ impl AnonVma {
     }
 
     /// Takes a reference to the `anon_vma` of a mapped anonymous page; `None` if the page is not
-    /// mapped or not anonymous, so that nobody will walk its reverse mapping.
+    /// mapped or not anonymous, so that its reverse mapping is not walked.
     pub(crate) fn of(page: PageRef<'_>) -> Option<Self> {
         let guard = rcu::read_lock();
         let page = page.as_raw().as_ptr();
@@ -128,8 +128,8 @@ impl Drop for AnonVma {
 ///
 /// The last reference must be gone, and the root must be alive.
 unsafe fn free(anon_vma: *mut bindings::anon_vma) {
-    // SAFETY: Nobody can take a reference to the object any more. Who took its lock without one,
-    // as the reverse mapping does for a moment, is waited for. `kfree()` takes an object of any
+    // SAFETY: No new reference can be taken. A task may hold the lock without one, as a walk of the
+    // reverse mapping does for a moment: it is waited for. `kfree()` takes an object of any
     // slab cache.
     unsafe {
         bindings::vhmm_anon_vma_wait_for_lock_holders(anon_vma);

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Holds back those who are about to clear page table entries of huge pages.
+//! Blocks tasks that are about to zap huge entries of a range while it is migrated.
 //!
-//! `MADV_DONTNEED` and its like clear entries without the mmap lock for writing, so a migration
-//! under the mmap lock for reading does not keep them away. Where it has to, because the kernel
-//! does not clear an entry right that is being migrated, they wait for the migration.
+//! `MADV_DONTNEED` and its like zap entries under the mmap lock for reading, so a migration under the
+//! same lock does not exclude them. Where the kernel cannot zap an entry correctly while it is being
+//! migrated (docs/kernel-faults.md), the zapping task blocks in its notifier until the migration is
+//! done. `munmap()` takes the mmap lock for writing, and the address space of an exiting process has
+//! no users left: the lock and the user reference of the migration exclude both.
 //!
-//! Those who unmap need the mmap lock for writing, and who ends an address space needs it to have
-//! no users: against both the lock and the user that a migration has anyway are enough.
+//! # Why this cannot deadlock
 //!
-//! # Who waits
+//! A migration takes locks of the reverse mapping, so a task that holds one must never block here. Such
+//! a task came for one page, which it has locked, and calls the notifiers of every mapping that may map
+//! the page, also of those that map another page at its address. Hence:
 //!
-//! A migration takes locks of the reverse mapping, so nobody who has one may wait for it. Who has one
-//! is there for a page that it has locked, and asks all mappings that may map the page, also those
-//! that have something else at its address. That makes these rules:
-//!
-//! - Only exclusive mappings are held ([`Exclusive`](super::exclusive::Exclusive)), so that nobody
-//!   comes for the page of another process that was forked. (A page of the same process may be asked
-//!   for at the address where it was mapped before an `mremap()`.)
-//! - Who is to clear waits only where it clears, in the place of a whole huge page, a device page or
-//!   one that is being migrated. Who clears a part of a huge page splits it before, which clears the
-//!   whole for a moment.
-//! - What a migration itself clears is its own: single pages, or the entry of a page that it is
+//! - Only exclusive mappings are held ([`Exclusive`](super::exclusive::Exclusive)), so that no task
+//!   arrives for the page of a forked process. (A page of the same process may be looked for at the
+//!   address where it was mapped before an `mremap()`.)
+//! - A zapping task blocks only if the range that it zaps covers a whole huge entry, of a device page or
+//!   of a page under migration. A task that zaps a part of a huge page splits it first, which zaps the
+//!   whole entry for a moment.
+//! - A migration does not block on itself: it zaps single pages, or the entry of a page that it is
 //!   splitting ([`OwnClears`]).
 //!
-//! Who finds something else passes. It may still be clearing when that has become a huge device
-//! page, so none may be made there meanwhile: the holds that it passes remember it.
+//! A task that finds something else at the address does not block. It may still be zapping when a huge
+//! device page has been installed there, so none may be installed: the holds that it passed record it.
 
 use crate::sys::{
     address_space::{
@@ -60,25 +59,25 @@ const PATIENCE: Delta = Delta::from_millis(100);
 /// A refusal that is older than this belongs to an earlier series of attempts.
 const FORGOTTEN: Delta = Delta::from_secs(1);
 
-/// What is held, and who holds it.
+/// A range that is held, and its holder.
 struct Slot {
     range: Range<usize>,
-    /// Whose device pages are not to be cleared.
+    /// The pagemap whose pages must not be zapped.
     owner: Owner,
     /// Address of the task, to tell it from others.
     task: usize,
-    /// Where others may be clearing that found no huge device page.
+    /// Where tasks may be zapping that found no huge device page.
     passed: Range<usize>,
 }
 
 impl Slot {
-    /// What of `range` is held against `task`.
+    /// The part of `range` that is held by another task.
     fn common(&self, range: &Range<usize>, task: usize) -> Option<Range<usize>> {
         let common = intersection(&self.range, range);
         (self.task != task && !common.is_empty()).then_some(common)
     }
 
-    /// Somebody passes who is to clear `range`.
+    /// Records that a task goes on to zap `range`.
     fn pass(&mut self, range: Range<usize>) {
         self.passed = if self.passed.is_empty() {
             range
@@ -94,7 +93,7 @@ fn intersection(one: &Range<usize>, other: &Range<usize>) -> Range<usize> {
 
 struct Slots {
     slots: [Option<Slot>; MOST],
-    /// How many wait for a hold to end.
+    /// Tasks that wait for a hold to end.
     waiting: usize,
     /// Whether a clear has begun and is not known to have ended. Interval notifiers hear of the
     /// beginning only; [`ClearHolds::settle`] finds out about the end.
@@ -137,11 +136,11 @@ impl ClearHolds {
         })
     }
 
-    /// Somebody is about to clear `range` of `mm`. Notes it with `note`, so that no hold begins, and
-    /// waits for the holds that there are; if that would be to sleep and `may_sleep` is false,
-    /// returns false.
+    /// The calling task is about to zap `range` of `mm`. Calls `note`, after which no hold begins, and
+    /// waits for existing holds to end; returns false if it would have to sleep and `may_sleep` is
+    /// false.
     ///
-    /// The caller does not let the page tables of `range` go.
+    /// The caller keeps the page tables of `range` alive.
     pub(in crate::sys) fn clear(
         &self,
         mm: &Mm,
@@ -177,11 +176,11 @@ impl ClearHolds {
     }
 
     /// Begins to hold `range` of `mm`, which is exclusive, for the device pages of `owner`, unless
-    /// `is_noted` says that somebody began to clear. All clears that were noted before are over.
+    /// `is_noted` says that a zap began. All zaps that were noted before are over.
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: somebody began to clear. `ENOSPC`: there are too many holds.
+    /// `EAGAIN`: a zap began. `ENOSPC`: there are too many holds.
     pub(in crate::sys) fn hold<'a>(
         &'a self,
         mm: &'a Mm,
@@ -268,24 +267,23 @@ fn this_task() -> usize {
     current!().as_ptr() as usize
 }
 
-/// Whether there is, in the place of a huge page wholly within `range`, a device page of `owner` or a
-/// page that is being migrated. The caller does not let the page tables of `range` go.
+/// Whether a huge entry wholly within `range` maps a device page of `owner` or a page that is being
+/// migrated. The caller keeps the page tables of `range` alive.
 pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) -> bool {
     let owner = owner.as_raw().cast();
-    // SAFETY: The address space is valid, and who is to clear entries of a range, or has its mmap
-    // lock, keeps its page tables: this is only asked for such a range. An owner is the address of a
-    // pagemap, which stays as long as somebody holds for it, or asks it.
+    // SAFETY: The address space is valid. Callers keep the page tables of the range alive: they are
+    // about to zap it, or have the mmap lock. An owner is the address of a pagemap, which outlives
+    // its holds and this call.
     unsafe { bindings::vhmm_mm_has_huge_leaf(mm.as_raw(), range.start, range.end, owner) }
 }
 
-/// While it lives, whoever is to clear entries of huge device pages in a range waits, except for
-/// the task that holds.
+/// While it lives, other tasks that are about to zap entries of huge device pages in a range block.
 ///
-/// Its task must not begin another one meanwhile: who clears waits for the one and may be waited
-/// for by the other.
+/// A task must not begin a second hold: a zapping task may block on the first while the second waits
+/// for that task.
 ///
-/// It belongs to the task that began it, which may clear, and lives no longer than the mmap lock is
-/// held, without which the range need not stay exclusive.
+/// It belongs to the task that began it, which may zap, and lives no longer than the mmap lock is
+/// held: without the lock the range need not stay exclusive.
 ///
 /// # Examples
 ///
@@ -294,7 +292,7 @@ pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) 
 /// let range = Exclusive::of(&vma, range).ok_or(EBUSY)?;
 /// let select = match watch.hold(range, memory.owner()).as_ref() {
 ///     Some(hold) => Select::DeviceHuge(Undisturbed::Held(hold)),
-///     // Somebody is clearing; single pages need no hold.
+///     // A zap is under way; single pages need no hold.
 ///     None => Select::Device,
 /// };
 /// ```
@@ -324,14 +322,14 @@ impl<'a> ClearHold<'a> {
             && range.end <= self.range.end
     }
 
-    /// Whether somebody may be clearing entries of `range` that found no huge device page there.
+    /// Whether a task may be zapping entries of `range` that found no huge device page there.
     fn was_passed(&self, range: &Range<usize>) -> bool {
         let slots = self.holds.slots.lock();
         (slots.slots[self.index].as_ref())
             .is_some_and(|slot| !intersection(&slot.passed, range).is_empty())
     }
 
-    /// Whether somebody waits for the end of a hold.
+    /// Whether a task waits for the end of a hold.
     pub(crate) fn is_contended(&self) -> bool {
         self.holds.slots.lock().waiting > 0
     }
@@ -349,17 +347,17 @@ impl Drop for ClearHold<'_> {
     }
 }
 
-/// Why nobody clears entries of a range.
+/// Why entries of a range are not zapped.
 #[derive(Clone, Copy)]
 pub(crate) enum Undisturbed<'a> {
-    /// Who is about to waits.
+    /// Zapping tasks block.
     Held(&'a ClearHold<'a>),
-    /// Whoever clears needs a lock that we have: that of the address space or of the mapping.
+    /// Zapping takes a lock that the caller holds: that of the address space or of the mapping.
     Locked(&'a MmapWriteGuard<'a>),
 }
 
 impl Undisturbed<'_> {
-    /// Sees to it that it is so for `range` of the mapping; false if it is not.
+    /// Makes this hold for `range` of the mapping; false if it does not.
     pub(in crate::sys) fn ensure(self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
         match self {
             Self::Held(hold) => hold.covers(vma, range),
@@ -371,8 +369,8 @@ impl Undisturbed<'_> {
         }
     }
 
-    /// Whether somebody may be clearing entries of `range` all the same, since there was no huge
-    /// device page; there must not be one now.
+    /// Whether a task may be zapping entries of `range` nevertheless, because it found no huge device
+    /// page there; none must be installed now.
     pub(in crate::sys) fn was_passed(self, range: &Range<usize>) -> bool {
         match self {
             Self::Held(hold) => hold.was_passed(range),
@@ -381,8 +379,8 @@ impl Undisturbed<'_> {
     }
 }
 
-/// While it lives, nobody makes its task wait that clears entries. For who migrates, and clears no
-/// huge entry but that of a page which it has locked.
+/// While it lives, its task does not block when it zaps entries. For migrations, which zap no huge
+/// entry but that of a page that they have locked.
 pub(in crate::sys) struct OwnClears {
     flags: u32,
     _not_send: NotThreadSafe,
@@ -398,8 +396,8 @@ impl OwnClears {
         }
     }
 
-    /// Whether the current task may clear without waiting: it does so within such a scope, or it
-    /// reclaims or compacts, which clears no device pages, and those who hold may need it.
+    /// Whether the current task may zap without blocking: it is within such a scope, or it reclaims or
+    /// compacts, which zaps no device pages and on which a holder may depend.
     pub(in crate::sys) fn are_made() -> bool {
         // SAFETY: Has no requirements.
         unsafe { bindings::vhmm_task_makes_own_clears() || bindings::vhmm_task_reclaims() }

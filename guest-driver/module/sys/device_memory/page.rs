@@ -48,10 +48,10 @@ impl Destination {
     ///
     /// # Safety
     ///
-    /// The page must be a new single page that nobody else knows of, and the caller hands over its
+    /// The page must be a new single page without other references, and the caller hands over its
     /// reference.
     pub(in crate::sys) unsafe fn from_new(page: NonNull<bindings::page>) -> Self {
-        // SAFETY: Nobody else can hold the lock.
+        // SAFETY: There is no other reference, so the lock is free.
         unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
         // INVARIANT: By the safety requirement; the page is locked.
         Self {
@@ -108,7 +108,7 @@ impl Destination {
 
     fn lock(page: *mut bindings::page, is_huge: bool) -> Result<Self> {
         let page = NonNull::new(page).ok_or(ENOMEM)?;
-        // SAFETY: The page was just allocated, so nobody else can hold its lock.
+        // SAFETY: The page was just allocated, so its lock is free.
         unsafe { bindings::vhmm_page_lock(page.as_ptr()) };
         // INVARIANT: The allocation gave one reference, and the page is locked.
         Ok(Self { page, is_huge })
@@ -135,7 +135,7 @@ impl Drop for Destination {
     }
 }
 
-/// A page that somebody else keeps alive for `'a`.
+/// A page that is kept alive for `'a` by another reference.
 #[derive(Clone, Copy)]
 pub(crate) struct PageRef<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
 

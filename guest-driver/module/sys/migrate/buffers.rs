@@ -67,8 +67,8 @@ impl BufferPool {
         }? Error)
     }
 
-    /// Takes buffers; sleeps while there are none. Who has some must not wait for more of them
-    /// this way, or for anything that is not bounded.
+    /// Takes buffers; sleeps while there are none. A caller that has some must not wait for
+    /// more in this way, or for anything that is not bounded.
     pub(crate) fn lease(&self) -> Lease<'_> {
         Lease {
             pool: self,

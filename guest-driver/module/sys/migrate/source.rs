@@ -27,7 +27,7 @@ pub(crate) enum Select<'a> {
     /// As `Device`, but huge pages that lie wholly within the range are collected as one, if the
     /// range is undisturbed and no other process maps the pages.
     ///
-    /// Who clears an entry of such a page while it is migrated drops one reference too many:
+    /// A task that zaps an entry of such a page while it is migrated drops one reference too many:
     /// `zap_huge_pmd_folio()` asks whether the page is device-private, not whether the entry is.
     DeviceHuge(Undisturbed<'a>),
 }

@@ -57,7 +57,7 @@ impl TestMemory {
         Self::map(pages, access, bindings::MAP_PRIVATE)
     }
 
-    /// As [`TestMemory::new`], but nobody may touch them.
+    /// As [`TestMemory::new`], but without access permission.
     pub(in crate::sys) fn without_access(pages: usize) -> Result<Self> {
         Self::map(pages, bindings::PROT_NONE, bindings::MAP_PRIVATE)
     }

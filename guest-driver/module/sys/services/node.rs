@@ -41,7 +41,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 ///
 /// ```ignore
 /// let node = KBox::pin_init(Node::new(c"sample0", handler), GFP_KERNEL)?;
-/// // Nobody opens it any more; files that are open keep what `Handler::open` returned.
+/// // It cannot be opened any more; files that are open keep what `Handler::open` returned.
 /// drop(node);
 /// ```
 #[pin_data]

@@ -28,7 +28,7 @@ pub(crate) type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
 /// );
 /// let buffers = KBox::pin_init(buffers, GFP_KERNEL)?;
 /// let buffer = buffers.take();
-/// // Nobody else has this one meanwhile.
+/// // It is exclusive until it is given back.
 /// buffers.give(buffer);
 /// ```
 #[pin_data]
@@ -41,13 +41,13 @@ pub(crate) struct Reserve<T> {
 
 struct Idle<T> {
     things: KVec<T>,
-    /// Those who sleep until there is one.
+    /// Tasks that sleep until there is one.
     waiting: usize,
 }
 
 impl<T> Reserve<T> {
     /// `count` things, each from `make`. `idle` and `returned` name the lock around those that
-    /// nobody has, and what wakes whoever waits for one.
+    /// are free, and the condition variable of waiters.
     ///
     /// # Errors
     ///
@@ -85,8 +85,8 @@ impl<T> Reserve<T> {
         }
     }
 
-    /// Takes a thing; sleeps while there is none. Whoever has one must not wait for more of them
-    /// this way, or for anything that is not bounded.
+    /// Takes a thing; sleeps while there is none. A caller that has one must not wait for another
+    /// in this way, or for anything that is not bounded.
     pub(crate) fn take(&self) -> T {
         let mut idle = self.idle.lock();
         loop {

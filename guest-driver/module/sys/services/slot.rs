@@ -107,7 +107,7 @@ impl<T> Slot<T> {
         })
     }
 
-    /// Takes the value out, once nobody uses it any more. May sleep.
+    /// Takes the value out once its last user is done. May sleep.
     pub(crate) fn take(&self) -> Option<T> {
         let guard = self.change.lock();
         self.is_open.store(false, Release);

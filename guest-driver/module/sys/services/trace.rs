@@ -137,7 +137,7 @@ pub(crate) fn fault(
     );
 }
 
-/// `bytes` came home from the part of device memory that begins at `device_address`. Any context.
+/// `bytes` migrated back from the part of device memory that begins at `device_address`. Any context.
 pub(crate) fn evict(
     device: &virtio::Device,
     trigger: &'static str,

@@ -75,7 +75,7 @@ impl WorkQueue {
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; nobody can spawn any more.
+        // SAFETY: By the type invariant; no work can be spawned any more.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -103,7 +103,7 @@ mod tests {
         }
         drop(queue);
         assert_eq!(sum.load(Relaxed), 5050);
-        // What ran was dropped, too: nobody else has the sum any more.
+        // The closures were dropped as well, and their references with them.
         assert!(Arc::into_unique_or_drop(sum).is_some());
         Ok(())
     }

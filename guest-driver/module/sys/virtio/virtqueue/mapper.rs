@@ -24,7 +24,7 @@ impl DmaAddress {
     }
 }
 
-/// Who reads memory that is mapped for the device, and who writes it.
+/// Whether the device reads or writes memory that is mapped for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DmaDirection {
     /// The device reads.

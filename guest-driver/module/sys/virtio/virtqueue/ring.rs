@@ -34,7 +34,7 @@ pub(super) struct Ring {
     sleepers: u32,
 }
 
-// SAFETY: The pointer is only used under the lock, or by whoever `Queue::notifying` counts.
+// SAFETY: The pointer is only used under the lock, or by tasks that `Queue::notifying` counts.
 unsafe impl Send for Ring {}
 
 impl Ring {
@@ -107,7 +107,7 @@ impl Ring {
     }
 
     /// Asks for an interrupt at the next returned request; reaps those that came meanwhile. With
-    /// nothing in the ring there is none to ask for: it would come at a request that somebody polls.
+    /// nothing in the ring there is none to ask for: it would come at a request that a task polls.
     fn arm(&mut self) {
         loop {
             self.reap();
