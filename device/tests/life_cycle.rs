@@ -100,13 +100,40 @@ fn a_front_end_that_goes_leaves_nothing() {
     let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::flat(32 << 20));
     assert_ne!(front_end.config().generation.get(), generation);
     assert_eq!(front_end.adopt(generation), Status::StaleGeneration);
+    // Its key went with it.
     let next = front_end.config().generation.get();
-    if front_end.adopt(next) == Status::Ok {
-        assert!(get(&mut front_end, 65536).iter().all(|byte| *byte == 0));
+    assert_eq!(front_end.adopt(next), Status::StaleGeneration);
+    front_end.open();
+    assert!(get(&mut front_end, 65536).iter().all(|byte| *byte == 0));
+}
+
+/// Looked at from the host, before any other session is opened.
+#[test]
+fn a_memory_file_is_scrubbed_with_the_front_end_unless_it_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for keep in [false, true] {
+        let path = folder.path().join(format!("keep-{keep}"));
+        let path = path.to_str().expect("UTF-8");
+        let mut arguments = vec!["--memory", "16M", "--memory-file", path];
+        arguments.extend(keep.then_some("--keep-contents"));
+        let process = Process::start(PROGRAM, &arguments);
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        let generation = front_end.open();
+        let bytes = pattern(4, 65536);
+        put(&mut front_end, &bytes);
+        let held = || std::fs::read(path).expect("the memory file")[..bytes.len()].to_vec();
+        assert_eq!(held(), bytes);
+        drop(front_end);
+        // The next front end is served when the device has let go of the last.
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        assert_eq!(held() == bytes, keep);
+        assert!(keep || held().iter().all(|byte| *byte == 0));
+        let adopted = front_end.adopt(generation);
+        assert_eq!(adopted == Status::Ok, keep, "{adopted:?}");
     }
 }
 
-/// Generation and uuid are in the configuration space for everybody to read; the key is not.
+/// Every guest reads generation and uuid in the configuration space; the key is not there.
 #[test]
 fn contents_are_adopted_with_their_key_alone() {
     let process = Process::start(PROGRAM, &["--memory", "16M", "--keep-contents"]);
@@ -135,11 +162,11 @@ fn contents_are_adopted_with_their_key_alone() {
     assert_eq!(get(&mut owner, 65536), bytes);
     drop(owner);
     // A driver that chose no key cannot come back, and neither can one that knows of no keys.
-    let mut nobody = start([0; 16]);
-    let generation = nobody.open();
-    nobody.reboot();
-    assert_eq!(nobody.adopt(generation), Status::StaleGeneration);
-    drop(nobody);
+    let mut keyless = start([0; 16]);
+    let generation = keyless.open();
+    keyless.reboot();
+    assert_eq!(keyless.adopt(generation), Status::StaleGeneration);
+    drop(keyless);
     let frontend = Frontend::connect(process.socket(), 19).expect("the device accepts");
     let without = !Features::SESSION_KEY.0;
     let mut old = FrontEnd::start_on(frontend, 1, &Layout::default(), without);

@@ -34,7 +34,7 @@ impl Engine {
         self.reply(status, request.cookie.get())
     }
 
-    /// A `key` of zeros opens a session whose contents nobody can adopt.
+    /// A `key` of zeros opens a session whose contents no driver can adopt.
     fn open_session(&self, request: &ControlRequest, key: SessionKey) -> Status {
         // Batches hold the read side while they run, so nothing is copied while contents change hands.
         let mut session = self.session.write();

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hmm_protocol::Status;
+use hmm_protocol::{SessionKey, Status};
 
 use super::Engine;
 use crate::{logging::warn_limited, memory::MemoryError};
@@ -37,19 +37,24 @@ impl Engine {
     /// # Errors
     /// Device memory cannot be discarded.
     pub fn renew(&self) -> Result<u64, MemoryError> {
-        let mut session = self.session.write();
-        *session = Session::Closed;
-        self.memory.renew(None)
+        self.renew_with(None)
     }
 
-    /// Gives up what a driver left, if one did. The next session gets fresh memory even if this fails.
+    /// Gives up what a driver left, if one did, and forgets its key. If this fails, no driver can adopt what is left, and
+    /// the next session discards it.
     pub fn scrub(&self) {
         if !self.is_used.swap(false, Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = self.renew() {
+        if let Err(error) = self.renew_with(Some(SessionKey::default())) {
             warn_limited!(%error, "device memory could not be scrubbed");
         }
+    }
+
+    fn renew_with(&self, key: Option<SessionKey>) -> Result<u64, MemoryError> {
+        let mut session = self.session.write();
+        *session = Session::Closed;
+        self.memory.renew(key)
     }
 
     /// The generation of the open session.
