@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use crossbeam_utils::CachePadded;
 use hmm_gate::{Gate, QueueState, Tickets};
 use hmm_protocol::{BULK_QUEUE_FIRST, Event, EventKind, Features, URGENT_QUEUE};
 use parking_lot::RwLock;
@@ -50,11 +51,13 @@ pub struct Device {
     engine: Engine,
     gate: Gate<GuestMemory>,
     stats: Stats,
-    queues: Vec<QueueState>,
+    /// Each is written by its own worker, so each has cache lines of its own.
+    queues: Vec<CachePadded<QueueState>>,
     rings: RwLock<Arc<Vec<Ring>>>,
     events: EventLog,
     wakers: Vec<Waker>,
-    urgent: AtomicUsize,
+    /// Written for each urgent batch, and read by all workers.
+    urgent: CachePadded<AtomicUsize>,
     paused: AtomicBool,
     keeps_contents: AtomicBool,
     tickets: Tickets,
@@ -87,11 +90,11 @@ impl Device {
             engine,
             gate: Gate::new(GuestMemory::empty()),
             stats: Stats::new(usize::from(queues)),
-            queues: (0..queues).map(|_| QueueState::default()).collect(),
+            queues: (0..queues).map(|_| CachePadded::default()).collect(),
             rings: RwLock::default(),
             events: EventLog::default(),
             wakers,
-            urgent: AtomicUsize::new(0),
+            urgent: CachePadded::new(AtomicUsize::new(0)),
             paused: AtomicBool::new(false),
             keeps_contents: AtomicBool::new(false),
             tickets: Tickets::new(),
@@ -144,7 +147,7 @@ impl Device {
     pub fn is_broken(&self, index: u16) -> bool {
         self.queues
             .get(usize::from(index))
-            .is_some_and(QueueState::is_broken)
+            .is_some_and(|queue| queue.is_broken())
     }
 
     /// Number of worker threads.

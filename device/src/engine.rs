@@ -18,11 +18,11 @@ use std::{
     time::Duration,
 };
 
+use hmm_gate::ShardedLock;
 use hmm_protocol::{
     BatchHeader, CONTROL_BYTES, Completion, Config, Features, HEADER_BYTES, Limits, MAGIC,
     NO_ERROR_INDEX, Op, Status, VERSION_MAJOR, VERSION_MINOR,
 };
-use parking_lot::RwLock;
 use zerocopy::{
     FromBytes,
     byteorder::little_endian::{U16, U32, U64},
@@ -115,7 +115,8 @@ impl Report {
 #[derive(Debug)]
 pub struct Engine {
     memory: DeviceMemory,
-    session: RwLock<Session>,
+    /// Every batch reads it.
+    session: ShardedLock<Session>,
     /// Whether a driver may have left something in the memory.
     is_used: AtomicBool,
     /// What the driver negotiated; [`Features`] as a number.
@@ -147,7 +148,7 @@ impl Engine {
                 bulk_queues,
             },
             memory,
-            session: RwLock::new(Session::Closed),
+            session: ShardedLock::new(Session::Closed),
             is_used: AtomicBool::new(false),
             features: AtomicU64::new(0),
             faults,

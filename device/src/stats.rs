@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What is counted. Counters are relaxed atomics: a snapshot is not one instant, and no counter goes backwards but by a
-//! reset.
+//! reset. Those of a queue belong to its worker and lie on cache lines of their own.
 
 mod histogram;
 pub mod prometheus;
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use hmm_protocol::{Op, Status};
 
 pub use self::{
@@ -19,9 +20,37 @@ pub use self::{
 };
 use crate::engine::{Report, Workspace};
 
-/// A number that only grows.
+/// A number that only grows and that any thread may add to.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
+
+/// A number that only grows and that one thread at a time adds to, the worker of its queue. So adding needs no locked
+/// instruction; and a reset, which comes from another thread, does not write what the worker writes.
+#[derive(Debug, Default)]
+pub struct WorkerCounter {
+    value: AtomicU64,
+    at_reset: AtomicU64,
+}
+
+impl WorkerCounter {
+    /// Adds `value`. Call it from the worker of the queue only.
+    pub fn add(&self, value: u64) {
+        let before = self.value.load(Ordering::Relaxed);
+        self.value
+            .store(before.wrapping_add(value), Ordering::Relaxed);
+    }
+
+    /// The number since the last reset.
+    pub fn get(&self) -> u64 {
+        let value = self.value.load(Ordering::Relaxed);
+        value.saturating_sub(self.at_reset.load(Ordering::Relaxed))
+    }
+
+    fn reset(&self) {
+        let value = self.value.load(Ordering::Relaxed);
+        self.at_reset.store(value, Ordering::Relaxed);
+    }
+}
 
 impl Counter {
     /// Adds `value`.
@@ -42,9 +71,9 @@ impl Counter {
 /// What one operation did on one queue.
 #[derive(Debug, Default)]
 pub struct OpStats {
-    ok: Counter,
-    failed: Counter,
-    bytes: Counter,
+    ok: WorkerCounter,
+    failed: WorkerCounter,
+    bytes: WorkerCounter,
 }
 
 /// The operations, in the order in which they are kept.
@@ -54,25 +83,25 @@ const OPS: [Op; 5] = [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop];
 #[derive(Debug, Default)]
 pub struct QueueStats {
     /// Times that the front end kicked.
-    pub kicks: Counter,
+    pub kicks: WorkerCounter,
     /// Signals sent to the driver.
-    pub signals_sent: Counter,
+    pub signals_sent: WorkerCounter,
     /// Sets of completions that the driver wanted no signal for.
-    pub signals_suppressed: Counter,
+    pub signals_suppressed: WorkerCounter,
     /// Times that a worker looked for a batch and found one.
-    pub polls_hit: Counter,
+    pub polls_hit: WorkerCounter,
     /// Times that a worker looked for a batch in vain.
-    pub polls_missed: Counter,
+    pub polls_missed: WorkerCounter,
     /// Chains with too many descriptors, readable ones after writable ones, or buffers outside the memory table.
-    pub malformed_chains: Counter,
+    pub malformed_chains: WorkerCounter,
     /// Chains without room for an answer, or whose room is not in the memory table.
-    pub without_record: Counter,
+    pub without_record: WorkerCounter,
     /// Times that the queue broke.
-    pub broken: Counter,
+    pub broken: WorkerCounter,
     /// Events told.
-    pub events: Counter,
+    pub events: WorkerCounter,
     ops: [OpStats; OPS.len()],
-    results: [Counter; Status::ALL.len()],
+    results: [WorkerCounter; Status::ALL.len()],
     service: Histogram,
     delay: Histogram,
     copy: Histogram,
@@ -145,7 +174,7 @@ fn is_partial(report: &Report) -> bool {
 /// What happened on the device.
 #[derive(Debug)]
 pub struct Stats {
-    queues: Vec<QueueStats>,
+    queues: Vec<CachePadded<QueueStats>>,
     /// Front ends that connected.
     pub connections: Counter,
     /// Times that a driver negotiated features, that is, started.
@@ -162,7 +191,7 @@ impl Stats {
     /// Counters for `queues` queues.
     pub fn new(queues: usize) -> Self {
         Self {
-            queues: (0..queues).map(|_| QueueStats::default()).collect(),
+            queues: (0..queues).map(|_| CachePadded::default()).collect(),
             connections: Counter::default(),
             driver_starts: Counter::default(),
             memory_updates: Counter::default(),
@@ -190,5 +219,31 @@ impl Stats {
         ] {
             counter.reset();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of_val, size_of_val};
+
+    use super::{Stats, WorkerCounter};
+
+    #[test]
+    fn a_reset_loses_nothing_that_comes_after_it() {
+        let counter = WorkerCounter::default();
+        counter.add(3);
+        counter.reset();
+        assert_eq!(counter.get(), 0);
+        // A worker that was adding meanwhile stores what it had read before.
+        counter.add(2);
+        assert_eq!(counter.get(), 2);
+    }
+
+    #[test]
+    fn queues_share_no_cache_line() {
+        let stats = Stats::new(3);
+        let queue = &stats.queues[1];
+        assert!(align_of_val(queue) >= 64);
+        assert_eq!(size_of_val(queue) % 64, 0);
     }
 }

@@ -8,7 +8,7 @@ use vhost_user_hmm::engine::{CopyChoice, CopyRoutines};
 
 use crate::{
     load::{Batch, Random, Shape},
-    path::Path,
+    path::{DEVICE, Path},
     processors::Processors,
     report::{Figure, Report},
     threads::TwoThreads,
@@ -30,7 +30,7 @@ const QUEUES: &str = "two bulk queues by one";
 const THREADS: &str = "two threads of memcpy by one";
 
 /// Runs everything; `time` for each figure.
-pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
+pub(crate) fn measure(time: Duration, footprint: u64, only: &str, beside: Option<&str>) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let load_average = hmm_figures::load_average();
     let mut bench = Bench {
@@ -92,6 +92,12 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
     if QUEUES.contains(only) {
         figures.extend(bench.queues(processors));
     }
+    for queues in SMALL_QUEUES {
+        let name = format!("small batch, queues: {queues}");
+        if name.contains(only) {
+            figures.extend(bench.small_batches(&name, queues, beside));
+        }
+    }
     let mut sweep = Vec::new();
     for depth in [1, 2, 4] {
         for count in [1, 4, 16, 64, 256, 512, 1024, 4096] {
@@ -113,6 +119,10 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str) -> Report {
         sweep,
     }
 }
+
+/// Numbers of queues for which small batches are measured, and batches for each queue.
+const SMALL_QUEUES: [u16; 3] = [1, 2, 8];
+const SMALL_BATCHES: u16 = 1024;
 
 /// What is copied, how many entries a batch, how many batches in flight.
 #[derive(Clone, Copy)]
@@ -239,6 +249,59 @@ impl Bench {
             costs.push(round.device_cost.as_secs_f64() * 1e9 / entries as f64);
         });
         Figure::new(name, "ns", Some(OVERHEAD_GOAL_NS), times).with_cost(costs)
+    }
+
+    /// Processor time of the device for a batch of one small entry, which is hardly more than what each batch costs
+    /// beside its copies. With another device beside it, both take turns on the same batches.
+    fn small_batches(&mut self, name: &str, queues: u16, beside: Option<&str>) -> Vec<Figure> {
+        let number = SMALL_BATCHES * queues;
+        let batches: Vec<Batch> = (0..number)
+            .map(|_| {
+                Batch::random(
+                    Shape::Words,
+                    Op::ToDevice,
+                    1,
+                    self.footprint,
+                    &mut self.random,
+                )
+            })
+            .collect();
+        let start = |program: &str| {
+            let arguments = ["--copy", "memcpy", "--poll-us", "0"];
+            let path = Path::start_program(program, self.footprint, queues, &arguments);
+            let prepared = path.prepare(&batches);
+            (path, prepared)
+        };
+        let mut devices: Vec<_> = [DEVICE].into_iter().chain(beside).map(start).collect();
+        let mut costs = vec![Vec::new(); devices.len()];
+        let started = Instant::now();
+        while costs[0].len() < 5 || started.elapsed() < self.time {
+            for ((path, prepared), costs) in devices.iter_mut().zip(&mut costs) {
+                let (_, cost) = path.run_asleep(prepared, queues);
+                costs.push(cost.as_secs_f64() * 1e9 / f64::from(number));
+            }
+        }
+        let ratios = |others: &[f64]| -> Vec<f64> {
+            let pairs = others.iter().zip(&costs[0]);
+            pairs.map(|(other, own)| other / own).collect()
+        };
+        let mut figures = vec![Figure::new(name, "ns", None, costs[0].clone())];
+        for others in &costs[1..] {
+            let by = Figure::new(
+                format!("{name}, other by this"),
+                "ratio",
+                None,
+                ratios(others),
+            );
+            figures.push(Figure::new(
+                format!("{name}, other device"),
+                "ns",
+                None,
+                others.clone(),
+            ));
+            figures.push(by);
+        }
+        figures
     }
 
     /// Two bulk queues by one. The front end sleeps, so two processors are enough.

@@ -43,6 +43,10 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
 
+    /// Measure small batches with this device as well, for instance one of an earlier version, in the same rounds
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<String>,
+
     /// What cargo bench passes
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,7 +55,12 @@ pub(crate) struct Args {
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let time = Duration::from_secs_f64(args.seconds.clamp(0.05, 3600.0));
-    let report: Report = measure(time, args.footprint << 20, &args.only);
+    let report: Report = measure(
+        time,
+        args.footprint << 20,
+        &args.only,
+        args.beside.as_deref(),
+    );
     print!("{report}");
     if let Some(path) = &args.json {
         let written = serde_json::to_vec_pretty(&report)

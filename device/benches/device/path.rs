@@ -16,6 +16,9 @@ const AREA: u64 = 8 << 20;
 const AREA_END: u64 = 64 << 20;
 const RECORD_BYTES: u64 = 64;
 
+/// The device that is measured.
+pub(crate) const DEVICE: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
+
 /// A device with a front end.
 pub(crate) struct Path {
     pub(crate) front_end: FrontEnd,
@@ -26,13 +29,20 @@ pub(crate) struct Path {
 impl Path {
     /// Starts a device with `footprint` bytes of touched memory and these arguments beside.
     pub(crate) fn start(footprint: u64, bulk_queues: u16, arguments: &[&str]) -> Self {
+        Self::start_program(DEVICE, footprint, bulk_queues, arguments)
+    }
+
+    /// The same with another program, for instance the device of an earlier version.
+    pub(crate) fn start_program(
+        program: &str,
+        footprint: u64,
+        bulk_queues: u16,
+        arguments: &[&str],
+    ) -> Self {
         let memory = footprint.to_string();
         let queues = bulk_queues.to_string();
         let common = ["--memory", &memory, "--prefault", "--bulk-queues", &queues];
-        let process = Process::start(
-            env!("CARGO_BIN_EXE_vhost-user-hmm"),
-            &[&common, arguments].concat(),
-        );
+        let process = Process::start(program, &[&common, arguments].concat());
         let layout = Layout::flat((GUEST_START + footprint) as usize);
         let mut front_end = FrontEnd::start(&process.socket(), bulk_queues, &layout);
         front_end.open();

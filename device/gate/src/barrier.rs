@@ -5,6 +5,10 @@
 //! queue, changing the memory table and losing the front end take the write side, so that when they return, no worker
 //! touches guest memory any more, and none starts before it has seen what changed. Writers go first: a worker that
 //! comes back for more waits behind them.
+//!
+//! Workers read `waiting` all the time and writers change it rarely, so it has a cache line of its own.
+
+use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicUsize, Ordering, ReadGuard, RwLock};
 
@@ -12,7 +16,7 @@ use crate::sync::{AtomicUsize, Ordering, ReadGuard, RwLock};
 #[derive(Debug)]
 pub struct Gate<T> {
     behind: RwLock<T>,
-    waiting: AtomicUsize,
+    waiting: CachePadded<AtomicUsize>,
 }
 
 impl<T> Gate<T> {
@@ -20,7 +24,7 @@ impl<T> Gate<T> {
     pub fn new(behind: T) -> Self {
         Self {
             behind: RwLock::new(behind),
-            waiting: AtomicUsize::new(0),
+            waiting: CachePadded::new(AtomicUsize::new(0)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vhost_user_backend::VringT;
 use virtio_queue::QueueT;
 
-use crate::{device::Device, ring::Ring};
+use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
 
 /// The shortest time that is worth a look.
 const SHORTEST: Duration = Duration::from_micros(4);
@@ -21,6 +21,8 @@ const TRIAL: u32 = 8;
 /// How long nothing is looked for after somebody else wanted this processor: at first, and at most.
 const STEP_BACK: Duration = Duration::from_millis(1);
 const LONGEST_STEP_BACK: Duration = Duration::from_millis(100);
+/// Two looks in a row take far less than this, unless the processor was taken away between them.
+const TAKEN_AWAY: Duration = Duration::from_micros(50);
 
 /// How long one queue's worker looks.
 #[derive(Debug)]
@@ -104,26 +106,34 @@ impl Device {
         let time = window.window(start);
         let stats = self.stats().queue(index);
         if !time.is_zero() {
-            let others = involuntary_switches();
             let until = start + time;
+            let (mut last, mut disturbed) = (start, false);
+            // Inside all the time: to enter for each look would write to memory that others read.
+            let guest = self.gate().enter();
             loop {
-                match self.has_chain(ring) {
+                match self.has_chain(ring, &guest) {
                     Some(true) => {
                         stats.polls_hit.add(1);
                         window.found();
                         window.busy(Instant::now());
                         return true;
                     }
-                    Some(false) if Instant::now() < until => {
+                    Some(false) => {
+                        let now = Instant::now();
+                        disturbed |= now.saturating_duration_since(last) >= TAKEN_AWAY;
+                        if now >= until {
+                            break;
+                        }
+                        last = now;
                         for _ in 0..16 {
                             std::hint::spin_loop();
                         }
                     }
-                    _ => break,
+                    None => break,
                 }
             }
             stats.polls_missed.add(1);
-            if involuntary_switches() != others {
+            if disturbed {
                 window.disturbed(Instant::now());
             }
         }
@@ -131,11 +141,10 @@ impl Device {
     }
 
     /// Whether a ring has a chain; nothing if it is of no use to look on.
-    fn has_chain(&self, ring: &Ring) -> Option<bool> {
+    fn has_chain(&self, ring: &Ring, guest: &GuestMemory) -> Option<bool> {
         if self.gate().is_wanted() {
             return None;
         }
-        let guest = self.gate().enter();
         let state = ring.get_ref();
         let queue = state.get_queue();
         if !state.is_enabled() || !queue.ready() {
@@ -146,15 +155,6 @@ impl Device {
             .ok()?;
         Some(available.0 != queue.next_avail())
     }
-}
-
-/// How often this thread had to give its processor to another.
-fn involuntary_switches() -> libc::c_long {
-    // SAFETY: the structure is plain numbers, for which all zeros are a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is writable and as large as the call wants it.
-    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    usage.ru_nivcsw
 }
 
 #[cfg(test)]

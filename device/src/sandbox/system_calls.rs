@@ -73,7 +73,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_getpid,
-    libc::SYS_getrusage,
     libc::SYS_getrandom,
     libc::SYS_exit,
     libc::SYS_exit_group,

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A histogram of times with buckets that double, which any thread may add to.
+//! A histogram of times with buckets that double, which one thread at a time adds to.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::Serialize;
+
+use super::WorkerCounter;
 
 /// Bucket `n` counts times below 2^(n + SHIFT) nanoseconds; the last one all others.
 const BUCKETS: usize = 24;
@@ -16,8 +15,8 @@ const SHIFT: u32 = 8;
 /// The histogram.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS],
-    sum_ns: AtomicU64,
+    buckets: [WorkerCounter; BUCKETS],
+    sum_ns: WorkerCounter,
 }
 
 /// A histogram at some time.
@@ -43,17 +42,13 @@ impl Histogram {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bits = u64::BITS - ns.leading_zeros();
         let bucket = (bits.saturating_sub(SHIFT) as usize).min(BUCKETS - 1);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.buckets[bucket].add(1);
+        self.sum_ns.add(ns);
     }
 
     /// The histogram now.
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let counts: Vec<u64> = self
-            .buckets
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .collect();
+        let counts: Vec<u64> = self.buckets.iter().map(WorkerCounter::get).collect();
         let count: u64 = counts.iter().sum();
         let quantile = |permille: u64| {
             let wanted = (count * permille).div_ceil(1000);
@@ -69,7 +64,7 @@ impl Histogram {
         };
         HistogramSnapshot {
             count,
-            sum_ns: self.sum_ns.load(Ordering::Relaxed),
+            sum_ns: self.sum_ns.get(),
             p50_ns: quantile(500),
             p99_ns: quantile(990),
             buckets: counts
@@ -83,9 +78,9 @@ impl Histogram {
 
     pub(super) fn reset(&self) {
         for bucket in &self.buckets {
-            bucket.store(0, Ordering::Relaxed);
+            bucket.reset();
         }
-        self.sum_ns.store(0, Ordering::Relaxed);
+        self.sum_ns.reset();
     }
 }
 

@@ -47,7 +47,6 @@ const NOT_ALWAYS: &[(i64, &str)] = &[
         libc::SYS_getsockopt,
         "only if the front end hands over a socket for requests, as QEMU does",
     ),
-    (libc::SYS_getrusage, "only if a worker looks for work"),
 ];
 
 struct Device {
