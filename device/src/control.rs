@@ -3,6 +3,7 @@
 
 mod client;
 mod command;
+mod error;
 
 use std::{
     collections::HashMap,

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The process: its main thread waits for front ends, signals and commands; everything else has threads of its own.
 
+mod error;
 mod front_ends;
 mod signals;
 
 use std::{
     io::Write,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use hmm_protocol::BULK_QUEUE_FIRST;
 
-use self::{front_ends::FrontEnds, signals::Signals};
+pub use self::error::DaemonError;
+use self::{error::system, front_ends::FrontEnds, signals::Signals};
 use crate::{
     config::{Args, Socket, Switch},
     control::ControlServer,
@@ -40,10 +42,10 @@ const END_TIME: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What could not be set up.
-pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> {
+pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonError> {
     let end = End::default();
     // Signals first: one that comes during set-up must not end the process halfway through a file.
-    let signals = Signals::new(end.clone()).context("Cannot receive signals")?;
+    let signals = Signals::new(end.clone()).map_err(system("receive signals"))?;
     let faults = match args.no_faults {
         true => Faults::forbidden(),
         false => Faults::default(),
@@ -52,13 +54,9 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         let count = read_script(path, &faults)?;
         tracing::warn!(count, "faults will be injected");
     }
-    // Opened now: what cannot be written is said before anybody relies on it.
+    // Opened now, so that a path that cannot be written is reported before the device serves.
     let stats_file = match &args.stats_json {
-        Some(path) => Some((
-            std::fs::File::create(path)
-                .with_context(|| format!("Cannot create {}", path.display()))?,
-            path,
-        )),
+        Some(path) => Some((std::fs::File::create(path).map_err(unwritable(path))?, path)),
         None => None,
     };
     let trace = match &args.trace {
@@ -68,7 +66,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
                 .collect();
             std::fs::File::create(path)
                 .and_then(|file| Trace::new(file, &queues))
-                .with_context(|| format!("Cannot write {}", path.display()))?
+                .map_err(unwritable(path))?
         }
         None => Trace::none(),
     };
@@ -97,7 +95,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     };
     let device = Arc::new(
         Device::new(engine, args.queue_size, worker_times, trace)
-            .context("Cannot make the queues' descriptors")?,
+            .map_err(system("make the queues' descriptors"))?,
     );
     if args.keep_contents {
         device.keep_contents();
@@ -127,7 +125,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     sandbox.close_paths()?;
 
     let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
-        EventManager::new().context("Cannot make the event loop")?;
+        EventManager::new().map_err(DaemonError::EventLoop)?;
     let name = opened.name().to_owned();
     // From here on there are threads.
     let (listener, once) = opened.listen()?;
@@ -136,10 +134,12 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         listener,
         once || args.exit_on_disconnect,
         end.clone(),
-    )?;
+    )
+    .map_err(system("make descriptors for front ends"))?;
     let connection = front_ends.connection();
     if let Some(listener) = control {
-        let server = ControlServer::new(listener, Arc::clone(&device), level)?;
+        let server = ControlServer::new(listener, Arc::clone(&device), level)
+            .map_err(system("use the control socket"))?;
         manager.add_subscriber(Box::new(server));
     }
     manager.add_subscriber(Box::new(signals));
@@ -160,15 +160,13 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
         backing = ?device.engine().memory().backing(),
         "ready"
     );
-    // Whoever started the process may have closed its output; that is no reason not to serve.
+    // The output may be closed already; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "listening on {name}");
     if let Err(error) = readiness.and_then(Readiness::tell) {
         tracing::warn!(%error, "systemd could not be told that the process is ready");
     }
     while !end.is_wanted() {
-        manager
-            .run()
-            .map_err(|error| anyhow::anyhow!("The event loop failed: {error}"))?;
+        manager.run().map_err(DaemonError::EventLoop)?;
     }
 
     // It is this process that goes, and not the front end: a memory file keeps what is in it.
@@ -178,23 +176,27 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> anyhow::Result<()> 
     device
         .trace()
         .finish()
-        .context("Cannot write the end of the trace")?;
+        .map_err(system("write the end of the trace"))?;
     if let Some((mut file, path)) = stats_file {
         serde_json::to_writer_pretty(&mut file, &device.snapshot())
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(file))
-            .with_context(|| format!("Cannot write the statistics to {}", path.display()))?;
+            .map_err(unwritable(path))?;
     }
-    device
-        .engine()
-        .memory()
-        .close()
-        .context("Cannot record the end of the memory file's use")?;
+    device.engine().memory().close()?;
     tracing::info!("end");
     // Dropping the manager removes the sockets; a connection that did not end in time ends with the process.
     drop(manager);
     drop(remover);
     Ok(())
+}
+
+/// An error of the file at `path`.
+fn unwritable(path: &Path) -> impl FnOnce(std::io::Error) -> DaemonError {
+    move |source| DaemonError::Write {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Starts the process that removes the sockets of these listeners, if they have any.

@@ -31,7 +31,7 @@ use crate::{
     engine::Engine,
     events::EventLog,
     guest_memory::GuestMemory,
-    inject::FaultSpec,
+    inject::{FaultError, FaultSpec},
     memory::MemoryError,
     ring::Ring,
     stats::{Conditions, Snapshot, Stats},
@@ -267,8 +267,8 @@ impl Device {
     /// Adds a fault and returns its number.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
-    pub fn add_fault(&self, fault: FaultSpec) -> Result<u64, String> {
+    /// What is wrong with it.
+    pub fn add_fault(&self, fault: FaultSpec) -> Result<u64, FaultError> {
         let poisoned = fault.poisoned();
         let id = self.engine.faults().add(fault)?;
         if let Some(start) = poisoned {

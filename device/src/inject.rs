@@ -4,6 +4,7 @@
 //! A fault is an [`Action`] with a scope (batches or entries, of an operation, of a queue) and a trigger (the n-th,
 //! every n-th, a random fraction with a seed; at most so many times). Without faults the cost is one load a batch.
 
+mod error;
 mod parse;
 mod script;
 mod trigger;
@@ -19,9 +20,13 @@ use serde::Serialize;
 
 use self::trigger::Trigger;
 pub use self::{
+    error::FaultError,
     parse::{ConfigField, FaultSpec},
     script::{ScriptError, read_script},
 };
+
+/// Faults at a time. Each batch looks at all of them, and the control socket lists them in one answer.
+const MAX_FAULTS: usize = 256;
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug)]
@@ -230,13 +235,16 @@ impl Faults {
     /// Adds a fault and returns its number.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
-    pub fn add(&self, spec: FaultSpec) -> Result<u64, String> {
+    /// What is wrong with it.
+    pub fn add(&self, spec: FaultSpec) -> Result<u64, FaultError> {
         let (action, unit, op, queue, trigger) = spec.check()?;
         if self.forbidden {
-            return Err("the device was started with --no-faults".to_owned());
+            return Err(FaultError::Forbidden);
         }
         let mut table = self.table.lock();
+        if table.faults.len() >= MAX_FAULTS {
+            return Err(FaultError::TooMany);
+        }
         table.next_id += 1;
         let id = table.next_id;
         table.faults.push(Fault {

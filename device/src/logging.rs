@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -89,21 +90,32 @@ impl LogLevel {
     /// Sets the level: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     ///
     /// # Errors
-    /// A sentence that says what was expected.
-    pub fn set(&self, level: &str) -> Result<(), String> {
+    /// It is no level, or the log has ended.
+    pub fn set(&self, level: &str) -> Result<(), LevelError> {
         let level = parse_level(level)?;
-        self.handle.reload(level).map_err(|error| error.to_string())
+        Ok(self.handle.reload(level)?)
     }
+}
+
+/// Why the level is not changed.
+#[derive(Debug, Error)]
+pub enum LevelError {
+    /// It is none.
+    #[error("expected off, error, warn, info, debug or trace, found '{0}'")]
+    Unknown(String),
+    /// The log is not there any more.
+    #[error(transparent)]
+    Gone(#[from] reload::Error),
 }
 
 /// The level of a name.
 ///
 /// # Errors
-/// A sentence that says what was expected.
-pub fn parse_level(level: &str) -> Result<LevelFilter, String> {
+/// It is none.
+pub fn parse_level(level: &str) -> Result<LevelFilter, LevelError> {
     level
         .parse()
-        .map_err(|_| format!("expected off, error, warn, info, debug or trace, found '{level}'"))
+        .map_err(|_| LevelError::Unknown(level.to_owned()))
 }
 
 /// Starts logging.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The process `vhost-user-hmm`. Everything it does is in the library.
 
-use std::{io::Write, process::ExitCode};
+use std::{error::Error, io::Write, process::ExitCode};
 
 use clap::Parser;
 use vhost_user_hmm::{config, daemon, end, logging, sandbox};
@@ -15,14 +15,14 @@ fn main() -> ExitCode {
         return print_capabilities();
     };
     end::end_on_panic();
-    let run = || -> anyhow::Result<()> {
+    let run = || -> Result<(), Box<dyn Error>> {
         let level = logging::start(args.log_level, args.log_format)?;
-        daemon::run(&args, &socket, level)
+        Ok(daemon::run(&args, &socket, level)?)
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vhost-user-hmm: {error:#}");
+            eprintln!("vhost-user-hmm: {error}");
             ExitCode::from(end::EXIT_CONFIGURATION)
         }
     }

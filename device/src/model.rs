@@ -5,6 +5,8 @@
 //! and arrive the latency later. A batch is complete when the last of its bytes has arrived, or when the copy is really
 //! done if that is later: the model delays, it cannot speed up. Copies and fills within the device do not use the link.
 
+mod error;
+
 use std::{
     fmt,
     str::FromStr,
@@ -13,6 +15,8 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::Serialize;
+
+pub use self::error::LinkError;
 
 /// Share of a PCIe link's raw rate that is left for data: packets of 256 bytes with their headers and acknowledgements.
 const PCIE_PAYLOAD: f64 = 0.9;
@@ -76,9 +80,9 @@ impl LinkSpec {
 }
 
 impl FromStr for LinkSpec {
-    type Err = String;
+    type Err = LinkError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, LinkError> {
         if let Some(preset) = Self::preset(text) {
             return Ok(preset);
         }
@@ -91,25 +95,22 @@ impl FromStr for LinkSpec {
             to_system: nothing,
         };
         for part in text.split(',') {
-            let (key, value) = part.split_once('=').ok_or_else(|| {
-                format!(
-                    "expected a preset (pcie3x1 to pcie6x16, cxl2x8, cxl2x16, nvlink-c2c) or \
-                     latency=TIME,bandwidth=RATE, found '{part}'"
-                )
-            })?;
+            let (key, value) = part
+                .split_once('=')
+                .ok_or_else(|| LinkError::Part(part.to_owned()))?;
             let (directions, quantity): (&mut [&mut DirectionSpec], _) = match key.split_once('.') {
                 None => (&mut [&mut spec.to_device, &mut spec.to_system], key),
                 Some(("to_device", quantity)) => (&mut [&mut spec.to_device], quantity),
                 Some(("to_system", quantity)) => (&mut [&mut spec.to_system], quantity),
                 Some((other, _)) => {
-                    return Err(format!("expected to_device or to_system, found '{other}'"));
+                    return Err(LinkError::Direction(other.to_owned()));
                 }
             };
             for direction in directions {
                 match quantity {
                     "latency" => direction.latency_ns = parse_time(value)?,
                     "bandwidth" => direction.bytes_per_second = Some(parse_rate(value)?),
-                    other => return Err(format!("expected latency or bandwidth, found '{other}'")),
+                    other => return Err(LinkError::Quantity(other.to_owned())),
                 }
             }
         }
@@ -139,8 +140,8 @@ impl fmt::Display for LinkSpec {
 }
 
 /// `800ns`, `2us`, `1.5ms`, `1s`: nanoseconds, at most a minute.
-fn parse_time(text: &str) -> Result<u64, String> {
-    let bad = || format!("expected a time such as 800ns, 2us or 1ms, found '{text}'");
+fn parse_time(text: &str) -> Result<u64, LinkError> {
+    let bad = || LinkError::Time(text.to_owned());
     let unit = text.trim_start_matches(|at: char| at.is_ascii_digit() || at == '.');
     let scale = match unit {
         "ns" => 1.0,
@@ -154,13 +155,13 @@ fn parse_time(text: &str) -> Result<u64, String> {
     if ns.is_finite() && ns <= 60e9 {
         Ok(ns as u64)
     } else {
-        Err("a latency is at most a minute".to_owned())
+        Err(LinkError::Latency)
     }
 }
 
 /// `12.5G`, `800M`: bytes a second, in powers of 1000.
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let bad = || format!("expected bytes a second such as 12.5G or 800M, found '{text}'");
+fn parse_rate(text: &str) -> Result<f64, LinkError> {
+    let bad = || LinkError::Rate(text.to_owned());
     let text_without = text.strip_suffix("B/s").unwrap_or(text);
     let unit = text_without.trim_start_matches(|at: char| at.is_ascii_digit() || at == '.');
     let scale = match unit {
@@ -178,7 +179,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     if (1e3..=1e15).contains(&rate) {
         Ok(rate)
     } else {
-        Err("a bandwidth is from 1K to 1000T".to_owned())
+        Err(LinkError::Bandwidth)
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use hmm_protocol::Op;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
+use thiserror::Error;
 
 use crate::engine::Report;
 
@@ -33,6 +34,11 @@ struct TraceFile {
     /// An instant and what the monotonic clock said then, since `Instant` does not tell.
     origin: (Instant, Duration),
 }
+
+/// The trace cannot be turned on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("There is no trace file; start the process with --trace FILE")]
+pub struct NoTraceFile;
 
 /// A batch in the trace.
 #[derive(Debug)]
@@ -89,9 +95,9 @@ impl Trace {
     ///
     /// # Errors
     /// There is no file.
-    pub fn set(&self, on: bool) -> Result<(), String> {
+    pub fn set(&self, on: bool) -> Result<(), NoTraceFile> {
         if self.file.is_none() {
-            return Err("There is no trace file; start the process with --trace FILE".to_owned());
+            return Err(NoTraceFile);
         }
         self.on.store(on, Ordering::Relaxed);
         Ok(())

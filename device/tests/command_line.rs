@@ -95,6 +95,8 @@ fn what_cannot_be_set_up_is_said() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
         assert!(errors.contains(expected), "{arguments:?}: {errors}");
+        let reasons = errors.matches("os error").count();
+        assert!(reasons <= 1, "the reason is given more than once: {errors}");
     }
     assert_eq!(
         std::fs::read_to_string(at("file")).expect("still there"),

@@ -77,6 +77,25 @@ fn statistics_count_what_happened() {
     assert_eq!(queues["urgent"]["ops"]["fill"]["bytes"], 8);
 }
 
+#[test]
+fn faults_are_bounded() {
+    let process = Process::start(PROGRAM, &["--memory", "2M"]);
+    let add = r#"{"command":"fault-add","fault":{"action":"drop","nth":1000000}}"#;
+    let mut taken = 0;
+    let refusal = loop {
+        let answer = process.command(add);
+        if answer["ok"] == false {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken <= 1000, "there is no bound");
+    };
+    let error = refusal["error"].as_str().expect("a sentence");
+    assert!(error.contains(&format!("{taken} faults")), "{error}");
+    process.command_ok(r#"{"command":"fault-clear"}"#);
+    process.command_ok(add);
+}
+
 /// Clients that ask and do not read, and how often each asks. What would be answered is about 60 MB.
 const CLIENTS: usize = 16;
 const QUESTIONS: usize = 3000;

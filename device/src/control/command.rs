@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::error::CommandError;
 use crate::{device::Device, inject::FaultSpec, logging::LogLevel, stats::prometheus};
 
 /// A command as one JSON object.
@@ -61,11 +62,11 @@ impl Commands {
     /// The answer to a line.
     pub(super) fn answer(&self, line: &str) -> String {
         let answer = serde_json::from_str(line)
-            .map_err(|error| format!("This is not a command: {error}"))
+            .map_err(CommandError::Syntax)
             .and_then(|command| self.execute(command));
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(error) => json!({ "error": error }),
+            Err(error) => json!({ "error": error.to_string() }),
         };
         let ok = answer.get("error").is_none();
         if let Value::Object(fields) = &mut answer {
@@ -74,7 +75,7 @@ impl Commands {
         answer.to_string()
     }
 
-    fn execute(&self, command: Command) -> Result<Value, String> {
+    fn execute(&self, command: Command) -> Result<Value, CommandError> {
         let device = &self.device;
         match command {
             Command::Info {} => Ok(self.info()),
@@ -82,7 +83,7 @@ impl Commands {
                 format: StatsFormat::Json,
             } => serde_json::to_value(device.snapshot())
                 .map(|stats| json!({ "stats": stats }))
-                .map_err(|error| error.to_string()),
+                .map_err(CommandError::Answer),
             Command::Stats {
                 format: StatsFormat::Prometheus,
             } => Ok(json!({ "text": prometheus::text(&device.snapshot()) })),
@@ -96,11 +97,11 @@ impl Commands {
             }
             Command::FaultList {} => serde_json::to_value(device.engine().faults().list())
                 .map(|faults| json!({ "faults": faults }))
-                .map_err(|error| error.to_string()),
+                .map_err(CommandError::Answer),
             Command::FaultClear { id } => {
                 let cleared = device.engine().faults().clear(id);
                 if let (Some(id), 0) = (id, cleared) {
-                    return Err(format!("There is no fault {id}"));
+                    return Err(CommandError::NoFault(id));
                 }
                 // A queue that was stalled may have work.
                 device.wake_all();
@@ -115,7 +116,7 @@ impl Commands {
                 Ok(json!({}))
             }
             Command::Renew {} => {
-                let generation = device.renew().map_err(|error| error.to_string())?;
+                let generation = device.renew()?;
                 Ok(json!({ "generation": generation }))
             }
             Command::Trace { on } => {

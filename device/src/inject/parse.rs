@@ -7,7 +7,7 @@ use hmm_protocol::{Config, Op, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, QueueScope, Step, Unit, queue_by_name,
+    Action, FaultError, QueueScope, Step, Unit, queue_by_name,
     trigger::{Trigger, When},
 };
 
@@ -82,30 +82,32 @@ impl FaultSpec {
     }
 
     /// The fault that the object describes.
-    pub(super) fn check(&self) -> Result<Checked, String> {
+    pub(super) fn check(&self) -> Result<Checked, FaultError> {
         let (action, allowed) = self.action()?;
         self.refuse_strangers(allowed)?;
         let unit = match (self.on.as_deref(), action) {
             (None, Action::Fail(_) | Action::Corrupt(_)) | (Some("entry"), _) => Unit::Entry,
             (None | Some("batch"), _) => Unit::Batch,
             (Some(other), _) => {
-                return Err(format!("'on' is 'batch' or 'entry', found '{other}'"));
+                return Err(unknown("on", "'batch' or 'entry'", other));
             }
         };
         let op = self.op.as_deref().map(op_by_name).transpose()?;
         let queue = match self.queue.as_deref() {
             None => QueueScope::Any,
-            Some(name) => queue_by_name(name).ok_or_else(|| {
-                format!("'queue' is 'urgent', 'bulk' or 'bulk0' to 'bulk15', found '{name}'")
-            })?,
+            Some(name) => queue_by_name(name)
+                .ok_or_else(|| unknown("queue", "'urgent', 'bulk' or 'bulk0' to 'bulk15'", name))?,
         };
         Ok((action, unit, op, queue, self.trigger()?))
     }
 
     /// The action, and which fields it takes beside those of scope and trigger.
-    fn action(&self) -> Result<(Action, &'static [&'static str]), String> {
-        let need = |name: &str, value: Option<u64>| {
-            value.ok_or_else(|| format!("action '{}' needs '{name}', a number", self.action))
+    fn action(&self) -> Result<(Action, &'static [&'static str]), FaultError> {
+        let need = |field: &'static str, value: Option<u64>| {
+            value.ok_or_else(|| FaultError::Missing {
+                action: self.action.clone(),
+                field,
+            })
         };
         Ok(match self.action.as_str() {
             "fail" => {
@@ -114,19 +116,19 @@ impl FaultSpec {
                     .into_iter()
                     .filter(|status| !matches!(status, Status::Ok | Status::NotAttempted))
                     .find(|status| status.name() == name)
-                    .ok_or_else(|| format!("'{name}' is not the name of an error status"))?;
+                    .ok_or_else(|| FaultError::Status(name.to_owned()))?;
                 (Action::Fail(status), &["on", "status"])
             }
             "delay" => {
                 let time = Duration::from_micros(need("microseconds", self.microseconds)?);
                 if time > MAX_DELAY {
-                    return Err("'microseconds' is at most one hour".to_owned());
+                    return Err(FaultError::Delay);
                 }
                 (Action::Delay(time), &["on", "microseconds"])
             }
             "shorten" => {
                 let length = u32::try_from(need("length", self.length)?)
-                    .map_err(|_| "'length' of a used element has 32 bits".to_owned())?;
+                    .map_err(|_| FaultError::UsedLength)?;
                 (Action::Shorten(length), &["length"])
             }
             "drop" => (Action::Drop, &[]),
@@ -138,17 +140,15 @@ impl FaultSpec {
             "poison" => {
                 let (start, length) = (need("start", self.start)?, need("length", self.length)?);
                 if length == 0 || start.checked_add(length).is_none() {
-                    return Err("'length' is at least 1 and the range does not wrap".to_owned());
+                    return Err(FaultError::Range);
                 }
                 (Action::Poison { start, length }, &["start", "length"])
             }
             "config" => {
                 let name = self.field.as_deref().unwrap_or_default();
                 let field = ConfigField::by_name(name).ok_or_else(|| {
-                    format!(
-                        "'field' is one of {}, found '{name}'",
-                        ConfigField::names().join(", ")
-                    )
+                    let names = ConfigField::names().join(", ");
+                    unknown("field", &format!("one of {names}"), name)
                 })?;
                 (
                     Action::Config(field, need("value", self.value)?),
@@ -162,20 +162,22 @@ impl FaultSpec {
                     Some("after-record") => Step::AfterRecord,
                     Some("after-used") => Step::AfterUsed,
                     Some(other) => {
-                        return Err(format!(
-                            "'step' is before-copy, after-copy, after-record or after-used, found '{other}'"
+                        return Err(unknown(
+                            "step",
+                            "before-copy, after-copy, after-record or after-used",
+                            other,
                         ));
                     }
                 };
                 (Action::Die(step), &["step"])
             }
-            "" => return Err("'action' is missing".to_owned()),
-            other => return Err(format!("there is no action '{other}'")),
+            "" => return Err(FaultError::NoAction),
+            other => return Err(FaultError::UnknownAction(other.to_owned())),
         })
     }
 
     /// A field that the action does not take is a mistake, not a wish.
-    fn refuse_strangers(&self, allowed: &[&str]) -> Result<(), String> {
+    fn refuse_strangers(&self, allowed: &[&str]) -> Result<(), FaultError> {
         let given = [
             ("on", self.on.is_some()),
             ("status", self.status.is_some()),
@@ -191,12 +193,15 @@ impl FaultSpec {
             .into_iter()
             .find(|(name, given)| *given && !allowed.contains(name))
         {
-            Some((name, _)) => Err(format!("action '{}' takes no '{name}'", self.action)),
+            Some((field, _)) => Err(FaultError::Unwanted {
+                action: self.action.clone(),
+                field,
+            }),
             None => Ok(()),
         }
     }
 
-    fn trigger(&self) -> Result<Trigger, String> {
+    fn trigger(&self) -> Result<Trigger, FaultError> {
         let when = match (self.nth, self.every, self.fraction) {
             (None, None, None) => When::Always,
             (Some(nth), None, None) if nth > 0 => When::Nth(nth),
@@ -205,10 +210,7 @@ impl FaultSpec {
                 When::Fraction(fraction)
             }
             _ => {
-                return Err(
-                    "give at most one of 'nth' (from 1), 'every' (from 1) and 'fraction' (0 to 1)"
-                        .to_owned(),
-                );
+                return Err(FaultError::Trigger);
             }
         };
         Ok(Trigger::new(
@@ -219,11 +221,19 @@ impl FaultSpec {
     }
 }
 
-fn op_by_name(name: &str) -> Result<Op, String> {
+fn op_by_name(name: &str) -> Result<Op, FaultError> {
     [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop]
         .into_iter()
         .find(|op| op.name() == name)
-        .ok_or_else(|| format!("'op' is to_device, to_system, copy, fill or nop, found '{name}'"))
+        .ok_or_else(|| unknown("op", "to_device, to_system, copy, fill or nop", name))
+}
+
+fn unknown(field: &'static str, expected: &str, found: &str) -> FaultError {
+    FaultError::Name {
+        field,
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
 }
 
 /// A field of the configuration space.
@@ -276,11 +286,11 @@ impl ConfigField {
 
 #[cfg(test)]
 mod tests {
-    use super::FaultSpec;
+    use super::{FaultError, FaultSpec};
 
-    fn check(json: &str) -> Result<(), String> {
-        let spec: FaultSpec = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        spec.check().map(|_| ())
+    fn check(json: &str) -> serde_json::Result<Result<(), FaultError>> {
+        let spec: FaultSpec = serde_json::from_str(json)?;
+        Ok(spec.check().map(|_| ()))
     }
 
     #[test]
@@ -300,7 +310,7 @@ mod tests {
             r#"{"action":"config","field":"magic","value":0}"#,
             r#"{"action":"die","step":"after-record"}"#,
         ] {
-            assert_eq!(check(json), Ok(()), "{json}");
+            assert_eq!(check(json).expect("a fault"), Ok(()), "{json}");
         }
     }
 
@@ -327,7 +337,7 @@ mod tests {
             r#"{"action":"die","step":"later"}"#,
             r#"{"action":"drop","wish":1}"#,
         ] {
-            assert!(check(json).is_err(), "{json} was taken");
+            assert!(!matches!(check(json), Ok(Ok(()))), "{json} was taken");
         }
     }
 }

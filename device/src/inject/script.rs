@@ -5,7 +5,7 @@ use std::{io, path::Path};
 
 use thiserror::Error;
 
-use super::{FaultSpec, Faults};
+use super::{FaultError, FaultSpec, Faults};
 
 /// What can be wrong with a script.
 #[derive(Debug, Error)]
@@ -18,15 +18,25 @@ pub enum ScriptError {
         /// The reason.
         source: io::Error,
     },
-    /// A line is not a fault.
-    #[error("Line {line} of the fault script {path} is not a fault: {reason}")]
-    Line {
+    /// A line is not an object with the fields of a fault.
+    #[error("Line {line} of the fault script {path} is not a fault: {source}")]
+    Syntax {
         /// The file's path.
         path: String,
         /// The line, counted from 1.
         line: usize,
         /// What is wrong.
-        reason: String,
+        source: serde_json::Error,
+    },
+    /// A fault is not taken.
+    #[error("Line {line} of the fault script {path} is not a fault: {source}")]
+    Fault {
+        /// The file's path.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        source: FaultError,
     },
 }
 
@@ -45,14 +55,17 @@ pub fn read_script(path: &Path, faults: &Faults) -> Result<usize, ScriptError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        serde_json::from_str::<FaultSpec>(line)
-            .map_err(|error| error.to_string())
-            .and_then(|spec| faults.add(spec))
-            .map_err(|reason| ScriptError::Line {
-                path: path.display().to_string(),
-                line: index + 1,
-                reason,
-            })?;
+        let (at, number) = (|| path.display().to_string(), index + 1);
+        let spec: FaultSpec = serde_json::from_str(line).map_err(|source| ScriptError::Syntax {
+            path: at(),
+            line: number,
+            source,
+        })?;
+        faults.add(spec).map_err(|source| ScriptError::Fault {
+            path: at(),
+            line: number,
+            source,
+        })?;
         added += 1;
     }
     Ok(added)
