@@ -86,7 +86,7 @@ impl Commands {
                 .map_err(CommandError::Answer),
             Command::Stats {
                 format: StatsFormat::Prometheus,
-            } => Ok(json!({ "text": prometheus::text(&device.snapshot()) })),
+            } => Ok(json!({ "text": prometheus::text(device.snapshot())? })),
             Command::StatsReset {} => {
                 device.stats().reset();
                 Ok(json!({}))

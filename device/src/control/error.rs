@@ -12,6 +12,8 @@ pub(super) enum CommandError {
     Syntax(serde_json::Error),
     #[error("The answer cannot be written: {0}")]
     Answer(serde_json::Error),
+    #[error("The statistics cannot be written: {0}")]
+    Text(#[from] std::fmt::Error),
     #[error(transparent)]
     Fault(#[from] FaultError),
     #[error("There is no fault {0}")]

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The counters in Prometheus' text format. Every number is measured, but for service times behind a modelled link, which
-//! say so.
+//! The counters in Prometheus' text format, version 0.0.4. Every number is measured, but for service times behind a modelled
+//! link, which say so.
 
-use std::fmt::Write;
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text},
+    metrics::MetricType,
+    registry::Registry,
+};
 
 use super::{HistogramSnapshot, QueueSnapshot, Snapshot};
 
-/// Names, their kind and their meaning, and where each comes from.
+/// A name, its meaning, and where the number comes from.
 type Simple = (&'static str, &'static str, fn(&QueueSnapshot) -> u64);
 
 const BY_QUEUE: [Simple; 9] = [
@@ -32,189 +39,180 @@ const BY_QUEUE: [Simple; 9] = [
 ];
 
 /// The text.
-pub fn text(snapshot: &Snapshot) -> String {
+///
+/// # Errors
+/// A number cannot be written, which no number is known to cause.
+pub fn text(snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("hmm");
+    registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
-    let device = &snapshot.device;
-    text.push_str(
-        "# HELP hmm_copies What large batches are copied with\n# TYPE hmm_copies gauge\n",
-    );
-    line(&mut text, "hmm_copies", &[("by", &snapshot.copies)], 1);
-    let backing = &snapshot.backing;
-    for (name, help, bytes) in [
-        (
-            "hmm_memory_resident_bytes",
-            "Device memory that is mapped",
-            backing.resident_bytes,
-        ),
-        (
-            "hmm_memory_huge_bytes",
-            "Device memory that huge pages map",
-            backing.huge_bytes,
-        ),
-    ] {
-        if let Some(bytes) = bytes {
-            writes(
-                &mut text,
-                format_args!("# HELP {name} {help}\n# TYPE {name} gauge\n"),
-            );
-            line(&mut text, name, &[("kind", backing.kind)], bytes);
-        }
-    }
-    for (name, help, value) in [
-        (
-            "connections",
-            "Front ends that connected",
-            device.connections,
-        ),
-        (
-            "driver_starts",
-            "Drivers that started",
-            device.driver_starts,
-        ),
-        (
-            "memory_updates",
-            "Changes of the memory table",
-            device.memory_updates,
-        ),
-        (
-            "config_reads",
-            "Reads of the configuration space",
-            device.config_reads,
-        ),
-        (
-            "config_writes",
-            "Writes to the configuration space",
-            device.config_writes,
-        ),
-    ] {
-        head(&mut text, name, "counter", help);
-        line(&mut text, &format!("hmm_{name}_total"), &[], value);
-    }
-    for (name, help, value) in BY_QUEUE {
-        head(&mut text, name, "counter", help);
-        for (queue, counters) in &snapshot.queues {
-            let labels = [("queue", queue.as_str())];
-            line(
-                &mut text,
-                &format!("hmm_{name}_total"),
-                &labels,
-                value(counters),
-            );
-        }
-    }
-    head(
-        &mut text,
-        "batches",
-        "counter",
-        "Batches and requests by result",
-    );
-    for (queue, counters) in &snapshot.queues {
-        for (result, count) in &counters.results {
-            let labels = [("queue", queue.as_str()), ("result", result)];
-            line(&mut text, "hmm_batches_total", &labels, *count);
-        }
-    }
-    head(
-        &mut text,
-        "entries",
-        "counter",
-        "Entries by operation and result",
-    );
-    for (queue, counters) in &snapshot.queues {
-        for (op, count) in &counters.ops {
-            for (result, number) in [("ok", count.entries_ok), ("failed", count.entries_failed)] {
-                let labels = [("queue", queue.as_str()), ("op", op), ("result", result)];
-                line(&mut text, "hmm_entries_total", &labels, number);
+    prometheus_text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_memory(&mut to)?;
+        self.encode_device(&mut to)?;
+        for (name, help, value) in BY_QUEUE {
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (queue, counters) in &self.queues {
+                count(&mut family, &[("queue", queue.as_str())], value(counters))?;
             }
         }
+        self.encode_results(&mut to)?;
+        self.encode_times(&mut to)
     }
-    head(&mut text, "bytes", "counter", "Bytes copied or filled");
-    for (queue, counters) in &snapshot.queues {
-        for (op, count) in &counters.ops {
-            let labels = [("queue", queue.as_str()), ("op", op)];
-            line(&mut text, "hmm_bytes_total", &labels, count.bytes);
+}
+
+impl Snapshot {
+    fn encode_memory(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "What large batches are copied with";
+        to.encode_descriptor("copies", help, None, MetricType::Gauge)?
+            .encode_family(&[("by", self.copies.as_str())])?
+            .encode_gauge(&1u64)?;
+        let backing = &self.backing;
+        for (name, help, bytes) in [
+            (
+                "memory_resident_bytes",
+                "Device memory that is mapped",
+                backing.resident_bytes,
+            ),
+            (
+                "memory_huge_bytes",
+                "Device memory that huge pages map",
+                backing.huge_bytes,
+            ),
+        ] {
+            if let Some(bytes) = bytes {
+                to.encode_descriptor(name, help, None, MetricType::Gauge)?
+                    .encode_family(&[("kind", backing.kind)])?
+                    .encode_gauge(&bytes)?;
+            }
         }
+        Ok(())
     }
-    let service = format!(
-        "Time from start to completion of a batch, {}",
-        snapshot.service_kind
-    );
-    for (name, help, histogram) in [
-        (
-            "service_seconds",
-            service.as_str(),
-            (|queue| &queue.service) as fn(&QueueSnapshot) -> &HistogramSnapshot,
-        ),
-        (
-            "delay_seconds",
-            "Time from when a batch is seen to its start, measured",
-            |queue| &queue.delay,
-        ),
-        (
-            "copy_seconds",
-            "Time that a batch really took, measured",
-            |queue| &queue.copy,
-        ),
-    ] {
-        writes(
-            &mut text,
-            format_args!("# HELP hmm_{name} {help}\n# TYPE hmm_{name} histogram\n"),
+
+    fn encode_device(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let device = &self.device;
+        for (name, help, value) in [
+            (
+                "connections",
+                "Front ends that connected",
+                device.connections,
+            ),
+            (
+                "driver_starts",
+                "Drivers that started",
+                device.driver_starts,
+            ),
+            (
+                "memory_updates",
+                "Changes of the memory table",
+                device.memory_updates,
+            ),
+            (
+                "config_reads",
+                "Reads of the configuration space",
+                device.config_reads,
+            ),
+            (
+                "config_writes",
+                "Writes to the configuration space",
+                device.config_writes,
+            ),
+        ] {
+            to.encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_results(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counter = MetricType::Counter;
+        let help = "Batches and requests by result";
+        let mut family = to.encode_descriptor("batches", help, None, counter)?;
+        for (queue, counters) in &self.queues {
+            for (result, number) in &counters.results {
+                let labels = [("queue", queue.as_str()), ("result", *result)];
+                count(&mut family, &labels, *number)?;
+            }
+        }
+        let help = "Entries by operation and result";
+        let mut family = to.encode_descriptor("entries", help, None, counter)?;
+        for (queue, counters) in &self.queues {
+            for (op, number) in &counters.ops {
+                for (result, number) in
+                    [("ok", number.entries_ok), ("failed", number.entries_failed)]
+                {
+                    let labels = [("queue", queue.as_str()), ("op", *op), ("result", result)];
+                    count(&mut family, &labels, number)?;
+                }
+            }
+        }
+        let help = "Bytes copied or filled";
+        let mut family = to.encode_descriptor("bytes", help, None, counter)?;
+        for (queue, counters) in &self.queues {
+            for (op, number) in &counters.ops {
+                let labels = [("queue", queue.as_str()), ("op", *op)];
+                count(&mut family, &labels, number.bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_times(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let service = format!(
+            "Time from start to completion of a batch, {}",
+            self.service_kind
         );
-        for (queue, counters) in &snapshot.queues {
-            buckets(&mut text, name, queue, histogram(counters));
+        for (name, help, times) in [
+            (
+                "service_seconds",
+                service.as_str(),
+                (|queue| &queue.service) as fn(&QueueSnapshot) -> &HistogramSnapshot,
+            ),
+            (
+                "delay_seconds",
+                "Time from when a batch is seen to its start, measured",
+                |queue| &queue.delay,
+            ),
+            (
+                "copy_seconds",
+                "Time that a batch really took, measured",
+                |queue| &queue.copy,
+            ),
+        ] {
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (queue, counters) in &self.queues {
+                let times = times(counters);
+                if times.count > 0 {
+                    family
+                        .encode_family(&[("queue", queue.as_str())])?
+                        .encode_histogram::<NoLabelSet>(
+                            times.sum_ns as f64 / 1e9,
+                            times.count,
+                            &buckets(times),
+                            None,
+                        )?;
+                }
+            }
         }
+        Ok(())
     }
-    text
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    writes(
-        text,
-        format_args!("# HELP hmm_{name}_total {help}\n# TYPE hmm_{name}_total {kind}\n"),
-    );
+fn count(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    family
+        .encode_family(labels)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
-    text.push_str(name);
-    for (index, (label, value)) in labels.iter().enumerate() {
-        let separator = if index == 0 { '{' } else { ',' };
-        writes(text, format_args!("{separator}{label}=\"{value}\""));
-    }
-    if !labels.is_empty() {
-        text.push('}');
-    }
-    writes(text, format_args!(" {value}\n"));
-}
-
-fn buckets(text: &mut String, name: &str, queue: &str, histogram: &HistogramSnapshot) {
-    if histogram.count == 0 {
-        return;
-    }
-    let mut below = 0;
-    for (bound, count) in &histogram.buckets {
-        below += count;
-        if let Some(bound) = bound {
-            let seconds = *bound as f64 / 1e9;
-            writes(
-                text,
-                format_args!("hmm_{name}_bucket{{queue=\"{queue}\",le=\"{seconds}\"}} {below}\n"),
-            );
-        }
-    }
-    let (count, sum) = (histogram.count, histogram.sum_ns as f64 / 1e9);
-    writes(
-        text,
-        format_args!(
-            "hmm_{name}_bucket{{queue=\"{queue}\",le=\"+Inf\"}} {count}\n\
-             hmm_{name}_sum{{queue=\"{queue}\"}} {sum}\n\
-             hmm_{name}_count{{queue=\"{queue}\"}} {count}\n"
-        ),
-    );
-}
-
-fn writes(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
-    let _ = text.write_fmt(arguments);
+/// Upper bounds in seconds, and counts. Times beyond all bounds are in the histogram's count alone.
+fn buckets(times: &HistogramSnapshot) -> Vec<(f64, u64)> {
+    (times.buckets.iter())
+        .filter_map(|(bound, count)| Some(((*bound)? as f64 / 1e9, *count)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -235,25 +233,29 @@ mod tests {
         stats.queue(3).kicks.add(7);
         stats.queue(0).record_control(Status::NoSession);
         stats.queue(2).record_delay(Duration::from_nanos(300));
-        let text = text(&stats.snapshot(Conditions {
+        let text = text(stats.snapshot(Conditions {
             modelled: false,
-            copies: "memcpy".to_owned(),
+            copies: "mem\"cpy\"".to_owned(),
             backing: BackingReport {
                 kind: "memfd",
                 prefaulted: false,
                 resident_bytes: Some(4096),
                 huge_bytes: None,
             },
-        }));
+        }))
+        .expect("a text");
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
             "hmm_memory_resident_bytes{kind=\"memfd\"} 4096\n",
-            "hmm_copies{by=\"memcpy\"} 1\n",
+            "hmm_copies{by=\"mem\\\"cpy\\\"\"} 1\n",
+            "# TYPE hmm_kicks_total counter\n",
+            "# TYPE hmm_delay_seconds histogram\n",
+            "hmm_delay_seconds_count{queue=\"urgent\"} 1\n",
             "hmm_batches_total{queue=\"control\",result=\"no-session\"} 1\n",
-            "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"0.000000512\"} 1\n",
+            "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"5.12e-07\"} 1\n",
             "hmm_delay_seconds_bucket{queue=\"urgent\",le=\"+Inf\"} 1\n",
-            "hmm_delay_seconds_sum{queue=\"urgent\"} 0.0000003\n",
+            "hmm_delay_seconds_sum{queue=\"urgent\"} 3e-7\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
