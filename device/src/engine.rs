@@ -7,6 +7,7 @@
 //! Lock order: the caller's gate, then `session`.
 
 mod batch;
+mod contents;
 mod control;
 mod copy;
 mod session;

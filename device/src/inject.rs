@@ -4,6 +4,8 @@
 //! A fault is an [`Action`] with a scope (batches or entries, of an operation, of a queue) and a trigger (the n-th,
 //! every n-th, a random fraction with a seed; at most so many times). Without faults the cost is one load a batch.
 
+mod action;
+mod config_field;
 mod error;
 mod parse;
 mod script;
@@ -14,108 +16,18 @@ use std::{
     time::Duration,
 };
 
-use hmm_protocol::{BULK_QUEUE_FIRST, Config, Op, Status, URGENT_QUEUE};
+use hmm_protocol::{Config, Op, Status};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use self::trigger::Trigger;
 pub use self::{
+    action::{Action, QueueScope, Step, Unit},
+    config_field::ConfigField,
     error::FaultError,
-    parse::{ConfigField, FaultSpec},
+    parse::FaultSpec,
     script::{ScriptError, read_script},
 };
-
-/// Faults at a time. Each batch looks at all of them, and the control socket lists them in one answer.
-const MAX_FAULTS: usize = 256;
-
-/// What a fault does.
-#[derive(Clone, Copy, Debug)]
-pub enum Action {
-    /// The batch or entry is not executed and gets this status.
-    Fail(Status),
-    /// The batch or entry starts so much later.
-    Delay(Duration),
-    /// The used element reports this length.
-    Shorten(u32),
-    /// Neither the record nor the used element is written.
-    Drop,
-    /// The used element is written twice.
-    Duplicate,
-    /// The completion waits for the next one of its queue and follows it.
-    Reorder,
-    /// One bit of the byte at this offset of the entry's destination is inverted after the copy.
-    Corrupt(u64),
-    /// The record carries another cookie than the header.
-    Cookie,
-    /// The queue is not served.
-    Stall,
-    /// Reading device memory [`start`, `start + length`) fails with `Poison`.
-    Poison {
-        /// First byte.
-        start: u64,
-        /// Bytes.
-        length: u64,
-    },
-    /// The configuration space says this.
-    Config(ConfigField, u64),
-    /// The process dies.
-    Die(Step),
-}
-
-/// Where in a batch's life the process can die.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The batch is read, nothing is copied.
-    BeforeCopy,
-    /// All is copied, no record is written.
-    AfterCopy,
-    /// The record is written, the used ring is not.
-    AfterRecord,
-    /// The used ring is written, the driver is not signalled.
-    AfterUsed,
-}
-
-impl Step {
-    /// Ends the process as a crash would: no destructor runs and nothing is flushed.
-    pub fn die(self) -> ! {
-        tracing::warn!(step = ?self, "dying because a fault says so");
-        // SAFETY: raise() and _exit() take no pointers; _exit() is there in case SIGKILL could not be raised.
-        unsafe {
-            libc::raise(libc::SIGKILL);
-            libc::_exit(137)
-        }
-    }
-}
-
-/// Which queues a fault is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueScope {
-    /// All.
-    Any,
-    /// All bulk queues.
-    Bulk,
-    /// One, by its index.
-    One(u16),
-}
-
-impl QueueScope {
-    fn contains(self, queue: u16) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Bulk => queue >= BULK_QUEUE_FIRST,
-            Self::One(index) => index == queue,
-        }
-    }
-}
-
-/// What a fault counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Batches.
-    Batch,
-    /// Entries of batches, or pages of page lists.
-    Entry,
-}
+use self::{error::MAX_FAULTS, trigger::Trigger};
 
 #[derive(Debug)]
 struct Fault {
@@ -364,19 +276,6 @@ impl Faults {
             if let Action::Config(field, value) = fault.action {
                 field.set(config, value);
             }
-        }
-    }
-}
-
-/// The queue that a name means.
-fn queue_by_name(name: &str) -> Option<QueueScope> {
-    match name {
-        "urgent" => Some(QueueScope::One(URGENT_QUEUE)),
-        "bulk" => Some(QueueScope::Bulk),
-        _ => {
-            let number: u16 = name.strip_prefix("bulk")?.parse().ok()?;
-            (u32::from(number) < hmm_protocol::MAX_BULK_QUEUES)
-                .then_some(QueueScope::One(BULK_QUEUE_FIRST + number))
         }
     }
 }

@@ -5,15 +5,15 @@
 //! that nobody can take new memory for old.
 
 mod backing;
+mod error;
 mod identity;
 mod mapping;
 mod residency;
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use hmm_protocol::SessionKey;
 use parking_lot::Mutex;
-use thiserror::Error;
 
 use self::{
     backing::Backing,
@@ -21,64 +21,9 @@ use self::{
     mapping::Mapping,
     residency::Residency,
 };
-pub use self::{backing::HugePage, identity::Identity, residency::BackingReport};
-
-/// What can go wrong with device memory.
-#[derive(Debug, Error)]
-pub enum MemoryError {
-    /// The file could not be opened, created or sized.
-    #[error("Cannot open the memory file {path}: {source}")]
-    Open {
-        /// The file's path.
-        path: String,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Another process holds the file.
-    #[error(
-        "The memory file {0} is in use by another process; end that process or choose another file"
-    )]
-    InUse(String),
-    /// The path names something that is not a regular file.
-    #[error(
-        "{0} is not a regular file; give the path of a file that does not exist yet, or of an earlier memory file"
-    )]
-    NotAFile(String),
-    /// The file has another size.
-    #[error(
-        "The memory file {path} has {found} bytes, expected {expected} for this memory size; \
-         choose the size that it was made with, or remove it"
-    )]
-    WrongLength {
-        /// The file's path.
-        path: String,
-        /// Its length.
-        found: u64,
-        /// The length that the memory size asks for.
-        expected: u64,
-    },
-    /// The size does not fit the huge pages.
-    #[error("Device memory of {bytes} bytes is not a multiple of the huge page of {page} bytes")]
-    NotHuge {
-        /// The memory's size.
-        bytes: u64,
-        /// The page's size.
-        page: u64,
-    },
-    /// Memory could not be made, mapped or discarded.
-    #[error("Cannot {what} {bytes} bytes of device memory: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// How much was asked for.
-        bytes: u64,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The system's random numbers failed.
-    #[error("Cannot get random bytes: {0}")]
-    Random(String),
-}
+pub use self::{
+    backing::HugePage, error::MemoryError, identity::Identity, residency::BackingReport,
+};
 
 /// The private memory and its identity.
 #[derive(Debug)]

@@ -12,5 +12,6 @@ mod fence;
 mod poll;
 mod pop;
 mod used;
+mod worker;
 
-pub use self::batches::Worker;
+pub use self::worker::Worker;

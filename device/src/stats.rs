@@ -2,71 +2,22 @@
 //! What is counted. Counters are relaxed atomics: a snapshot is not one instant, and no counter goes backwards but by a
 //! reset. Those of a queue belong to its worker and lie on cache lines of their own.
 
+mod counter;
 mod histogram;
 pub mod prometheus;
 mod snapshot;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use hmm_protocol::{Op, Status};
 
 pub use self::{
+    counter::{Counter, WorkerCounter},
     histogram::{Histogram, HistogramSnapshot},
     snapshot::{Conditions, DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot, full_name},
 };
 use crate::engine::{Report, Workspace};
-
-/// A number that only grows and that any thread may add to.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-/// A number that only grows and that one thread at a time adds to, the worker of its queue. So adding needs no locked
-/// instruction; and a reset, which comes from another thread, does not write what the worker writes.
-#[derive(Debug, Default)]
-pub struct WorkerCounter {
-    value: AtomicU64,
-    at_reset: AtomicU64,
-}
-
-impl WorkerCounter {
-    /// Adds `value`. Call it from the worker of the queue only.
-    pub fn add(&self, value: u64) {
-        let before = self.value.load(Ordering::Relaxed);
-        self.value
-            .store(before.wrapping_add(value), Ordering::Relaxed);
-    }
-
-    /// The number since the last reset.
-    pub fn get(&self) -> u64 {
-        let value = self.value.load(Ordering::Relaxed);
-        value.saturating_sub(self.at_reset.load(Ordering::Relaxed))
-    }
-
-    fn reset(&self) {
-        let value = self.value.load(Ordering::Relaxed);
-        self.at_reset.store(value, Ordering::Relaxed);
-    }
-}
-
-impl Counter {
-    /// Adds `value`.
-    pub fn add(&self, value: u64) {
-        self.0.fetch_add(value, Ordering::Relaxed);
-    }
-
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
 
 /// What one operation did on one queue.
 #[derive(Debug, Default)]
@@ -226,18 +177,7 @@ impl Stats {
 mod tests {
     use std::mem::{align_of_val, size_of_val};
 
-    use super::{Stats, WorkerCounter};
-
-    #[test]
-    fn a_reset_loses_nothing_that_comes_after_it() {
-        let counter = WorkerCounter::default();
-        counter.add(3);
-        counter.reset();
-        assert_eq!(counter.get(), 0);
-        // A worker that was adding meanwhile stores what it had read before.
-        counter.add(2);
-        assert_eq!(counter.get(), 2);
-    }
+    use super::Stats;
 
     #[test]
     fn queues_share_no_cache_line() {

@@ -3,7 +3,8 @@
 
 use thiserror::Error;
 
-use super::MAX_FAULTS;
+/// Faults at a time. Each batch looks at all of them, and the control socket lists them in one answer.
+pub(super) const MAX_FAULTS: usize = 256;
 
 /// Why a fault is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -2,7 +2,6 @@
 //! Batch queues: urgent and bulk.
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -13,73 +12,23 @@ use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
 
 use super::{
-    chain::{Chain, Seen},
-    poll::PollWindow,
+    chain::Chain,
     pop::Popped,
-    used::UsedSet,
+    worker::{Held, Worker},
 };
 use crate::{
     device::Device,
-    engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report, Workspace},
+    engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report},
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
     ring::Ring,
-    threads::WorkerTimes,
     trace::Span,
 };
 
-/// A set of completions is published when it has so many, or has taken as much copying as [`WorkerTimes`] says.
+/// A set of completions is published when it has so many, or has taken as much copying as `WorkerTimes` says.
 const SET_CHAINS: usize = 64;
 /// How long a bulk batch steps aside for an urgent one, at most, between two slices.
 const STEP_ASIDE: Duration = Duration::from_micros(200);
-
-/// What a worker thread keeps between batches.
-#[derive(Debug)]
-pub struct Worker {
-    pub(super) request: Vec<u8>,
-    pub(super) chain: Chain,
-    workspace: Workspace,
-    pub(super) used: UsedSet,
-    /// When chains were seen, by queue: each counts its own positions.
-    pub(super) seen: BTreeMap<u16, Seen>,
-    /// How long the chain that was popped last had waited then.
-    pub(super) delay: Option<Duration>,
-    /// A completion that a fault holds back, for one queue.
-    held: Option<(u16, Held)>,
-    poll: PollWindow,
-    longest_set: Duration,
-}
-
-impl Worker {
-    /// A worker that keeps to these times.
-    pub fn new(times: WorkerTimes) -> Self {
-        Self {
-            request: Vec::new(),
-            chain: Chain::default(),
-            workspace: Workspace::default(),
-            used: UsedSet::default(),
-            seen: BTreeMap::new(),
-            delay: None,
-            held: None,
-            poll: PollWindow::new(times.poll),
-            longest_set: times.set,
-        }
-    }
-
-    /// Queue `index` was set up again: what was known of its chains is of other ones.
-    pub(super) fn forget(&mut self, index: u16) {
-        self.seen.remove(&index);
-        self.held.take_if(|(queue, _)| *queue == index);
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    chain: Chain,
-    record: [u8; COMPLETION_BYTES],
-    statuses: Vec<u8>,
-    len: u32,
-}
 
 /// Why a set ended.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::WorkerCounter;
+use super::counter::WorkerCounter;
 
 /// Bucket `n` counts times below 2^(n + SHIFT) nanoseconds; the last one all others.
 const BUCKETS: usize = 24;
