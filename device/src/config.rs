@@ -213,7 +213,7 @@ struct Capabilities {
 /// The text that `--print-capabilities` prints.
 ///
 /// # Errors
-/// Never, as far as anybody knows.
+/// The object cannot be written as JSON, which is not known to happen.
 pub fn capabilities() -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Capabilities {
         kind: "hmm",

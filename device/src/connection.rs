@@ -39,7 +39,7 @@ pub fn serve(
     let mut daemon = daemon.map_err(ConnectionError::Daemon)?;
     device.attach(rings);
     let served = serve_daemon(device, &backend, &mut daemon, &mut listener, started);
-    // Workers still run, on rings of a guest that nobody answers for.
+    // Workers still run, on rings whose front end is gone.
     device.detach();
     drop(daemon);
     // SAFETY: the daemon is gone, and the version of its library is fixed.

@@ -180,7 +180,7 @@ impl Device {
     /// do not matter here.
     pub fn driver_started(&self, features: Features) {
         self.stats.driver_starts.add(1);
-        // Whoever waits inside on purpose, for a fault or a link, sees that it is wanted and goes on.
+        // A worker that waits inside for a fault or for the modelled link sees that it is wanted and leaves.
         self.gate.while_quiet(|| {
             self.engine.close_session();
             self.engine.negotiate(features);

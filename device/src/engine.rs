@@ -55,11 +55,11 @@ pub const MAX_REQUEST_BYTES: usize =
 const _: () = assert!(MAX_REQUEST_BYTES > CONTROL_BYTES);
 const PREFERRED_ALIGNMENT: u32 = 2 << 20;
 
-/// What the engine asks of whoever calls it while it works.
+/// What the engine asks of its caller while it works.
 pub trait Pace {
     /// Called about every 64 KiB. It may wait for a moment to let more urgent work go first.
     fn between_slices(&self);
-    /// Whether somebody waits for this worker, so that waiting on purpose must end.
+    /// Whether another thread waits for this worker to leave the gate, so that deliberate waits must end.
     fn is_wanted(&self) -> bool;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest's memory as a flat, sorted table of mapped regions.
 //!
-//! Only raw pointers leave this module. Nobody holds a reference over guest memory, because the guest writes to it at
+//! Only raw pointers leave this module. There is no reference to guest memory, because the guest writes to it at
 //! any time.
 
 use std::{
@@ -71,7 +71,7 @@ impl GuestMemory {
         Self::new(Arc::new(GuestMemoryMmap::new()))
     }
 
-    /// The mappings, for those who walk rings.
+    /// The mappings, to walk rings with.
     pub fn mappings(&self) -> &GuestMemoryMmap {
         &self.mappings
     }

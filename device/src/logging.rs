@@ -121,7 +121,7 @@ pub fn parse_level(level: &str) -> Result<LevelFilter, LevelError> {
 /// Starts logging.
 ///
 /// # Errors
-/// Somebody else logs already.
+/// The process logs already.
 pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(level);
     let registry = tracing_subscriber::registry().with(filter);

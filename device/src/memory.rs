@@ -2,7 +2,7 @@
 //! The device's private memory: a file of its own that no guest maps.
 //!
 //! Contents belong to an identity (a uuid and a generation). The generation changes before contents are given up, so
-//! that nobody can take new memory for old.
+//! that new memory cannot be taken for old.
 
 mod backing;
 mod error;
@@ -156,7 +156,7 @@ impl DeviceMemory {
         self.mapping.bytes()
     }
 
-    /// Who the contents belong to.
+    /// Which generation of contents this is.
     pub fn identity(&self) -> Identity {
         self.state.lock().identity
     }
@@ -365,7 +365,7 @@ mod tests {
         let (before, after, byte) = after_tearing(4096);
         assert_eq!(after.uuid, before.uuid);
         assert_ne!(after.generation, before.generation);
-        assert_eq!(byte, 0, "the older slot says that nobody scrubbed");
+        assert_eq!(byte, 0, "the older slot says that nothing was scrubbed");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A modelled link between guest and device, for those who want the times of hardware that is not there.
+//! A modelled link between guest and device: it adds the transfer times of hardware that is not there.
 //!
 //! Each direction is a pipe of its own: bytes pass one after the other at the bandwidth, whatever queue they belong to,
 //! and arrive the latency later. A batch is complete when the last of its bytes has arrived, or when the copy is really

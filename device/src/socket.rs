@@ -44,7 +44,7 @@ impl BoundListener {
     }
 }
 
-/// Who may connect to a socket, and so what its file says.
+/// Which users may connect to a socket: the mode and the group of its file.
 #[derive(Debug)]
 pub(crate) struct Access<'a> {
     /// The permissions of the file.
@@ -140,7 +140,7 @@ impl Drop for BoundListener {
     }
 }
 
-/// The socket for front ends, before anybody listens to it.
+/// The socket for front ends, before it is listened on.
 pub(crate) struct Opened {
     name: String,
     kind: Kind,

@@ -20,7 +20,7 @@ pub const FIRST_THREAD: usize = 0;
 /// The queues of a thread, by their index.
 pub fn queues_of_thread(thread: usize) -> Vec<u16> {
     if thread == FIRST_THREAD {
-        // Urgent first: whoever serves several serves this one before the others.
+        // Urgent first: a worker serves its queues in this order.
         vec![URGENT_QUEUE, CONTROL_QUEUE, EVENT_QUEUE]
     } else {
         vec![BULK_QUEUE_FIRST + (thread - 1) as u16]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Who runs where. Processors of one machine are not equally fast, if only because of who uses their other halves; so
+//! Which thread runs where. Processors of one machine are not equally fast, if only because their other halves are in use; so
 //! memcpy and the device take turns on the same ones.
 
 use rustix::{

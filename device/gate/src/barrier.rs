@@ -73,7 +73,7 @@ mod tests {
     use super::Gate;
 
     #[test]
-    fn nobody_is_inside_with_an_old_view_after_quiesce() {
+    fn no_worker_is_inside_with_an_old_view_after_quiesce() {
         let gate = Gate::new(());
         let open = AtomicBool::new(true);
         let inside = AtomicU64::new(0);

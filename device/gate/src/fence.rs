@@ -99,7 +99,7 @@ mod tests {
         assert!(queues[1].set_broken() && !queues[1].set_broken());
         assert!(
             queues[1].is_behind(first),
-            "nobody waits for a broken queue"
+            "a fence does not wait for a broken queue"
         );
         queues[1].restart();
         assert!(queues[1].take_restarted() && !queues[1].take_restarted());

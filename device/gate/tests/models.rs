@@ -122,7 +122,7 @@ fn a_stopped_queue_is_left_alone() {
 }
 
 #[test]
-fn a_table_that_was_replaced_is_used_by_nobody() {
+fn no_worker_uses_a_table_that_was_replaced() {
     model(|| {
         let (old, new) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
         let gate = Arc::new(Gate::new(Arc::clone(&old)));
@@ -147,7 +147,7 @@ fn a_table_that_was_replaced_is_used_by_nobody() {
 }
 
 #[test]
-fn whoever_waits_inside_gives_way() {
+fn a_worker_that_waits_inside_gives_way() {
     model(|| {
         let gate = Arc::new(Gate::new(()));
         let ring = Arc::new(Ring::new(1));
@@ -173,7 +173,7 @@ fn whoever_waits_inside_gives_way() {
 }
 
 #[test]
-fn two_who_change_things_take_turns() {
+fn two_writers_take_turns() {
     model(|| {
         let gate = Arc::new(Gate::new(()));
         let memory = Arc::new(Memory::new());

@@ -166,7 +166,7 @@ impl<'a> Transferrer<'a> {
                 .ok_or(Status::BadGuestAddress)?,
             _ => self.device(transfer.device_address + offset, 1)?,
         };
-        // SAFETY: `byte` is one mapped, writable byte of shared memory of which nobody holds a reference.
+        // SAFETY: `byte` is one mapped, writable byte of shared memory to which there is no reference.
         unsafe { byte.write_volatile(byte.read_volatile() ^ 1) };
         Ok(())
     }

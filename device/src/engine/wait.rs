@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Job;
 
-/// Waits for `time`, or until somebody wants this worker.
+/// Waits for `time`, or until another thread waits for this worker.
 pub(super) fn wait(time: Duration, job: &Job<'_>) {
     wait_until(Instant::now() + time, job);
 }
 
-/// Waits until `until`, or until somebody wants this worker. A thread sleeps too long rather than too short, so the last
+/// Waits until `until`, or until another thread waits for this worker. A thread sleeps too long rather than too short, so the last
 /// of it is spent awake.
 pub(super) fn wait_until(until: Instant, job: &Job<'_>) {
     const AWAKE: Duration = Duration::from_micros(60);

@@ -19,7 +19,7 @@ pub(super) struct Mapping {
     bytes: usize,
 }
 
-// SAFETY: the mapping is plain shared memory; whoever writes through `at` answers for the access itself.
+// SAFETY: the mapping is plain shared memory; callers of `at` answer for each access.
 unsafe impl Send for Mapping {}
 // SAFETY: as above: no method of `Mapping` touches the mapped bytes.
 unsafe impl Sync for Mapping {}
@@ -50,7 +50,7 @@ impl Mapping {
         let padding = reserved.as_ptr().align_offset(ALIGNMENT);
         // SAFETY: `padding` is less than ALIGNMENT, by which the reservation exceeds `len`.
         let wanted = unsafe { reserved.as_ptr().add(padding) };
-        // SAFETY: [wanted, wanted + len) is within the reservation made above, which nobody else knows.
+        // SAFETY: [wanted, wanted + len) is within the reservation made above, to which there is no other pointer.
         let start = unsafe {
             mmap(
                 wanted.cast(),

@@ -3,9 +3,10 @@
 //!
 //! Waking a thread costs as much as copying fifty pages. But a look that finds nothing takes a processor from a guest,
 //! so the time to look adapts to how long the worker was idle before each batch: if the longest look would have caught
-//! the batch, the next look is long enough for one like it, and otherwise it is half as long. But whoever sleeps sees a
-//! batch late, and so would find reason to sleep on for ever: now and then the longest look is tried all the same. Who
-//! takes this processor away meanwhile is left alone for a time that doubles whenever it happens again.
+//! the batch, the next look is long enough for one like it, and otherwise it is half as long. A worker that sleeps sees
+//! each batch late, and so would find reason to sleep for ever: now and then it takes the longest look all the same. If
+//! another thread takes the processor during a look, the worker does not look for a time that doubles whenever it happens
+//! again. It shows as a gap between two looks, which costs no system call.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
 const SHORTEST: Duration = Duration::from_micros(4);
 /// One look in so many is as long as can be if shorter ones are all in vain.
 const TRIAL: u32 = 8;
-/// How long nothing is looked for after somebody else wanted this processor: at first, and at most.
+/// How long a worker does not poll after another thread took its processor: at first, and at most.
 const STEP_BACK: Duration = Duration::from_millis(1);
 const LONGEST_STEP_BACK: Duration = Duration::from_millis(100);
 /// Two looks in a row take far less than this, unless the processor was taken away between them.
@@ -70,7 +71,7 @@ impl PollWindow {
         }
     }
 
-    /// Somebody else wanted this processor during a look.
+    /// Another thread took this processor during a look.
     fn disturbed(&mut self, at: Instant) {
         self.not_before = Some(at + self.step_back);
         self.step_back = (self.step_back * 2).min(LONGEST_STEP_BACK);
@@ -190,8 +191,8 @@ mod tests {
             looks.position(|look| look == LONGEST)
         };
         assert!(asleep(16).is_some());
-        assert!(asleep(TRIAL).is_some(), "nobody looks any more");
-        assert!(asleep(TRIAL - 1).is_none(), "somebody looks too often");
+        assert!(asleep(TRIAL).is_some(), "the worker polls no more");
+        assert!(asleep(TRIAL - 1).is_none(), "the worker polls too often");
     }
 
     #[test]
