@@ -5,9 +5,10 @@ use crate::{
     Advise, Evict, Info, Limit, Migrate, Prefetch, Residency, Stats, Wait, ADVISE_NR, EVICT_NR,
     INFO_NR, IOCTL_TYPE, LIMIT_NR, MIGRATE_NR, PREFETCH_NR, RESIDENCY_NR, STATS_NR, WAIT_NR,
 };
+use core::ffi::c_void;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
+use rustix::ioctl::{ioctl, opcode, Ioctl, IoctlOutput, Opcode, Updater};
 
 /// INFO on `node`.
 pub(super) fn info(node: BorrowedFd<'_>, argument: &mut Info) -> Result<(), Errno> {
@@ -96,4 +97,71 @@ fn update<const OPCODE: Opcode, T>(node: BorrowedFd<'_>, argument: &mut T) -> Re
     // `Residency::map`: it is zero in `residency_counts`, and in `residency_map` it is that of a
     // slice which is borrowed for the call and has one byte for each page.
     unsafe { ioctl(node, Updater::<OPCODE, T>::new(argument)) }
+}
+
+/// `struct pm_scan_arg` of the kernel's `linux/fs.h`.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct ScanArgument {
+    pub(super) size: u64,
+    pub(super) flags: u64,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Written: where the walk ended.
+    pub(super) walk_end: u64,
+    pub(super) vec: u64,
+    pub(super) vec_len: u64,
+    pub(super) max_pages: u64,
+    pub(super) category_inverted: u64,
+    pub(super) category_mask: u64,
+    pub(super) category_anyof_mask: u64,
+    pub(super) return_mask: u64,
+}
+
+/// `struct page_region` of the kernel's `linux/fs.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct PageRegion {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) categories: u64,
+}
+
+/// PAGEMAP_SCAN on `/proc/PID/pagemap`; how many regions were written.
+pub(super) fn pagemap_scan(
+    pagemap: BorrowedFd<'_>,
+    argument: &mut ScanArgument,
+    regions: &mut [PageRegion],
+) -> Result<usize, Errno> {
+    argument.size = size_of::<ScanArgument>() as u64;
+    argument.vec = regions.as_mut_ptr().expose_provenance() as u64;
+    argument.vec_len = regions.len() as u64;
+    #[allow(unsafe_code)]
+    // SAFETY: `Scan` describes the call, and `vec` and `vec_len` are the address and the length of
+    // `regions`, which is borrowed for the call. Every bit pattern is a value of both structures.
+    let count = unsafe { ioctl(pagemap, Scan(argument)) }?;
+    usize::try_from(count).map_err(|_| Errno::INVAL)
+}
+
+struct Scan<'a>(&'a mut ScanArgument);
+
+// SAFETY: The opcode is that of PAGEMAP_SCAN and carries the size of `ScanArgument`; the pointer is
+// to one; the call writes to it, which `IS_MUTATING` says; and its result is a number.
+#[allow(unsafe_code)]
+unsafe impl Ioctl for Scan<'_> {
+    type Output = IoctlOutput;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        opcode::read_write::<ScanArgument>(b'f', 16)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        core::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> Result<IoctlOutput, Errno> {
+        Ok(out)
+    }
 }

@@ -4,6 +4,7 @@
 mod call;
 mod device;
 mod error;
+mod pagemap;
 mod policy;
 mod process;
 mod residency;
@@ -11,6 +12,7 @@ mod skipped;
 
 pub use device::{Device, MigrateReport, MigrateRequest};
 pub use error::Error;
+pub use pagemap::{PageRun, Pagemap, Place};
 pub use policy::{Advice, EvictReport, LimitReport, PrefetchId, PrefetchReport, PrefetchRequest};
 pub use process::Process;
 pub use residency::{ResidencyCounts, ResidencyMap};
