@@ -75,7 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "hmmctl",
         "run",
         "--policy",
-        "churn",
+        // The demonstration is to show faults, and not how they are avoided.
+        "stress",
         "--quiet",
         "--summary-json",
         SUMMARY,

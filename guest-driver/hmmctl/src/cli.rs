@@ -2,6 +2,7 @@
 //! The command line.
 
 use crate::range::PageRange;
+use crate::run::Rules;
 use crate::size::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hmm_uapi::client::Process;
@@ -180,11 +181,11 @@ pub(crate) struct Residency {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// What to do with memory that the program used and thereby brought home.
+    /// How to choose the memory to move, and how fast.
     #[arg(long, value_enum, default_value_t = Policy::ToDevice)]
     pub(crate) policy: Policy,
-    /// Milliseconds between the end of a pass over the program's memory and the next pass. The program is left alone
-    /// for at least as long as the pass took.
+    /// Milliseconds between two looks at where the program's memory is, at least. With 'stress', between two passes
+    /// over it; the program is left alone for at least as long as a pass took.
     #[arg(long, value_name = "MS", default_value = "100", value_parser = milliseconds)]
     pub(crate) interval: Duration,
     /// Write the summary as JSON to this file.
@@ -267,14 +268,17 @@ fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
         .map_err(|error| error.to_string())
 }
 
-/// What `run` does with memory that came home.
+/// How `run` chooses what to move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// Move it again, but less and less often while the program keeps using it: memory that rests
-    /// stays on the device.
+    /// Move memory that rests to the device, and leave alone what the program uses: faults and moves take about an
+    /// eighth of the time that the program runs.
     ToDevice,
-    /// Move everything in every pass; the CPU's faults bring back what is used.
+    /// Move all memory in turn, also what the program uses: faults and moves take about half of the time that the
+    /// program runs.
     Churn,
+    /// Move everything in every pass, for those who test. There is no bound to how slow the program becomes.
+    Stress,
 }
 
 impl Policy {
@@ -283,6 +287,22 @@ impl Policy {
         match self {
             Self::ToDevice => "to-device",
             Self::Churn => "churn",
+            Self::Stress => "stress",
+        }
+    }
+
+    /// How the policy is paced; `None`: it is not.
+    pub(crate) fn rules(self) -> Option<Rules> {
+        match self {
+            Self::ToDevice => Some(Rules {
+                share: 0.12,
+                learns: true,
+            }),
+            Self::Churn => Some(Rules {
+                share: 0.5,
+                learns: false,
+            }),
+            Self::Stress => None,
         }
     }
 }

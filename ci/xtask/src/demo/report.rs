@@ -156,7 +156,7 @@ mod tests {
             program: "sort /data".to_owned(),
             output_matches: true,
             moved: serde_json::from_str(
-                r#"{"policy": "churn", "bytes_to_device": 300000000, "bytes_to_system": 200000000,
+                r#"{"policy": "stress", "bytes_to_device": 300000000, "bytes_to_system": 200000000,
                     "peak_resident_bytes": 80000000, "cpu_faults": 9, "batches": 8, "doorbells": 8,
                     "skipped": {"pinned": 1}, "copy_errors": 0, "error": null}"#,
             )

@@ -4,10 +4,13 @@
 //! The program is not touched: its standard streams, its arguments and its environment are passed
 //! on. One thread of hmmctl moves memory, the other waits for the program and forwards signals.
 
+mod look;
 mod mover;
+mod pace;
+mod processes;
 mod program;
-mod settle;
 mod signals;
+mod stall;
 mod summary;
 mod tree;
 
@@ -15,9 +18,11 @@ use crate::cli;
 use anyhow::{Context, bail};
 use hmm_uapi::client::Device;
 use mover::Mover;
+pub(crate) use pace::Rules;
 use program::{Program, StartError};
 use rustix::thread::CapabilitySet;
 use signals::Signals;
+use stall::Stall;
 use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
@@ -53,17 +58,29 @@ fn try_run(node: &Path, arguments: &cli::Run) -> anyhow::Result<u8> {
         .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())))
         .transpose()?;
     let before = device.stats()?;
+    let mut stall = Stall::new(node);
+    let stalled_before = stall.total(before.cpu_faults);
     let signals = Signals::block()?;
 
     let started = Instant::now();
     let program = Program::start(&arguments.command, &signals)?;
-    let mover = Mover::start(device, program.id(), arguments.policy, arguments.interval)?;
+    let mover = Mover::start(
+        device,
+        stall.clone(),
+        program.id(),
+        arguments.policy,
+        arguments.interval,
+    )?;
     let code = program.wait(&signals)?;
     let seconds = started.elapsed().as_secs_f64();
     let (device, moved) = mover.stop();
 
     let after = device.stats();
-    let summary = Summary::new(arguments, code, seconds, &before, after, moved);
+    // The faults after the mover's last look are in it, too.
+    let stalled = (after.as_ref().ok())
+        .map_or(stalled_before, |after| stall.total(after.cpu_faults))
+        .saturating_sub(stalled_before);
+    let summary = Summary::new(arguments, code, seconds, &before, after, stalled, moved);
     if !arguments.quiet {
         eprint!("{summary}");
     }

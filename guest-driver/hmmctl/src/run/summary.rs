@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
+use std::time::Duration;
 
 /// What a run did. The counters are the device's, from just before the program's start to just
 /// after its end; what other programs did on the device meanwhile is in them. Passes, processes and
@@ -22,6 +23,9 @@ pub(super) struct Summary {
     exit_code: u8,
     seconds: f64,
     passes: u64,
+    /// Time that the passes took to find out where pages are, and to move them.
+    look_seconds: f64,
+    move_seconds: f64,
     processes: u64,
     bytes_to_device: u64,
     bytes_to_system: u64,
@@ -29,6 +33,10 @@ pub(super) struct Summary {
     peak_resident_bytes: u64,
     cpu_faults: u64,
     cpu_faults_failed: u64,
+    /// Time that threads waited for these faults.
+    fault_seconds: f64,
+    /// Bytes of `bytes_to_system` that hmmctl migrated back because the program fetched them page by page.
+    bytes_brought_back: u64,
     batches: u64,
     doorbells: u64,
     copy_errors: u64,
@@ -49,6 +57,7 @@ impl Summary {
         seconds: f64,
         before: &Stats,
         after: Result<Stats, Error>,
+        fault_time: Duration,
         moved: Moved,
     ) -> Self {
         let (after, error) = match after {
@@ -69,6 +78,8 @@ impl Summary {
             exit_code,
             seconds,
             passes: moved.passes,
+            look_seconds: moved.look_time.as_secs_f64(),
+            move_seconds: moved.move_time.as_secs_f64(),
             processes: moved.processes,
             bytes_to_device: grown(|stats| stats.bytes_to_device),
             bytes_to_system: grown(|stats| stats.bytes_to_system),
@@ -76,6 +87,8 @@ impl Summary {
             peak_resident_bytes,
             cpu_faults: grown(|stats| stats.cpu_faults),
             cpu_faults_failed: grown(|stats| stats.cpu_faults_failed),
+            fault_seconds: fault_time.as_secs_f64(),
+            bytes_brought_back: moved.bytes_brought_back,
             batches: grown(|stats| stats.batches),
             doorbells: grown(|stats| stats.doorbells),
             copy_errors: grown(|stats| stats.copy_errors),
@@ -99,14 +112,17 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "hmmctl: {:.1} s, {} passes, {} processes; {} to the device, {} back ({} by {} CPU faults), at most {} resident",
+            "hmmctl: {:.1} s, {} passes ({:.1} s looking, {:.1} s moving), {} processes; {} to the device, {} back ({} by {} CPU faults that took {:.1} s), at most {} resident",
             self.seconds,
             self.passes,
+            self.look_seconds,
+            self.move_seconds,
             self.processes,
             bytes(self.bytes_to_device),
             bytes(self.bytes_to_system),
             bytes(self.bytes_by_fault),
             self.cpu_faults,
+            self.fault_seconds,
             bytes(self.peak_resident_bytes),
         )?;
         writeln!(
@@ -132,6 +148,9 @@ mod tests {
     use clap::Parser;
     use hmm_uapi::client::{Error, Skipped};
     use hmm_uapi::{SKIP_REASONS, SkipReason, Stats};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn arguments() -> Run {
         let cli = Cli::parse_from(["hmmctl", "run", "--policy=churn", "--interval=20", "true"]);
@@ -146,8 +165,11 @@ mod tests {
         pages[SkipReason::Hole as usize] = 9;
         Moved {
             passes: 3,
+            look_time: SECOND,
+            move_time: 2 * SECOND,
             processes: 2,
             skipped: Skipped::new(pages),
+            bytes_brought_back: 4096,
             peak_resident_bytes: 8192,
             error: None,
         }
@@ -170,7 +192,7 @@ mod tests {
     fn counters_are_the_growth_during_the_run() {
         let before = stats(1000);
         let after = stats(51000);
-        let summary = Summary::new(&arguments(), 7, 1.5, &before, Ok(after), moved());
+        let summary = Summary::new(&arguments(), 7, 1.5, &before, Ok(after), SECOND, moved());
         let mut file = tempfile::tempfile().unwrap();
         summary.write_json(file.try_clone().unwrap()).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
@@ -188,6 +210,8 @@ mod tests {
         assert_eq!(json["policy"], "churn");
         assert_eq!(json["exit_code"], 7);
         assert_eq!(json["seconds"], 1.5);
+        assert_eq!(json["fault_seconds"], 1.0);
+        assert_eq!(json["bytes_brought_back"], 4096);
         assert_eq!(json["passes"], 3);
         assert_eq!(json["skipped"]["hole"], 9);
         assert_eq!(json["error"], serde_json::Value::Null);
@@ -198,14 +222,14 @@ mod tests {
     fn a_peak_that_rose_is_this_runs() {
         let mut after = stats(0);
         after.peak_resident_bytes = 3 << 20;
-        let summary = Summary::new(&arguments(), 0, 0.0, &stats(0), Ok(after), moved());
+        let summary = Summary::new(&arguments(), 0, 0.0, &stats(0), Ok(after), SECOND, moved());
         assert_eq!(summary.peak_resident_bytes, 3 << 20);
     }
 
     #[test]
     fn a_device_that_is_gone_is_told() {
         let gone = Err(Error::Gone { call: "STATS" });
-        let summary = Summary::new(&arguments(), 0, 0.0, &stats(0), gone, moved());
+        let summary = Summary::new(&arguments(), 0, 0.0, &stats(0), gone, SECOND, moved());
         assert!(summary.to_string().contains("the device is gone"));
     }
 }

@@ -3,6 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
+
+/// What /proc counts processor time in: USER_HZ is 100 on x86.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What /proc/PID/stat says about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ struct Stat {
     start: u64,
     /// Whether it has exited and waits for its parent.
     dead: bool,
+    /// Processor time of all its threads.
+    used: Duration,
 }
 
 impl Stat {
@@ -23,13 +29,17 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        // The start is field 22 of the file; 18 lie between it and the parent, field 4.
-        let start = fields.nth(17)?.parse().ok()?;
+        // The parent is field 4 of the file, the ticks in user and kernel mode are 14 and 15, and the start is 22.
+        let user: u64 = fields.nth(9)?.parse().ok()?;
+        let kernel: u64 = fields.next()?.parse().ok()?;
+        let start = fields.nth(6)?.parse().ok()?;
         Some(Self {
             pid: pid.parse().ok()?,
             parent,
             start,
             dead: matches!(state, "Z" | "X"),
+            used: TICK
+                .saturating_mul(u32::try_from(user.saturating_add(kernel)).unwrap_or(u32::MAX)),
         })
     }
 }
@@ -56,6 +66,15 @@ impl Tree {
     /// How many processes have been seen so far.
     pub(super) fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// Processor time of the processes that the last update found. That of processes which have ended since is missing.
+    pub(super) fn processor_time(&self) -> Duration {
+        self.known
+            .keys()
+            .filter_map(|pid| stat(*pid))
+            .map(|stat| stat.used)
+            .sum()
     }
 
     /// Looks at the system's processes, and gives the program's that are alive.
@@ -99,22 +118,22 @@ fn all_processes() -> io::Result<Vec<Stat>> {
     let mut processes = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().filter(|name| name.parse::<i32>().is_ok()) else {
-            continue;
-        };
-        // A process that exits meanwhile has no file any more.
-        if let Ok(text) = std::fs::read(format!("/proc/{pid}/stat"))
-            && let Some(stat) = Stat::parse(&String::from_utf8_lossy(&text))
-        {
-            processes.push(stat);
-        }
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        processes.extend(pid.and_then(stat));
     }
     Ok(processes)
+}
+
+/// What /proc says about a process; `None` if it has ended.
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Stat::parse(&String::from_utf8_lossy(&text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Stat, Tree, all_processes};
+    use std::time::Duration;
 
     fn process(pid: i32, parent: i32) -> Stat {
         Stat {
@@ -122,6 +141,7 @@ mod tests {
             parent,
             start: 100,
             dead: false,
+            used: Duration::ZERO,
         }
     }
 
@@ -134,7 +154,8 @@ mod tests {
                 pid: 77,
                 parent: 5,
                 start: 9876,
-                dead: false
+                dead: false,
+                used: Duration::from_millis(110)
             })
         );
         assert!(

@@ -13,6 +13,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("hmmctl/info-json", info),
     Case::new("hmmctl/migrate-and-residency-json", migrate_and_residency),
     Case::new("hmmctl/run-churn-memory", run_churn).within(300),
+    Case::new("hmmctl/run-stress-memory", run_stress).within(300),
+    Case::new("hmmctl/run-stress-sparse", run_sparse).within(300),
     Case::new("hmmctl/run-to-device-memory", run_to_device).within(300),
     Case::new("hmmctl/run-churn-processes", run_processes).within(300),
     Case::new("hmmctl/run-streams", run_streams),
@@ -264,12 +266,26 @@ fn run(name: &str, options: &[&str]) -> Result<Value> {
 }
 
 fn run_churn() -> Result<()> {
-    let summary = run("workload/memory", &["--policy", "churn", "--interval", "5"])?;
+    run("workload/memory", &["--policy", "churn", "--interval", "5"]).map(drop)
+}
+
+fn run_stress() -> Result<()> {
+    let options = ["--policy", "stress", "--interval", "5"];
+    let summary = run("workload/memory", &options)?;
     let peak = number(&summary, "peak_resident_bytes")?;
     ensure!(
         peak >= (PAGE * 100) as u64,
         "at most {peak} bytes were on the device"
     );
+    Ok(())
+}
+
+/// Passes over 16 TiB of addresses with few pages cost what the pages cost.
+fn run_sparse() -> Result<()> {
+    let options = ["--policy", "stress", "--interval", "1"];
+    let summary = run("workload/sparse", &options)?;
+    let passes = number(&summary, "passes")?;
+    ensure!(passes > 3, "only {passes} passes ended: {summary}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 pub(super) const CASES: &[Case] = &[
     Case::new("workload/memory", memory),
     Case::new("workload/processes", processes),
+    Case::new("workload/sparse", sparse),
 ];
 
 /// Rounds after which the program ends, whether or not anybody moves its memory.
@@ -36,6 +37,21 @@ fn memory() -> Result<()> {
         sum = (sum * 31 + u64::from(byte)) % 1_000_000_007;
     }
     println!("{sum}");
+    Ok(())
+}
+
+/// The same beside 16 TiB of addresses that have a page each TiB.
+fn sparse() -> Result<()> {
+    const TEBIBYTE: usize = (1 << 40) / PAGE;
+    let mut vast = Memory::reserved(16 * TEBIBYTE)?;
+    let pages = (0..16).map(|number| number * TEBIBYTE);
+    for page in pages.clone() {
+        vast.fill_pages(page..page + 1, 5);
+    }
+    memory()?;
+    for page in pages {
+        vast.check_pages(page..page + 1, 5)?;
+    }
     Ok(())
 }
 
