@@ -2,6 +2,7 @@
 //! `cargo xtask bench`.
 
 mod guest;
+mod programs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ enum What {
     Device(Device),
     /// The driver, from the call to the last page, beside the kernel's own test_hmm in the same guest.
     Guest(guest::Arguments),
+    /// Programs of this machine under `hmmctl run`, beside plain runs in the same guest.
+    Programs(programs::Arguments),
 }
 
 /// Arguments of `bench device`.
@@ -49,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.what {
         What::Device(device) => run_device(device),
         What::Guest(arguments) => guest::run(arguments),
+        What::Programs(arguments) => programs::run(arguments),
     }
 }
 
