@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The guest's init and what it does for the host.
 //!
-//! The kernel starts this program as process 1. That process mounts what a system needs, starts the program once
-//! more and then only buries the dead ([`init`]). The second process talks to the host ([`serve`]): it loads the
-//! driver, runs commands ([`command`]) and the cases ([`cases`]). A process for one case is this program again.
+//! The kernel starts this program as process 1. It mounts what a system needs, starts the program once more, and then reaps
+//! orphans ([`init`]). The second process serves the host ([`serve`]): it loads the driver, runs commands ([`command`]) and cases
+//! ([`cases`]). Each command has a PID namespace, whose first process is this program, and each case is a process of this program.
 
 mod cases;
 mod command;
