@@ -224,6 +224,11 @@ impl Device {
         self.gate.replace(memory);
     }
 
+    /// Returns when every worker has left what it works on at least once since the call.
+    pub fn quiesce(&self) {
+        self.gate.quiesce();
+    }
+
     /// Queue `index` was stopped; nothing works on it any more when this returns.
     pub fn queue_stopped(&self, index: u16) {
         self.gate.quiesce();
@@ -349,7 +354,8 @@ impl Device {
         &self.tickets
     }
 
-    fn wake(&self, thread: usize) {
+    /// Makes a worker look at its queues.
+    pub(crate) fn wake(&self, thread: usize) {
         if let Some(waker) = self.wakers.get(thread) {
             // It fails only when the counter is full, and then the worker is woken already.
             let _ = waker.notifier.notify();

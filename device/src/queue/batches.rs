@@ -69,7 +69,9 @@ impl Device {
             if !self.is_served(index) {
                 return;
             }
-            self.disable_kicks(ring, &guest);
+            if !self.begin(index, ring, &guest) {
+                return;
+            }
             let (end, executed) = self.serve_set(index, ring, &guest, worker);
             if executed && !worked {
                 worked = true;

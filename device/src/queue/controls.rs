@@ -12,7 +12,9 @@ impl Device {
     pub fn serve_control(&self, ring: &Ring, worker: &mut Worker) {
         loop {
             let guest = self.gate().enter();
-            self.disable_kicks(ring, &guest);
+            if !self.begin(CONTROL_QUEUE, ring, &guest) {
+                return;
+            }
             loop {
                 match self.pop(CONTROL_QUEUE, ring, &guest, worker) {
                     Popped::Chain => {}

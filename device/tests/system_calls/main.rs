@@ -47,6 +47,10 @@ const NOT_ALWAYS: &[(i64, &str)] = &[
         libc::SYS_getsockopt,
         "only if the front end hands over a socket for requests, as QEMU does",
     ),
+    (
+        libc::SYS_ppoll,
+        "only if the front end hands over a descriptor to signal that may block",
+    ),
 ];
 
 struct Device {
