@@ -264,7 +264,15 @@ impl Device {
     /// # Errors
     /// Device memory cannot be discarded; the session is closed nevertheless.
     pub fn renew(&self) -> Result<u64, MemoryError> {
-        let generation = self.gate.while_quiet(|| self.engine.renew())?;
+        self.gate.while_quiet(|| self.engine.begin_renewal())?;
+        // Slice by slice, so that front ends need not wait for all of them. A driver that opens a session meanwhile does
+        // the rest itself.
+        let generation = loop {
+            let step = || self.engine.memory().continue_renewal();
+            if let Some(generation) = self.gate.while_quiet(step)? {
+                break generation;
+            }
+        };
         self.raise(self.event(EventKind::Generation, 0, generation));
         Ok(generation)
     }

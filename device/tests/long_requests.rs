@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Requests that take long, and queues that are never empty, hold up neither the front end nor the other queues.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use hmm_front_end::{DATA, FrontEnd, Guest, Layout, Process, Ring, pattern};
+use hmm_protocol::{
+    BatchFlags, CONTROL_BYTES, CONTROL_QUEUE, ControlKind, ControlReply, ControlRequest, CopyEntry,
+    Op, Status, URGENT_QUEUE,
+};
+use vhost::vhost_user::VhostUserFrontend;
+use zerocopy::{FromBytes, IntoBytes};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
+const CONTROL: usize = CONTROL_QUEUE as usize;
+const REQUEST: u64 = DATA;
+const REPLY: u64 = DATA + 4096;
+/// Requests after which a test gives up.
+const MOST_REQUESTS: u32 = 400_000;
+/// Large enough for a scrub that takes many slices.
+const LARGE: u64 = 512 << 20;
+
+fn start(arguments: &[&str]) -> (Process, FrontEnd) {
+    let process = Process::start(PROGRAM, arguments);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
+    (process, front_end)
+}
+
+fn large() -> (Process, FrontEnd) {
+    start(&["--memory", "512M", "--prefault"])
+}
+
+fn fill() -> CopyEntry {
+    CopyEntry::new(Op::Fill, 0, 0, 8)
+}
+
+/// Keeps the control ring full of pings.
+struct Feeder<'a> {
+    guest: &'a Guest,
+    ring: &'a mut Ring,
+    answered: u32,
+}
+
+impl<'a> Feeder<'a> {
+    fn new(guest: &'a Guest, ring: &'a mut Ring) -> Self {
+        let ping = ControlRequest::new(ControlKind::Ping, 0, 1, 0, 0);
+        guest.write(REQUEST, ping.as_bytes());
+        Self {
+            guest,
+            ring,
+            answered: 0,
+        }
+    }
+
+    fn feed(&mut self) {
+        let was_empty = self.ring.in_flight() == 0;
+        while self.ring.in_flight() < 120 {
+            let size = CONTROL_BYTES as u32;
+            self.ring
+                .submit(self.guest, &[(REQUEST, size)], &[(REPLY, size)]);
+        }
+        if was_empty {
+            self.ring.kick();
+        }
+        while self.ring.poll(self.guest).is_some() {
+            self.answered += 1;
+        }
+    }
+}
+
+#[test]
+fn a_control_ring_that_is_never_empty_does_not_hold_up_the_memory_table() {
+    let (_process, mut front_end) = start(&["--memory", "16M"]);
+    let region = front_end.guest.regions()[2];
+    let FrontEnd {
+        frontend,
+        guest,
+        rings,
+        ..
+    } = &mut front_end;
+    let (fed, changed) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let (guest, ring) = (&*guest, &mut rings[CONTROL]);
+        let (fed, changed) = (&fed, &changed);
+        scope.spawn(move || {
+            let mut feeder = Feeder::new(guest, ring);
+            while feeder.answered < MOST_REQUESTS && !changed.load(Ordering::Acquire) {
+                feeder.feed();
+            }
+            fed.store(true, Ordering::Release);
+        });
+        for _ in 0..5 {
+            frontend.remove_mem_region(&region).expect("removed");
+            frontend.add_mem_region(&region).expect("added");
+        }
+        assert!(!fed.load(Ordering::Acquire), "it waited for the guest");
+        changed.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn a_control_ring_that_is_never_empty_leaves_the_urgent_queue_its_turn() {
+    let (_process, mut front_end) = start(&["--memory", "16M"]);
+    let urgent = usize::from(URGENT_QUEUE);
+    let request = front_end.entries(BatchFlags::default(), &[fill()]);
+    for _ in 0..5 {
+        front_end.submit(URGENT_QUEUE, &request, 0);
+        let FrontEnd { guest, rings, .. } = &mut front_end;
+        let before = rings[urgent].used_index(guest);
+        let (others, urgent) = rings.split_at_mut(urgent);
+        let mut feeder = Feeder::new(guest, &mut others[CONTROL]);
+        feeder.feed();
+        urgent[0].kick();
+        while urgent[0].used_index(guest) == before {
+            feeder.feed();
+            assert!(feeder.answered < MOST_REQUESTS, "the urgent queue starves");
+        }
+        urgent[0].wait(guest);
+        while feeder.ring.in_flight() > 0 {
+            feeder.ring.wait(guest);
+        }
+    }
+}
+
+/// Makes a request that takes long, and counts how often the memory table and the configuration space can be had before
+/// it is answered.
+fn meanwhile(front_end: &mut FrontEnd, request: &[u8]) -> (u32, ControlReply) {
+    let region = front_end.guest.regions()[2];
+    let FrontEnd {
+        guest,
+        rings,
+        frontend,
+        ..
+    } = front_end;
+    let ring = &mut rings[CONTROL];
+    guest.write(REQUEST, request);
+    let before = ring.used_index(guest);
+    ring.submit(
+        guest,
+        &[(REQUEST, request.len() as u32)],
+        &[(REPLY, CONTROL_BYTES as u32)],
+    );
+    ring.kick();
+    let mut rounds = 0;
+    while ring.used_index(guest) == before {
+        frontend.remove_mem_region(&region).expect("removed");
+        frontend.add_mem_region(&region).expect("added");
+        rounds += 1;
+    }
+    ring.wait(guest);
+    let reply = guest.read(REPLY, CONTROL_BYTES);
+    (
+        rounds,
+        ControlReply::read_from_bytes(&reply).expect("a reply"),
+    )
+}
+
+fn put(front_end: &mut FrontEnd, at: u64) {
+    front_end.guest.write(DATA, &pattern(at, 4096));
+    let entry = CopyEntry::new(Op::ToDevice, DATA, at, 4096);
+    assert_eq!(front_end.run(&[entry]).status(), Status::Ok);
+}
+
+fn is_zero(front_end: &mut FrontEnd, at: u64) -> bool {
+    front_end.guest.write(DATA, &[1; 4096]);
+    let entry = CopyEntry::new(Op::ToSystem, DATA, at, 4096);
+    assert_eq!(front_end.run(&[entry]).status(), Status::Ok);
+    front_end.guest.read(DATA, 4096) == [0; 4096]
+}
+
+#[test]
+fn the_memory_table_changes_while_a_session_is_opened() {
+    let (_process, mut front_end) = large();
+    for at in [0, LARGE - 4096] {
+        put(&mut front_end, at);
+    }
+    let open = ControlRequest::new(ControlKind::SessionOpen, 0, 5, 0, 0);
+    let open = front_end.session_request(open);
+    let (rounds, reply) = meanwhile(&mut front_end, &open);
+    // One may come before the worker has begun, and one behind all of it.
+    assert!(rounds > 3, "{rounds} changes while memory was scrubbed");
+    assert_eq!(reply.status, Status::Ok.to_wire());
+    assert_ne!(reply.generation.get(), front_end.generation);
+    front_end.generation = reply.generation.get();
+    for at in [0, LARGE - 4096] {
+        assert!(is_zero(&mut front_end, at), "{at:#x}");
+    }
+}
+
+#[test]
+fn the_memory_table_changes_while_memory_is_discarded() {
+    let (_process, mut front_end) = large();
+    for at in [0, LARGE - 4096] {
+        put(&mut front_end, at);
+    }
+    let discard = ControlRequest::new(ControlKind::Discard, 0, 5, 0, LARGE);
+    let (rounds, reply) = meanwhile(&mut front_end, discard.as_bytes());
+    assert!(rounds > 3, "{rounds} changes while memory was discarded");
+    assert_eq!(reply.status, Status::Ok.to_wire());
+    for at in [0, LARGE - 4096] {
+        assert!(is_zero(&mut front_end, at), "{at:#x}");
+    }
+    // What was discarded once is written and discarded again: nothing is left of the first time.
+    put(&mut front_end, 0);
+    let (reply, _) = front_end.control(discard.as_bytes());
+    assert_eq!(reply.status, Status::Ok.to_wire());
+    assert!(is_zero(&mut front_end, 0));
+}
+
+#[test]
+fn the_configuration_is_read_while_memory_is_scrubbed() {
+    let (process, mut front_end) = large();
+    for renew in [false, true] {
+        let generation = front_end.open();
+        let done = AtomicBool::new(false);
+        let reads = thread::scope(|scope| {
+            let before = front_end.rings[CONTROL].used_index(&front_end.guest);
+            if renew {
+                scope.spawn(|| {
+                    process.command_ok(r#"{"command":"renew"}"#);
+                    done.store(true, Ordering::Release);
+                });
+            } else {
+                let open = ControlRequest::new(ControlKind::SessionOpen, 0, 5, 0, 0);
+                let open = front_end.session_request(open);
+                front_end.guest.write(REQUEST, &open);
+                front_end.rings[CONTROL].submit(
+                    &front_end.guest,
+                    &[(REQUEST, open.len() as u32)],
+                    &[(REPLY, CONTROL_BYTES as u32)],
+                );
+                front_end.rings[CONTROL].kick();
+            }
+            let mut reads = 0;
+            loop {
+                let config = front_end.config();
+                let used = front_end.rings[CONTROL].used_index(&front_end.guest);
+                if used != before || done.load(Ordering::Acquire) {
+                    break reads;
+                }
+                // The generation changes when the scrub begins.
+                if config.generation.get() != generation {
+                    reads += 1;
+                }
+            }
+        });
+        assert!(reads > 3, "{reads} reads while memory was scrubbed");
+        if !renew {
+            front_end.rings[CONTROL].wait(&front_end.guest);
+        }
+    }
+}
