@@ -98,8 +98,7 @@ impl VhostUserBackend for HmmBackend {
     }
 
     fn max_queue_size(&self) -> usize {
-        // The library closes the connection of a guest that asks for more. The rings know what the device allows.
-        usize::from(ring::LONGEST)
+        usize::from(self.inner.device.queue_size())
     }
 
     fn features(&self) -> u64 {

@@ -48,6 +48,13 @@ fn bad_arguments_end_it_early() {
         &["--socket-path", socket, "--queue-size", "77"],
         &["--socket-path", socket, "--unknown"],
         &["--fd", "0"],
+        &[
+            "--socket-path",
+            socket,
+            "--no-faults",
+            "--fault-script",
+            socket,
+        ],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -4,6 +4,7 @@
 use hmm_front_end::{DATA, FrontEnd, Layout, Process};
 use hmm_protocol::{
     BatchFlags, ControlKind, ControlRequest, CopyEntry, EntryFlags, Features, Op, PageList, Status,
+    golden,
 };
 use vhost::vhost_user::Frontend;
 use zerocopy::IntoBytes;
@@ -119,4 +120,24 @@ fn a_device_without_faults_offers_none_and_takes_none() {
     );
     let text = answer["error"].as_str().unwrap_or_default();
     assert!(text.contains("--no-faults"), "{answer}");
+}
+
+/// The generation of the golden bytes is not the device's, so the answer to a request that it understands is
+/// `StaleGeneration`, with the cookie of the bytes.
+#[test]
+fn golden_session_requests_are_understood_where_keys_were_negotiated_and_where_not() {
+    let process = Process::start(PROGRAM, &["--memory", "16M"]);
+    let (plain, keyed) = (&golden::CONTROL_REQUEST[..], &golden::SESSION_REQUEST[..]);
+    for (missing, understood, other) in [
+        (Features::default(), keyed, plain),
+        (Features::SESSION_KEY, plain, keyed),
+    ] {
+        let mut front_end = start_without(&process, missing);
+        let mut answer = |request| {
+            let (reply, _) = front_end.control(request);
+            (Status::from_wire(reply.status), reply.cookie.get())
+        };
+        assert_eq!(answer(understood), (Some(Status::StaleGeneration), 9));
+        assert_eq!(answer(other), (Some(Status::BadLength), 0));
+    }
 }

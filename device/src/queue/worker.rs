@@ -3,17 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hmm_protocol::{COMPLETION_BYTES, CONTROL_QUEUE};
+use hmm_protocol::COMPLETION_BYTES;
 
 use super::{
     chain::{Chain, Seen},
     poll::PollWindow,
     used::UsedSet,
 };
-use crate::{
-    engine::{Interrupted, Workspace},
-    threads::WorkerTimes,
-};
+use crate::{engine::Workspace, threads::WorkerTimes};
 
 /// What a worker thread keeps between batches.
 #[derive(Debug)]
@@ -26,8 +23,6 @@ pub struct Worker {
     pub(super) seen: BTreeMap<u16, Seen>,
     /// How long the chain that was popped last had waited then.
     pub(super) delay: Option<Duration>,
-    /// A control request that was put back halfway.
-    pub(super) interrupted: Interrupted,
     /// A completion that a fault holds back, for one queue.
     pub(super) held: Option<(u16, Held)>,
     pub(super) poll: PollWindow,
@@ -44,7 +39,6 @@ impl Worker {
             used: UsedSet::default(),
             seen: BTreeMap::new(),
             delay: None,
-            interrupted: Interrupted::default(),
             held: None,
             poll: PollWindow::new(times.poll),
             longest_set: times.set,
@@ -54,9 +48,6 @@ impl Worker {
     /// Queue `index` was set up again: what was known of its chains is of other ones.
     pub(super) fn forget(&mut self, index: u16) {
         self.seen.remove(&index);
-        if index == CONTROL_QUEUE {
-            self.interrupted = Interrupted::default();
-        }
         self.held.take_if(|(queue, _)| *queue == index);
     }
 }
