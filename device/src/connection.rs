@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One front end, from its connection to its end.
 
-use std::{os::unix::net::UnixListener, sync::Arc};
+use std::{
+    os::{fd::RawFd, unix::net::UnixListener},
+    sync::{Arc, Weak},
+};
 
 use thiserror::Error;
 use vhost::vhost_user::{Error as VhostError, Listener};
-use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserDaemon};
+use vhost_user_backend::{
+    Error as DaemonError, ShutdownHandle, VhostUserDaemon, VringEpollHandler,
+};
 use vmm_sys_util::epoll::EventSet;
 
-use crate::{backend::HmmBackend, device::Device, logging::warn_limited, ring};
+use crate::{
+    backend::HmmBackend,
+    device::Device,
+    logging::warn_limited,
+    ring::{self, Defect, Ring},
+    threads::thread_of_queue,
+};
 
 /// What can go wrong with a front end.
 #[derive(Debug, Error)]
@@ -33,10 +44,11 @@ pub fn serve(
 ) -> Result<(), ConnectionError> {
     let mut listener = Listener::from(listener.try_clone().map_err(ConnectionError::Socket)?);
     let backend = HmmBackend::new(Arc::clone(device));
-    let (daemon, rings) = ring::Ring::collect(|| {
+    let (daemon, rings) = Ring::collect(device.queue_size(), || {
         VhostUserDaemon::new("vhost-user".to_owned(), backend.clone(), ring::no_memory())
     });
     let mut daemon = daemon.map_err(ConnectionError::Daemon)?;
+    connect(device, &backend, &daemon, &rings);
     device.attach(rings);
     let served = serve_daemon(device, &backend, &mut daemon, &mut listener, started);
     // Workers still run, on rings whose front end is gone.
@@ -55,6 +67,56 @@ pub fn serve(
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// Tells the rings which workers serve them.
+fn connect(
+    device: &Arc<Device>,
+    backend: &HmmBackend,
+    daemon: &VhostUserDaemon<HmmBackend>,
+    rings: &[Ring],
+) {
+    let workers = daemon.get_epoll_handlers();
+    for (queue, ring) in (0..).zip(rings) {
+        if let Some(worker) = workers.get(thread_of_queue(queue)) {
+            ring.connect(Box::new(Link {
+                queue,
+                device: Arc::downgrade(device),
+                worker: Arc::downgrade(worker),
+                event: backend.wake_event(),
+            }));
+        }
+    }
+}
+
+/// What a ring needs of its connection. The worker owns its rings, so they do not own it.
+struct Link {
+    queue: u16,
+    device: Weak<Device>,
+    worker: Weak<VringEpollHandler<HmmBackend>>,
+    /// A number that the library takes for events that are not its own.
+    event: u64,
+}
+
+impl ring::Connection for Link {
+    fn stop_listening(&self, descriptor: RawFd) {
+        if let Some(worker) = self.worker.upgrade() {
+            // It fails if the worker does not listen to it, because the ring is stopped. The kernel ignores the event.
+            let _ = worker.unregister_listener(descriptor, EventSet::IN, self.event);
+        }
+    }
+
+    fn quiesce(&self) {
+        if let Some(device) = self.device.upgrade() {
+            device.quiesce();
+        }
+    }
+
+    fn break_ring(&self, defect: Defect) {
+        if let Some(device) = self.device.upgrade() {
+            device.break_queue(self.queue, &defect.to_string());
+        }
+    }
 }
 
 /// Serves until the front end goes. The daemon's workers still run afterwards.

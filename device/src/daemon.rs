@@ -172,7 +172,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     // It is this process that goes, and not the front end: a memory file keeps what is in it.
     device.keep_contents();
     let until = Instant::now() + END_TIME;
-    connection.end(until);
+    let ended = connection.end(until);
     device
         .trace()
         .finish()
@@ -183,7 +183,10 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
             .and_then(|()| writeln!(file))
             .map_err(unwritable(path))?;
     }
-    device.engine().memory().close()?;
+    // A worker that still copies may change the contents after they are recorded as whole.
+    if ended {
+        device.engine().memory().close()?;
+    }
     tracing::info!("end");
     // Dropping the manager removes the sockets; a connection that did not end in time ends with the process.
     drop(manager);

@@ -224,6 +224,11 @@ impl Device {
         self.gate.replace(memory);
     }
 
+    /// Returns when every worker has left what it works on at least once since the call.
+    pub fn quiesce(&self) {
+        self.gate.quiesce();
+    }
+
     /// Queue `index` was stopped; nothing works on it any more when this returns.
     pub fn queue_stopped(&self, index: u16) {
         self.gate.quiesce();
@@ -259,7 +264,15 @@ impl Device {
     /// # Errors
     /// Device memory cannot be discarded; the session is closed nevertheless.
     pub fn renew(&self) -> Result<u64, MemoryError> {
-        let generation = self.gate.while_quiet(|| self.engine.renew())?;
+        self.gate.while_quiet(|| self.engine.begin_renewal())?;
+        // Slice by slice, so that front ends need not wait for all of them. A driver that opens a session meanwhile does
+        // the rest itself.
+        let generation = loop {
+            let step = || self.engine.memory().continue_renewal();
+            if let Some(generation) = self.gate.while_quiet(step)? {
+                break generation;
+            }
+        };
         self.raise(self.event(EventKind::Generation, 0, generation));
         Ok(generation)
     }
@@ -349,7 +362,8 @@ impl Device {
         &self.tickets
     }
 
-    fn wake(&self, thread: usize) {
+    /// Makes a worker look at its queues.
+    pub(crate) fn wake(&self, thread: usize) {
         if let Some(waker) = self.wakers.get(thread) {
             // It fails only when the counter is full, and then the worker is woken already.
             let _ = waker.notifier.notify();

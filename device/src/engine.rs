@@ -32,6 +32,7 @@ use zerocopy::{
 use self::session::Session;
 pub use self::{
     batch::{OpCount, Workspace},
+    control::Interrupted,
     copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern, UnknownRoutine},
 };
 use crate::{

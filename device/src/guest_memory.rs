@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -30,6 +30,7 @@ struct Region {
 pub struct GuestMemory {
     regions: Vec<Region>,
     mappings: Arc<GuestMemoryMmap>,
+    epoch: u64,
 }
 
 // SAFETY: the pointers point into `mappings`, which is kept and may be used from any thread; the bytes behind them are
@@ -63,12 +64,27 @@ impl GuestMemory {
             })
             .collect();
         regions.sort_unstable_by_key(|region| region.start);
-        Self { regions, mappings }
+        static EPOCHS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            regions,
+            mappings,
+            epoch: EPOCHS.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// A table without memory.
     pub fn empty() -> Self {
         Self::new(Arc::new(GuestMemoryMmap::new()))
+    }
+
+    /// A number that no other table of this process has; never 0.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether every byte of [`address`, `address + len`) is in the table.
+    pub fn contains(&self, address: u64, len: u64) -> bool {
+        self.covers(address, len).is_ok()
     }
 
     /// The mappings, to walk rings with.

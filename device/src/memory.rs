@@ -25,13 +25,19 @@ pub use self::{
     backing::HugePage, error::MemoryError, identity::Identity, residency::BackingReport,
 };
 
+/// How much is scrubbed in one go.
+const SLICE_BYTES: u64 = 16 << 20;
+
 /// The private memory and its identity.
+///
+/// Lock order: `file`, then `state`. The second is never held for long, so that the identity can be read at any time.
 #[derive(Debug)]
 pub struct DeviceMemory {
     mapping: Mapping,
     backing: Backing,
     residency: Residency,
     prefault: bool,
+    file: Mutex<Option<IdentityFile>>,
     state: Mutex<State>,
 }
 
@@ -39,7 +45,18 @@ pub struct DeviceMemory {
 struct State {
     identity: Identity,
     key: SessionKey,
-    file: Option<IdentityFile>,
+    contents: Contents,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// Zeros.
+    Zero,
+    /// What the owner wrote.
+    Owned,
+    /// Zeros below this offset, and behind it what the last owner wrote.
+    Unscrubbed(u64),
 }
 
 impl DeviceMemory {
@@ -66,18 +83,29 @@ impl DeviceMemory {
     }
 
     fn new(backing: Backing, bytes: u64) -> Result<Self, MemoryError> {
-        let mapping = Mapping::new(backing.file(), 0, bytes)?;
+        let state = State {
+            identity: Identity::random()?,
+            key: SessionKey::default(),
+            contents: Contents::Zero,
+        };
+        Self::assemble(backing, bytes, None, state)
+    }
+
+    fn assemble(
+        backing: Backing,
+        bytes: u64,
+        file: Option<IdentityFile>,
+        state: State,
+    ) -> Result<Self, MemoryError> {
+        let mapping = Mapping::new(backing.file(), backing.page_bytes(), 0, bytes)?;
         mapping.prefer_huge_pages();
         Ok(Self {
             residency: Residency::new(),
             prefault: false,
             mapping,
             backing,
-            state: Mutex::new(State {
-                identity: Identity::random()?,
-                key: SessionKey::default(),
-                file: None,
-            }),
+            file: Mutex::new(file),
+            state: Mutex::new(state),
         })
     }
 
@@ -88,47 +116,35 @@ impl DeviceMemory {
     /// The file is in use, has another size, or the system's reason.
     pub fn in_file(path: &Path, bytes: u64) -> Result<Self, MemoryError> {
         let (backing, fresh) = Backing::in_file(path, bytes)?;
-        let mapping = Mapping::new(backing.file(), 0, bytes)?;
-        mapping.prefer_huge_pages();
-        let trailer = Mapping::new(backing.file(), bytes, backing::TRAILER_BYTES)?;
+        let page = backing.page_bytes();
+        let trailer = Mapping::new(backing.file(), page, bytes, backing.trailer_bytes())?;
         let mut file = IdentityFile::new(trailer, bytes);
         let slot = if fresh { None } else { file.load() };
-        let memory = match slot {
+        match slot {
             Some(slot) if slot.contents_are_whole() => {
                 file.store(slot.opened())?;
-                Self {
-                    residency: Residency::new(),
-                    prefault: false,
-                    mapping,
-                    backing,
-                    state: Mutex::new(State {
-                        identity: slot.identity(),
-                        key: slot.key(),
-                        file: Some(file),
-                    }),
-                }
+                let state = State {
+                    identity: slot.identity(),
+                    key: slot.key(),
+                    contents: Contents::Owned,
+                };
+                Self::assemble(backing, bytes, Some(file), state)
             }
             other => {
                 let identity = match other {
                     Some(slot) => slot.identity().next_generation(),
                     None => Identity::random()?,
                 };
-                let memory = Self {
-                    residency: Residency::new(),
-                    prefault: false,
-                    mapping,
-                    backing,
-                    state: Mutex::new(State {
-                        identity,
-                        key: SessionKey::default(),
-                        file: Some(file),
-                    }),
+                let state = State {
+                    identity,
+                    key: SessionKey::default(),
+                    contents: Contents::Unscrubbed(0),
                 };
-                memory.give_up(&mut memory.state.lock(), identity, SessionKey::default())?;
-                memory
+                let memory = Self::assemble(backing, bytes, Some(file), state)?;
+                memory.renew(None)?;
+                Ok(memory)
             }
-        };
-        Ok(memory)
+        }
     }
 
     /// Gets all pages now, and again whenever contents are given up.
@@ -137,7 +153,7 @@ impl DeviceMemory {
     /// There is not enough memory.
     pub fn prefault(&mut self) -> Result<(), MemoryError> {
         self.prefault = true;
-        self.backing.prefault(&self.mapping)
+        self.backing.prefault(&self.mapping, 0, self.bytes())
     }
 
     /// What backs the memory, and what was achieved; measured.
@@ -166,26 +182,101 @@ impl DeviceMemory {
         self.mapping.at(start, len)
     }
 
-    /// Whether the contents are of this generation, and of the session that was opened with this key.
+    /// Whether the contents are of this generation, and of the session that was opened with this key. Contents that are
+    /// not scrubbed yet are nobody's.
     pub fn belongs_to(&self, generation: u64, key: SessionKey) -> bool {
         let state = self.state.lock();
         // Each byte is looked at, so that the time tells nothing of those that are right.
         let difference =
             (state.key.iter().zip(key)).fold(0, |all, (ours, theirs)| all | (ours ^ theirs));
-        state.identity.generation == generation && difference == 0 && key != SessionKey::default()
+        let is_scrubbed = !matches!(state.contents, Contents::Unscrubbed(_));
+        state.identity.generation == generation
+            && difference == 0
+            && key != SessionKey::default()
+            && is_scrubbed
     }
 
-    /// Gives all contents up and takes the next generation, which it returns. A driver that has `key` can adopt the
-    /// contents to come; with none that is the key of the contents before. Nothing may be copied meanwhile.
+    /// From now on there may be something in the memory. Call it before a session is opened.
+    pub fn hand_out(&self) {
+        self.state.lock().contents = Contents::Owned;
+    }
+
+    /// Begins to give all contents up: takes the next generation. A driver that has `key` can adopt the contents to
+    /// come; with none that is the key of the contents before. Nothing may be copied until
+    /// [`continue_renewal`](Self::continue_renewal) says that all is scrubbed. If the last renewal was not finished,
+    /// this one goes on with it: its generation has had no contents.
     ///
     /// # Errors
-    /// The system's reason; the generation and the key have changed nevertheless.
-    pub fn renew(&self, key: Option<SessionKey>) -> Result<u64, MemoryError> {
+    /// The system's reason; the generation and the key have changed nevertheless, and the contents are nobody's.
+    pub fn begin_renewal(&self, key: Option<SessionKey>) -> Result<(), MemoryError> {
+        let mut file = self.file.lock();
+        let slot = {
+            let mut state = self.state.lock();
+            match state.contents {
+                Contents::Unscrubbed(_) => {}
+                Contents::Zero => {
+                    state.identity = state.identity.next_generation();
+                    state.contents = Contents::Unscrubbed(self.bytes());
+                }
+                Contents::Owned => {
+                    state.identity = state.identity.next_generation();
+                    state.contents = Contents::Unscrubbed(0);
+                }
+            }
+            state.key = key.unwrap_or(state.key);
+            Slot::new(state.identity, state.key)
+        };
+        match &mut *file {
+            Some(file) => file.store(slot.scrub_pending()),
+            None => Ok(()),
+        }
+    }
+
+    /// Scrubs a slice of what [`begin_renewal`](Self::begin_renewal) gave up. Returns the generation when all is done,
+    /// also if there was nothing to do.
+    ///
+    /// The order matters: the new generation is on record, as unscrubbed, before the first byte goes, and on record as
+    /// scrubbed only after the last. A crash in between is found at the next start.
+    ///
+    /// # Errors
+    /// The system's reason. The rest is still to be scrubbed.
+    pub fn continue_renewal(&self) -> Result<Option<u64>, MemoryError> {
+        let mut file = self.file.lock();
+        let (start, slot) = {
+            let state = self.state.lock();
+            let Contents::Unscrubbed(start) = state.contents else {
+                return Ok(Some(state.identity.generation));
+            };
+            (start, Slot::new(state.identity, state.key))
+        };
+        let len = SLICE_BYTES.min(self.bytes().saturating_sub(start));
+        if len > 0 {
+            self.discard(start, len)?;
+            if self.prefault {
+                self.backing.prefault(&self.mapping, start, len)?;
+            }
+            self.state.lock().contents = Contents::Unscrubbed(start.saturating_add(len));
+            return Ok(None);
+        }
+        if let Some(file) = &mut *file {
+            file.store(slot)?;
+        }
         let mut state = self.state.lock();
-        let identity = state.identity.next_generation();
-        let key = key.unwrap_or(state.key);
-        self.give_up(&mut state, identity, key)?;
-        Ok(identity.generation)
+        state.contents = Contents::Zero;
+        Ok(Some(state.identity.generation))
+    }
+
+    /// Gives all contents up and takes the next generation, which it returns, in one go.
+    ///
+    /// # Errors
+    /// As of the two steps.
+    pub fn renew(&self, key: Option<SessionKey>) -> Result<u64, MemoryError> {
+        self.begin_renewal(key)?;
+        loop {
+            if let Some(generation) = self.continue_renewal()? {
+                return Ok(generation);
+            }
+        }
     }
 
     /// Makes `len` bytes from `start` read as zero and gives their pages back; both multiples of 4096 and in range.
@@ -196,39 +287,30 @@ impl DeviceMemory {
         self.backing.discard(&self.mapping, start, len)
     }
 
-    /// Records that the process ends in order: nothing is in flight.
+    /// Records that the process ends in order: nothing is in flight. The contents are in storage before the record says
+    /// that they are whole.
     ///
     /// # Errors
     /// The system's reason.
     pub fn close(&self) -> Result<(), MemoryError> {
-        let mut state = self.state.lock();
-        let slot = Slot::new(state.identity, state.key);
-        match &mut state.file {
-            Some(file) => file.store(slot.closed()),
-            None => Ok(()),
-        }
-    }
-
-    /// The order matters: the new generation is on record, as unscrubbed, before the first byte goes, and on record as
-    /// scrubbed only after the last. A crash in between is found at the next start.
-    fn give_up(
-        &self,
-        state: &mut State,
-        identity: Identity,
-        key: SessionKey,
-    ) -> Result<(), MemoryError> {
-        (state.identity, state.key) = (identity, key);
-        if let Some(file) = &mut state.file {
-            file.store(Slot::new(identity, key).scrub_pending())?;
-        }
-        self.discard(0, self.bytes())?;
-        if self.prefault {
-            self.backing.prefault(&self.mapping)?;
-        }
-        if let Some(file) = &mut state.file {
-            file.store(Slot::new(identity, key))?;
-        }
-        Ok(())
+        let mut file = self.file.lock();
+        let Some(file) = &mut *file else {
+            return Ok(());
+        };
+        let slot = {
+            let state = self.state.lock();
+            if matches!(state.contents, Contents::Unscrubbed(_)) {
+                // The record says so, and the next process goes on.
+                return Ok(());
+            }
+            Slot::new(state.identity, state.key)
+        };
+        self.mapping.sync().map_err(|source| MemoryError::System {
+            what: "write to storage",
+            bytes: self.bytes(),
+            source,
+        })?;
+        file.store(slot.closed())
     }
 }
 
@@ -254,6 +336,7 @@ mod tests {
     fn renewing_gives_zeros_and_another_generation() {
         let memory = DeviceMemory::anonymous(BYTES).expect("memory");
         let before = memory.identity();
+        memory.hand_out();
         poke(&memory, 4096, 7);
         let generation = memory.renew(Some([1; 16])).expect("renew");
         assert_ne!(generation, before.generation);
@@ -275,6 +358,34 @@ mod tests {
         }
         let generation = memory.renew(Some([0; 16])).expect("renew");
         assert!(!memory.belongs_to(generation, [0; 16]), "no key is no key");
+    }
+
+    #[test]
+    fn a_renewal_in_slices_is_nobodys_until_it_is_done() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("memory");
+        let bytes = 3 * super::SLICE_BYTES;
+        let memory = DeviceMemory::in_file(&path, bytes).expect("new file");
+        let before = memory.identity();
+        memory.hand_out();
+        poke(&memory, bytes - 1, 7);
+        let (first, second) = ([1; 16], [2; 16]);
+        memory.begin_renewal(Some(first)).expect("begin");
+        let generation = memory.identity().generation;
+        assert_ne!(generation, before.generation);
+        assert_eq!(memory.continue_renewal().expect("a slice"), None);
+        assert!(!memory.belongs_to(generation, first));
+        // Another one goes on with it.
+        memory.begin_renewal(Some(second)).expect("begin");
+        assert_eq!(memory.identity().generation, generation);
+        // To end now does not make it whole.
+        memory.close().expect("close");
+        drop(memory);
+        let memory = DeviceMemory::in_file(&path, bytes).expect("same file");
+        assert_ne!(memory.identity().generation, generation);
+        assert_eq!(peek(&memory, bytes - 1), 0);
+        let generation = memory.renew(Some(second)).expect("renew");
+        assert!(memory.belongs_to(generation, second));
     }
 
     #[test]

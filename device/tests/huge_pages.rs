@@ -10,11 +10,13 @@ use std::{
 };
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process, pattern};
-use hmm_protocol::{CopyEntry, Op, PageList, Status};
+use hmm_protocol::{ControlKind, ControlRequest, CopyEntry, Op, PageList, Status};
 use rustix::{
+    mm::{MapFlags, ProtFlags, mmap_anonymous, munmap},
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
 };
+use zerocopy::IntoBytes;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
@@ -138,6 +140,93 @@ fn reserved_pages_back_it() {
         Ok(_reserved) => exercise(&["--hugetlb", "2M"], "hugetlb", false),
         Err(reason) => skipped("reserved_pages_back_it", &reason),
     }
+}
+
+/// Whether the host lets this process have `bytes` bytes of its huge pages, on top of what others have reserved.
+fn can_reserve(bytes: u64) -> bool {
+    let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: without MAP_FIXED the kernel picks a range that nothing uses, and it is given back untouched.
+    unsafe {
+        match mmap_anonymous(std::ptr::null_mut(), bytes as usize, protection, flags) {
+            Ok(start) => {
+                munmap(start, bytes as usize).expect("unmapped");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+#[test]
+fn discarded_memory_keeps_its_reservation() {
+    let _reserved = match Reservation::new(PAGES - 1) {
+        Ok(reserved) if reserved.before == 0 => reserved,
+        Ok(_) => {
+            return skipped(
+                "discarded_memory_keeps_its_reservation",
+                "others have pages",
+            );
+        }
+        Err(reason) => return skipped("discarded_memory_keeps_its_reservation", &reason),
+    };
+    assert!(can_reserve(MEMORY_BYTES), "the pages are free");
+    let memory = MEMORY_BYTES.to_string();
+    let process = Process::start(PROGRAM, &["--memory", &memory, "--hugetlb", "2M"]);
+    let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+    front_end.open();
+    assert!(!can_reserve(2 << 20), "the device has all of them");
+    let fill = |front_end: &mut FrontEnd, pattern: u64| {
+        let entries: Vec<CopyEntry> = (0..MEMORY_BYTES >> 21)
+            .map(|page| CopyEntry::new(Op::Fill, pattern, page << 21, 2 << 20))
+            .collect();
+        assert_eq!(front_end.run(&entries).status(), Status::Ok);
+    };
+    fill(&mut front_end, u64::MAX);
+    let discard = ControlRequest::new(ControlKind::Discard, 0, 1, 0, MEMORY_BYTES);
+    let (reply, _) = front_end.control(discard.as_bytes());
+    assert_eq!(reply.status, Status::Ok.to_wire());
+    assert!(!can_reserve(2 << 20), "pages were given away by DISCARD");
+    fill(&mut front_end, u64::MAX);
+    front_end.open();
+    assert!(!can_reserve(2 << 20), "pages were given away by a session");
+    let home = CopyEntry::new(Op::ToSystem, DATA, MEMORY_BYTES - (2 << 20), 2 << 20);
+    assert_eq!(front_end.run(&[home]).status(), Status::Ok);
+    let bytes = front_end.guest.read(DATA, 2 << 20);
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn pages_of_a_gigabyte_are_mapped_aligned() {
+    let number = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
+    let Ok(before) = std::fs::read_to_string(number) else {
+        return skipped(
+            "pages_of_a_gigabyte_are_mapped_aligned",
+            "this kernel has none",
+        );
+    };
+    // The host may have none to give. Then the kernel says so, and says nothing of the address, which it looks at first.
+    let reserved = std::fs::write(number, "1")
+        .and_then(|()| std::fs::read_to_string(number))
+        .is_ok_and(|now| now.trim() != "0");
+    let folder = tempfile::tempdir().expect("a folder");
+    if reserved {
+        let process = Process::start(PROGRAM, &["--memory", "1G", "--hugetlb", "1G"]);
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        front_end.open();
+        let fill = CopyEntry::new(Op::Fill, 7, (1 << 30) - 4096, 4096);
+        assert_eq!(front_end.run(&[fill]).status(), Status::Ok);
+    } else {
+        let output = std::process::Command::new(PROGRAM)
+            .args(["--memory", "1G", "--hugetlb", "1G", "--socket-path"])
+            .arg(folder.path().join("socket"))
+            .output()
+            .expect("the program starts");
+        assert!(!output.status.success());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.contains("Cannot allocate memory"), "{errors}");
+    }
+    let _ = std::fs::write(number, before);
 }
 
 #[test]

@@ -151,6 +151,11 @@ impl FrontEnd {
     /// Sets one ring up from scratch.
     pub fn start_queue(&mut self, index: usize) {
         self.rings[index].reset(&self.guest);
+        self.start_ring(index);
+    }
+
+    /// Tells the device of a ring as it is.
+    pub fn start_ring(&mut self, index: usize) {
         let ring = &self.rings[index];
         let frontend = &mut self.frontend;
         frontend.set_vring_num(index, ring.size()).expect("num");

@@ -2,6 +2,7 @@
 //! The device's process.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -62,6 +63,22 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How long each of its threads has had a processor, by thread id.
+    pub fn thread_times(&self) -> BTreeMap<u32, Duration> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("threads");
+        threads
+            .filter_map(|thread| {
+                let thread = thread.expect("a thread").file_name();
+                let thread: u32 = thread.to_str()?.parse().ok()?;
+                // A thread may end meanwhile.
+                let path = format!("/proc/{}/task/{thread}/schedstat", self.pid());
+                let text = std::fs::read_to_string(path).ok()?;
+                let nanoseconds = text.split_whitespace().next()?.parse().ok()?;
+                Some((thread, Duration::from_nanos(nanoseconds)))
+            })
+            .collect()
     }
 
     /// Sends it a signal.

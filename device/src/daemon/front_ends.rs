@@ -31,8 +31,8 @@ struct State {
 }
 
 impl Connection {
-    /// Ends the front end's connection and waits for its thread, at most `until`.
-    pub(super) fn end(&self, until: Instant) {
+    /// Ends the front end's connection and waits for its thread, at most `until`. Returns whether it has ended.
+    pub(super) fn end(&self, until: Instant) -> bool {
         let (state, changed) = &*self.state;
         let mut state = state.lock();
         while state.running {
@@ -44,9 +44,10 @@ impl Connection {
             changed.wait_until(&mut state, next_look);
             if Instant::now() >= until {
                 tracing::warn!("the front end's thread did not end in time");
-                return;
+                return false;
             }
         }
+        true
     }
 
     fn start(&self) {

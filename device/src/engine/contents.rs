@@ -14,12 +14,13 @@ impl Engine {
         *self.session.write() = Session::Closed;
     }
 
-    /// Closes the session and gives all contents up. Returns the new generation.
+    /// Closes the session and begins to give all contents up.
     ///
     /// # Errors
-    /// Device memory cannot be discarded.
-    pub fn renew(&self) -> Result<u64, MemoryError> {
-        self.renew_with(None)
+    /// See [`DeviceMemory::begin_renewal`](crate::memory::DeviceMemory::begin_renewal).
+    pub fn begin_renewal(&self) -> Result<(), MemoryError> {
+        self.close_session();
+        self.memory.begin_renewal(None)
     }
 
     /// Gives up what a driver left, if one did, and forgets its key. If this fails, no driver can adopt what is left, and
@@ -28,15 +29,10 @@ impl Engine {
         if !self.is_used.swap(false, Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = self.renew_with(Some(SessionKey::default())) {
+        self.close_session();
+        if let Err(error) = self.memory.renew(Some(SessionKey::default())) {
             warn_limited!(%error, "device memory could not be scrubbed");
         }
-    }
-
-    fn renew_with(&self, key: Option<SessionKey>) -> Result<u64, MemoryError> {
-        let mut session = self.session.write();
-        *session = Session::Closed;
-        self.memory.renew(key)
     }
 
     /// The generation of the open session.

@@ -11,68 +11,142 @@ use zerocopy::{FromBytes, byteorder::little_endian::U64};
 use super::{Engine, session::Session};
 use crate::logging::warn_limited;
 
+/// How much is discarded between two looks at what else is to be done.
+const DISCARD_SLICE_BYTES: u64 = 16 << 20;
+
+/// How far a request came that was interrupted.
+#[derive(Debug, Default)]
+pub struct Interrupted {
+    request: Vec<u8>,
+    done: u64,
+}
+
+impl Interrupted {
+    /// How far the request in `bytes` came, if it is the one that was interrupted.
+    fn take(&mut self, bytes: &[u8]) -> u64 {
+        let request = std::mem::take(&mut self.request);
+        if request == bytes { self.done } else { 0 }
+    }
+
+    fn note(&mut self, bytes: &[u8], done: u64) {
+        self.request = bytes.to_vec();
+        self.done = done;
+    }
+}
+
 impl Engine {
     /// Executes the request in `bytes`, which are the whole device-readable part of a chain in private memory.
     pub fn control(&self, bytes: &[u8]) -> ControlReply {
+        let mut interrupted = Interrupted::default();
+        loop {
+            if let Some(reply) = self.control_unless(bytes, &mut interrupted, &|| false) {
+                return reply;
+            }
+        }
+    }
+
+    /// The same, but what takes long ends between two slices if `is_wanted`. Then there is no reply; the request is to be
+    /// executed again, and goes on where it was `interrupted`.
+    pub fn control_unless(
+        &self,
+        bytes: &[u8],
+        interrupted: &mut Interrupted,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Option<ControlReply> {
         let features = self.features();
+        let done = interrupted.take(bytes);
         let Ok((request, rest)) = ControlRequest::read_from_prefix(bytes) else {
-            return self.reply(Status::BadLength, 0);
+            return Some(self.reply(Status::BadLength, 0));
         };
         let has_key = features.contains(Features::SESSION_KEY)
             && request.kind == ControlKind::SessionOpen as u8;
         let key = match (has_key, SessionKey::read_from_bytes(rest)) {
             (true, Ok(key)) => Some(key),
             (false, _) if rest.is_empty() => None,
-            _ => return self.reply(Status::BadLength, 0),
+            _ => return Some(self.reply(Status::BadLength, 0)),
         };
         let status = match request.validate(self.limits.memory_bytes, features) {
-            Ok(ControlKind::Ping) => Status::Ok,
-            Ok(ControlKind::SessionOpen) => self.open_session(&request, key.unwrap_or_default()),
-            Ok(ControlKind::Discard) => self.discard(&request),
-            Err(status) => status,
+            Ok(ControlKind::Ping) => Ok(Status::Ok),
+            Ok(ControlKind::SessionOpen) => {
+                self.open_session(&request, key.unwrap_or_default(), is_wanted)
+            }
+            Ok(ControlKind::Discard) => self.discard(&request, done, is_wanted),
+            Err(status) => Ok(status),
         };
-        self.reply(status, request.cookie.get())
+        match status {
+            Ok(status) => Some(self.reply(status, request.cookie.get())),
+            Err(done) => {
+                interrupted.note(bytes, done);
+                None
+            }
+        }
     }
 
-    /// A `key` of zeros opens a session whose contents no driver can adopt.
-    fn open_session(&self, request: &ControlRequest, key: SessionKey) -> Status {
-        // Batches hold the read side while they run, so nothing is copied while contents change hands.
-        let mut session = self.session.write();
-        *session = Session::Closed;
+    /// A `key` of zeros opens a session whose contents no driver can adopt. The error is an
+    /// interruption; the memory knows how far it came.
+    fn open_session(
+        &self,
+        request: &ControlRequest,
+        key: SessionKey,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Status, u64> {
+        // Batches hold the read side while they run, so none runs any more while contents change hands.
+        *self.session.write() = Session::Closed;
         let generation = if request.flags & SessionFlags::ADOPT.0 == 0 {
-            match self.memory.renew(Some(key)) {
-                Ok(generation) => generation,
-                Err(error) => {
-                    warn_limited!(%error, "device memory could not be discarded; no session is open");
-                    return Status::Internal;
+            let failed = |error| {
+                warn_limited!(%error, "device memory could not be discarded; no session is open");
+                Ok(Status::Internal)
+            };
+            if let Err(error) = self.memory.begin_renewal(Some(key)) {
+                return failed(error);
+            }
+            loop {
+                match self.memory.continue_renewal() {
+                    Ok(Some(generation)) => break generation,
+                    Ok(None) if is_wanted() => return Err(0),
+                    Ok(None) => {}
+                    Err(error) => return failed(error),
                 }
             }
         } else {
             let generation = request.argument0.get();
             if !self.memory.belongs_to(generation, key) {
-                return Status::StaleGeneration;
+                return Ok(Status::StaleGeneration);
             }
             generation
         };
-        *session = Session::Open(generation);
+        self.memory.hand_out();
+        *self.session.write() = Session::Open(generation);
         self.is_used.store(true, Ordering::Relaxed);
         tracing::debug!(generation, "session is open");
-        Status::Ok
+        Ok(Status::Ok)
     }
 
-    fn discard(&self, request: &ControlRequest) -> Status {
+    /// Discards what is left of the range behind the first `done` bytes.
+    fn discard(
+        &self,
+        request: &ControlRequest,
+        mut done: u64,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Status, u64> {
         let session = self.session.read();
         if *session == Session::Closed {
-            return Status::NoSession;
+            return Ok(Status::NoSession);
         }
         let (start, len) = (request.argument0.get(), request.argument1.get());
-        match self.memory.discard(start, len) {
-            Ok(()) => Status::Ok,
-            Err(error) => {
+        while done < len {
+            let here = DISCARD_SLICE_BYTES.min(len - done);
+            // The request was validated: the range is in the memory, and so does not wrap.
+            if let Err(error) = self.memory.discard(start.saturating_add(done), here) {
                 warn_limited!(%error, start, len, "device memory could not be discarded");
-                Status::Internal
+                return Ok(Status::Internal);
+            }
+            done += here;
+            if done < len && is_wanted() {
+                return Err(done);
             }
         }
+        Ok(Status::Ok)
     }
 
     fn reply(&self, status: Status, cookie: u64) -> ControlReply {

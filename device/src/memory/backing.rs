@@ -11,7 +11,7 @@ use std::{
 use rustix::{
     fs::{
         FallocateFlags, FlockOperation, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, flock,
-        memfd_create,
+        fstatfs, memfd_create,
     },
     io::Errno,
     mm::{Advice, madvise},
@@ -19,8 +19,10 @@ use rustix::{
 
 use super::{MemoryError, mapping::Mapping};
 
-/// What a memory file has beyond the memory itself: room for the identity, one huge page so that hugetlbfs takes it.
-pub(super) const TRAILER_BYTES: u64 = 2 << 20;
+/// What a memory file has beyond the memory itself, at least: room for the identity.
+const TRAILER_BYTES: u64 = 2 << 20;
+/// The magic number of hugetlbfs.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// Sizes of reserved huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ impl HugePage {
 pub(super) struct Backing {
     file: File,
     kind: &'static str,
+    /// Bytes of a page that the host has reserved for the file; nothing if it has reserved none.
+    reserved: Option<u64>,
 }
 
 impl Backing {
@@ -73,6 +77,7 @@ impl Backing {
         Ok(Self {
             file,
             kind: if huge.is_some() { "hugetlb" } else { "memfd" },
+            reserved: huge.map(HugePage::bytes),
         })
     }
 
@@ -100,9 +105,20 @@ impl Backing {
             Err(Errno::WOULDBLOCK) => return Err(MemoryError::InUse(name)),
             Err(errno) => return Err(open_error(errno.into())),
         }
+        let reserved = reserved_page(&file).map_err(open_error)?;
+        let page = reserved.unwrap_or(1);
+        if !bytes.is_multiple_of(page) {
+            return Err(MemoryError::NotHuge { bytes, page });
+        }
         // The length may have changed while another process held the lock.
         let found = file.metadata().map_err(open_error)?.len();
-        let expected = bytes + TRAILER_BYTES;
+        let backing = Self {
+            file,
+            kind: "file",
+            reserved,
+        };
+        let file = &backing.file;
+        let expected = bytes.saturating_add(backing.trailer_bytes());
         if found == 0 {
             file.set_len(expected).map_err(open_error)?;
         } else if found != expected {
@@ -112,7 +128,7 @@ impl Backing {
                 expected,
             });
         }
-        Ok((Self { file, kind: "file" }, found == 0))
+        Ok((backing, found == 0))
     }
 
     /// The file itself.
@@ -125,25 +141,44 @@ impl Backing {
         self.kind
     }
 
-    /// Gets all pages now, so that none is missing later and no copy waits for one.
-    pub(super) fn prefault(&self, mapping: &Mapping) -> Result<(), MemoryError> {
-        let (start, len) = mapping.range();
+    /// Bytes of the file's pages, at least.
+    pub(super) fn page_bytes(&self) -> u64 {
+        self.reserved.unwrap_or(1)
+    }
+
+    /// Bytes behind the memory in a memory file: one page at least, since a file has whole ones.
+    pub(super) fn trailer_bytes(&self) -> u64 {
+        TRAILER_BYTES.max(self.page_bytes())
+    }
+
+    /// Gets the pages of a range now, so that none is missing later and no copy waits for one.
+    pub(super) fn prefault(
+        &self,
+        mapping: &Mapping,
+        start: u64,
+        len: u64,
+    ) -> Result<(), MemoryError> {
         let error = |source: io::Error| MemoryError::System {
             what: "prefault",
-            bytes: mapping.bytes(),
+            bytes: len,
             source,
         };
+        let at = mapping
+            .at(start, len)
+            .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidInput)))?;
         // Room first: a file system that is full says so here, and not by a signal in the middle of a copy.
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, mapping.bytes()) {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, start, len) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(errno) => return Err(error(errno.into())),
         }
-        // SAFETY: the range is the whole of a live mapping, and populating it changes no byte.
-        unsafe { madvise(start.cast(), len, Advice::LinuxPopulateWrite) }
+        // SAFETY: `at` is the start of `len` bytes of a live mapping, and populating it changes no byte.
+        unsafe { madvise(at.cast(), len as usize, Advice::LinuxPopulateWrite) }
             .map_err(|errno| error(errno.into()))
     }
 
-    /// Makes a range read as zero: by a hole where the file system can, by writing zeros where it cannot.
+    /// Makes a range read as zero: by a hole where the file system can, by writing zeros where it cannot, and where pages
+    /// are reserved. A hole would give the reservation back, and when another process has taken it, the next access
+    /// would end this one.
     pub(super) fn discard(
         &self,
         mapping: &Mapping,
@@ -155,12 +190,15 @@ impl Backing {
             bytes: len,
             source,
         };
-        let punched = fallocate(
-            &self.file,
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            start,
-            len,
-        );
+        let punched = match self.reserved {
+            Some(_) => Err(Errno::OPNOTSUPP),
+            None => fallocate(
+                &self.file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                start,
+                len,
+            ),
+        };
         match punched {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
@@ -175,4 +213,13 @@ impl Backing {
             Err(errno) => Err(error(errno.into())),
         }
     }
+}
+
+/// Bytes of a page of `file`, if it is one of hugetlbfs, which reserves pages for what is mapped.
+fn reserved_page(file: &File) -> io::Result<Option<u64>> {
+    let system = fstatfs(file)?;
+    // The types of both fields differ between architectures.
+    let is_huge = system.f_type as u64 & 0xffff_ffff == HUGETLBFS_MAGIC;
+    let page = u64::try_from(system.f_bsize).unwrap_or(0);
+    Ok((is_huge && page.is_power_of_two()).then_some(page))
 }

@@ -7,7 +7,6 @@
 use std::{io, sync::OnceLock};
 
 use hmm_protocol::SessionKey;
-use rustix::mm::{MsyncFlags, msync};
 use uuid::Uuid;
 use zerocopy::{
     FromBytes, IntoBytes,
@@ -208,10 +207,7 @@ impl IdentityFile {
             .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidInput)))?;
         // SAFETY: `at` is the start of SLOT_BYTES mapped, writable bytes, and `raw` is as long.
         unsafe { std::ptr::copy_nonoverlapping(raw.as_bytes().as_ptr(), at, SLOT_BYTES) };
-        let (start, bytes) = self.trailer.range();
-        // SAFETY: the range is the whole of a live mapping.
-        unsafe { msync(start.cast(), bytes, MsyncFlags::SYNC) }
-            .map_err(|errno| error(errno.into()))?;
+        self.trailer.sync().map_err(error)?;
         self.next_slot = (self.next_slot + 1) % SLOT_OFFSETS.len();
         Ok(())
     }

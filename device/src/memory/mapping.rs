@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A shared mapping of a part of a file, aligned to 2 MiB so that huge pages can back it.
+//! A shared mapping of a part of a file, aligned so that huge pages can back it.
 
 use std::{fs::File, io, ptr::NonNull};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MsyncFlags, ProtFlags, madvise, mmap, mmap_anonymous, msync, munmap,
+};
 
 use super::MemoryError;
 
-const ALIGNMENT: usize = 2 << 20;
+/// What transparent huge pages want. Reserved ones may want more.
+const LEAST_ALIGNMENT: u64 = 2 << 20;
 
 /// A mapping that stays where it is until it is dropped.
 #[derive(Debug)]
@@ -25,8 +28,13 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `bytes` bytes of `file` from `offset`, readable and writable.
-    pub(super) fn new(file: &File, offset: u64, bytes: u64) -> Result<Self, MemoryError> {
+    /// Maps `bytes` bytes of `file`, whose pages have `page` bytes (a power of two), from `offset`, readable and writable.
+    pub(super) fn new(
+        file: &File,
+        page: u64,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Self, MemoryError> {
         let error = |source: io::Error| MemoryError::System {
             what: "map",
             bytes,
@@ -34,7 +42,8 @@ impl Mapping {
         };
         let too_large = || error(io::Error::from(io::ErrorKind::OutOfMemory));
         let len = usize::try_from(bytes).map_err(|_| too_large())?;
-        let reserved_bytes = len.checked_add(ALIGNMENT).ok_or_else(too_large)?;
+        let alignment = usize::try_from(page.max(LEAST_ALIGNMENT)).map_err(|_| too_large())?;
+        let reserved_bytes = len.checked_add(alignment).ok_or_else(too_large)?;
         // SAFETY: without MAP_FIXED the kernel picks a range that nothing uses.
         let reserved = unsafe {
             mmap_anonymous(
@@ -47,8 +56,8 @@ impl Mapping {
         .map_err(|errno| error(errno.into()))?;
         let reserved = NonNull::new(reserved.cast::<u8>())
             .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidData)))?;
-        let padding = reserved.as_ptr().align_offset(ALIGNMENT);
-        // SAFETY: `padding` is less than ALIGNMENT, by which the reservation exceeds `len`.
+        let padding = reserved.as_ptr().align_offset(alignment);
+        // SAFETY: `padding` is less than `alignment`, by which the reservation exceeds `len`.
         let wanted = unsafe { reserved.as_ptr().add(padding) };
         // SAFETY: [wanted, wanted + len) is within the reservation made above, to which there is no other pointer.
         let start = unsafe {
@@ -101,6 +110,13 @@ impl Mapping {
         }
         // SAFETY: `offset` is at most the size of the mapping, checked above, so the result stays in or at its end.
         Some(unsafe { self.start.as_ptr().add(offset as usize) })
+    }
+
+    /// Writes what has changed to the file's storage, and returns when it is there.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let (start, len) = self.range();
+        // SAFETY: the range is the whole of a live mapping, and no byte changes.
+        Ok(unsafe { msync(start.cast(), len, MsyncFlags::SYNC) }?)
     }
 
     /// Start and size for calls that take a range, such as `madvise` and `msync`.

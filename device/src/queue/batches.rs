@@ -22,11 +22,14 @@ use crate::{
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
     ring::Ring,
+    threads::thread_of_queue,
     trace::Span,
 };
 
 /// A set of completions is published when it has so many, or has taken as much copying as `WorkerTimes` says.
 const SET_CHAINS: usize = 64;
+/// A queue that shares its worker lets the others have a turn after so many sets.
+const SETS_OF_A_TURN: usize = 256;
 /// How long a bulk batch steps aside for an urgent one, at most, between two slices.
 const STEP_ASIDE: Duration = Duration::from_micros(200);
 
@@ -64,12 +67,14 @@ impl Device {
     /// Serves batch queue `index` until it is empty.
     pub fn serve_batches(&self, index: u16, ring: &Ring, worker: &mut Worker) {
         let mut worked = false;
-        loop {
+        for _ in 0..SETS_OF_A_TURN {
             let guest = self.gate().enter();
             if !self.is_served(index) {
                 return;
             }
-            self.disable_kicks(ring, &guest);
+            if !self.begin(index, ring, &guest) {
+                return;
+            }
             let (end, executed) = self.serve_set(index, ring, &guest, worker);
             if executed && !worked {
                 worked = true;
@@ -90,6 +95,8 @@ impl Device {
                 }
             }
         }
+        // A ring that is never empty: the other queues come first, and then this one again.
+        self.wake(thread_of_queue(index));
     }
 
     /// Executes what is available, up to a set, and publishes it. Returns why it ended and whether there was anything.

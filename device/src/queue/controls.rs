@@ -5,43 +5,60 @@ use hmm_protocol::{CONTROL_BYTES, CONTROL_QUEUE, SESSION_REQUEST_BYTES, Status};
 use zerocopy::IntoBytes;
 
 use super::{Worker, pop::Popped};
-use crate::{device::Device, guest_memory::GuestMemory, ring::Ring};
+use crate::{device::Device, guest_memory::GuestMemory, ring::Ring, threads::FIRST_THREAD};
+
+/// The control queue shares its worker with the urgent queue: after so many requests others have a turn.
+const REQUESTS_OF_A_TURN: usize = 64;
 
 impl Device {
-    /// Serves the control queue until it is empty.
+    /// Serves the control queue until it is empty, or has had its turn.
     pub fn serve_control(&self, ring: &Ring, worker: &mut Worker) {
-        loop {
+        let mut left = REQUESTS_OF_A_TURN;
+        while left > 0 {
             let guest = self.gate().enter();
-            self.disable_kicks(ring, &guest);
+            if !self.begin(CONTROL_QUEUE, ring, &guest) {
+                return;
+            }
             loop {
                 match self.pop(CONTROL_QUEUE, ring, &guest, worker) {
                     Popped::Chain => {}
                     Popped::Empty => break,
                     Popped::Closed => return,
                 }
+                let Some(len) = self.serve_request(&guest, worker) else {
+                    self.unpop(CONTROL_QUEUE, ring);
+                    break;
+                };
                 self.note_start(CONTROL_QUEUE, worker);
-                let len = self.serve_request(&guest, &mut worker.request, &worker.chain);
                 worker.used.push(worker.chain.head, len);
                 self.queue(CONTROL_QUEUE).set_executing(false);
                 self.publish(CONTROL_QUEUE, ring, &guest, &mut worker.used);
+                left -= 1;
+                if left == 0 || self.gate().is_wanted() {
+                    break;
+                }
             }
             if !self.enable_kicks(CONTROL_QUEUE, ring, &guest) {
                 return;
             }
         }
+        // A ring that is never empty: the other queues come first, and then this one again.
+        self.wake(FIRST_THREAD);
     }
 
-    /// Executes one request and returns how much was written.
-    fn serve_request(
-        &self,
-        guest: &GuestMemory,
-        request: &mut Vec<u8>,
-        chain: &super::chain::Chain,
-    ) -> u32 {
+    /// Executes the request that was popped and returns how much was written; nothing if the gate is wanted and the
+    /// request is not done.
+    fn serve_request(&self, guest: &GuestMemory, worker: &mut Worker) -> Option<u32> {
+        let Worker {
+            request,
+            chain,
+            interrupted,
+            ..
+        } = worker;
         let stats = self.stats().queue(CONTROL_QUEUE);
         if chain.writable_bytes() < CONTROL_BYTES as u64 {
             stats.without_record.add(1);
-            return 0;
+            return Some(0);
         }
         // One byte more than fits tells a request that is too long from one that is right.
         let read = chain.read(guest, request, SESSION_REQUEST_BYTES + 1);
@@ -49,13 +66,14 @@ impl Device {
             stats.malformed_chains.add(1);
             request.clear();
         }
-        let reply = self.engine().control(request);
+        let is_wanted = || self.gate().is_wanted();
+        let reply = (self.engine()).control_unless(request, interrupted, &is_wanted)?;
         stats.record_control(Status::from_wire(reply.status).unwrap_or(Status::Internal));
         match chain.write(guest, 0, reply.as_bytes()) {
-            Ok(()) => CONTROL_BYTES as u32,
+            Ok(()) => Some(CONTROL_BYTES as u32),
             Err(_) => {
                 stats.without_record.add(1);
-                0
+                Some(0)
             }
         }
     }

@@ -18,11 +18,12 @@ impl Device {
 
     /// Fills posted buffers with waiting events.
     pub fn serve_events(&self, ring: &Ring, worker: &mut Worker) {
-        let is_served = (self.engine().features()).contains(Features::EVENT_QUEUE);
-        if self.events().is_empty() || !is_served {
+        let is_served = self.engine().features().contains(Features::EVENT_QUEUE);
+        let guest = self.gate().enter();
+        // Even with nothing to tell, a ring that makes no sense is found now.
+        if !self.begin(EVENT_QUEUE, ring, &guest) || self.events().is_empty() || !is_served {
             return;
         }
-        let guest = self.gate().enter();
         loop {
             let mut closed = false;
             while !self.events().is_empty() {

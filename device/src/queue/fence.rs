@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `FENCE`: a batch that starts only when all earlier batches of all queues are complete.
 //!
-//! Rings carry no order among queues, so "earlier" is what was available when the device came to the fence. Two fences
-//! that meet would wait for each other; the one that came first goes first.
+//! Rings carry no order among queues, so "earlier" is what was available when the device came to the fence, whether the
+//! driver has kicked or not. Two fences that meet would wait for each other; the one that came first goes first.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use vhost_user_backend::VringT;
 use virtio_queue::QueueT;
 
-use crate::{device::Device, guest_memory::GuestMemory};
+use crate::{device::Device, guest_memory::GuestMemory, threads::thread_of_queue};
 
 /// How long to sleep between two looks.
 const PERIOD: Duration = Duration::from_micros(20);
@@ -38,6 +38,12 @@ impl Device {
                 (other, target)
             })
             .collect();
+        // A driver may kick once for several queues' chains, or not yet: their workers may be asleep.
+        for (other, target) in &targets {
+            if target.is_some_and(|target| !self.has_passed(*other, target, ticket)) {
+                self.wake(thread_of_queue(*other));
+            }
+        }
         let reached = loop {
             let waiting = targets.iter().any(|(other, target)| {
                 target.is_some_and(|target| !self.has_passed(*other, target, ticket))

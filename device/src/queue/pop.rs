@@ -42,6 +42,15 @@ impl Device {
             return Popped::Closed;
         }
         let queue = state.get_queue_mut();
+        let available = match queue.avail_idx(guest.mappings(), Ordering::Acquire) {
+            Ok(available) if available.0 == queue.next_avail() => return Popped::Empty,
+            Ok(available) => available,
+            Err(error) => {
+                drop(state);
+                self.break_queue(index, &error.to_string());
+                return Popped::Closed;
+            }
+        };
         let popped = match queue.iter(guest.mappings()) {
             Ok(mut chains) => chains.next(),
             Err(error) => {
@@ -50,14 +59,11 @@ impl Device {
                 return Popped::Closed;
             }
         };
+        // There is a chain, but the iterator also ends where it cannot read.
         let Some(descriptors) = popped else {
-            let empty = queue.avail_idx(guest.mappings(), Ordering::Relaxed).is_ok();
             drop(state);
-            if !empty {
-                self.break_queue(index, "the available ring is not in the memory table");
-                return Popped::Closed;
-            }
-            return Popped::Empty;
+            self.break_queue(index, "the available ring cannot be read");
+            return Popped::Closed;
         };
         if descriptors.head_index() >= queue.size() {
             drop(state);
@@ -68,15 +74,11 @@ impl Device {
             return Popped::Closed;
         }
         status.set_executing(true);
-        // What is available by now was seen by now, at the latest.
-        let available = queue.avail_idx(guest.mappings(), Ordering::Relaxed);
         let position = queue.next_avail().wrapping_sub(1);
         drop(state);
         worker.chain.take(descriptors);
-        if let Ok(available) = available {
-            let seen = worker.seen.entry(index).or_default();
-            worker.delay = Some(seen.started(position, available.0));
-        }
+        let seen = worker.seen.entry(index).or_default();
+        worker.delay = Some(seen.started(position, available.0));
         Popped::Chain
     }
 
@@ -103,8 +105,9 @@ impl Device {
             Ok(None) => {}
             Ok(Some(false)) => stats.signals_suppressed.add(1),
             Ok(Some(true)) => {
+                drop(state);
                 stats.signals_sent.add(1);
-                if let Err(error) = state.signal_used_queue() {
+                if let Err(error) = ring.signal_used_queue() {
                     tracing::debug!(%error, queue = index, "the front end could not be signalled");
                 }
             }
@@ -131,19 +134,32 @@ impl Device {
         }
     }
 
-    /// Asks for no kicks while the ring is worked on anyway.
-    pub(super) fn disable_kicks(&self, ring: &Ring, guest: &GuestMemory) {
-        let mut state = ring.get_mut();
-        if state.get_queue().ready() {
-            // If the ring cannot be written, the next step finds out and says so.
-            let _ = state.get_queue_mut().disable_notification(guest.mappings());
+    /// Begins to serve a ring: asks for no kicks while it is worked on anyway. Returns `false` if it is not to be served.
+    pub(super) fn begin(&self, index: u16, ring: &Ring, guest: &GuestMemory) -> bool {
+        if self.queue(index).is_broken() {
+            return false;
         }
+        match ring.examine(guest) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(defect) => {
+                self.break_queue(index, &defect.to_string());
+                return false;
+            }
+        }
+        let mut state = ring.get_mut();
+        // If the ring cannot be written, the next step finds out and says so.
+        let _ = state.get_queue_mut().disable_notification(guest.mappings());
+        true
     }
 
     /// Stops serving a queue that makes no sense, until the driver sets it up again.
-    fn break_queue(&self, index: u16, reason: &str) {
+    pub(crate) fn break_queue(&self, index: u16, reason: &str) {
         if !self.queue(index).set_broken() {
             return;
+        }
+        if let Some(ring) = self.rings().get(usize::from(index)) {
+            ring.signal_error();
         }
         self.stats().queue(index).broken.add(1);
         warn_limited!(

@@ -3,14 +3,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hmm_protocol::COMPLETION_BYTES;
+use hmm_protocol::{COMPLETION_BYTES, CONTROL_QUEUE};
 
 use super::{
     chain::{Chain, Seen},
     poll::PollWindow,
     used::UsedSet,
 };
-use crate::{engine::Workspace, threads::WorkerTimes};
+use crate::{
+    engine::{Interrupted, Workspace},
+    threads::WorkerTimes,
+};
 
 /// What a worker thread keeps between batches.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Worker {
     pub(super) seen: BTreeMap<u16, Seen>,
     /// How long the chain that was popped last had waited then.
     pub(super) delay: Option<Duration>,
+    /// A control request that was put back halfway.
+    pub(super) interrupted: Interrupted,
     /// A completion that a fault holds back, for one queue.
     pub(super) held: Option<(u16, Held)>,
     pub(super) poll: PollWindow,
@@ -39,6 +44,7 @@ impl Worker {
             used: UsedSet::default(),
             seen: BTreeMap::new(),
             delay: None,
+            interrupted: Interrupted::default(),
             held: None,
             poll: PollWindow::new(times.poll),
             longest_set: times.set,
@@ -48,6 +54,9 @@ impl Worker {
     /// Queue `index` was set up again: what was known of its chains is of other ones.
     pub(super) fn forget(&mut self, index: u16) {
         self.seen.remove(&index);
+        if index == CONTROL_QUEUE {
+            self.interrupted = Interrupted::default();
+        }
         self.held.take_if(|(queue, _)| *queue == index);
     }
 }

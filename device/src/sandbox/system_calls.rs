@@ -34,6 +34,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,
+    libc::SYS_preadv2,
     libc::SYS_close,
     libc::SYS_fcntl,
     // Opening is on the list so that it can be refused without ending the process.
@@ -49,6 +50,7 @@ const ALLOWED: &[libc::c_long] = &[
     // Waiting.
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
+    libc::SYS_ppoll,
     libc::SYS_eventfd2,
     libc::SYS_futex,
     libc::SYS_clock_nanosleep,

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost_user_hmm::sandbox::Sandbox;
 
-use self::watch::Watched;
+use self::watch::{OnSync, Watched};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 
@@ -47,6 +47,10 @@ const NOT_ALWAYS: &[(i64, &str)] = &[
         libc::SYS_getsockopt,
         "only if the front end hands over a socket for requests, as QEMU does",
     ),
+    (
+        libc::SYS_ppoll,
+        "only if the front end hands over a descriptor to signal that may block",
+    ),
 ];
 
 struct Device {
@@ -57,6 +61,11 @@ struct Device {
 
 impl Device {
     fn start() -> Self {
+        Self::start_with(|_| None)
+    }
+
+    /// Starts it with what is to be done at each `msync()`, for a memory file at the path that is given.
+    fn start_with(on_sync: impl FnOnce(&Path) -> Option<OnSync>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let notified = UnixDatagram::bind(at("notify")).expect("a socket");
@@ -81,7 +90,7 @@ impl Device {
             ])
             .env("NOTIFY_SOCKET", at("notify"))
             .stderr(std::process::Stdio::null());
-        let mut watched = Watched::start(command);
+        let mut watched = Watched::start(command, on_sync(&at("memory")));
         let mut line = String::new();
         BufReader::new(&mut watched.stdout)
             .read_line(&mut line)
@@ -245,4 +254,54 @@ fn statistics_do_not_read_the_account_of_mappings_each_time() {
     let reads = watch.calls.get(&libc::SYS_pread64).copied();
     let reads = reads.expect("it is read at least once");
     assert!(reads < READS, "{reads} reads for {QUESTIONS} statistics");
+}
+
+const MEMORY_BYTES: u64 = 16 << 20;
+
+/// Whether the newest record of a memory file says that its contents are whole whatever happens to the host.
+fn is_closed(file: &Path) -> bool {
+    let bytes = std::fs::read(file).expect("the memory file");
+    let records = [0, 4096].map(|slot| {
+        let at = MEMORY_BYTES as usize + slot;
+        let word = |from: usize, len: usize| {
+            (bytes[at + from..at + from + len].iter().rev())
+                .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
+        };
+        let (flags, sequence) = (word(12, 4), word(16, 8));
+        (sequence, flags)
+    });
+    records
+        .iter()
+        .max()
+        .is_some_and(|(_, flags)| flags & 1 != 0)
+}
+
+#[test]
+fn contents_reach_storage_before_the_record_that_they_are_whole() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let device = Device::start_with(|file| {
+        let file = file.to_owned();
+        Some(Box::new(move |arguments: [u64; 6]| {
+            // A receiver that is gone has failed, and says so itself.
+            let _ = tell.send((arguments[1], is_closed(&file)));
+        }))
+    });
+    let mut front_end = FrontEnd::start(&device.path("socket"), 2, &Layout::default());
+    front_end.open();
+    let entry = CopyEntry::new(Op::ToDevice, DATA, 0, 2 << 20);
+    assert_eq!(front_end.run(&[entry]).status(), Status::Ok);
+    assert_ne!(told.try_iter().count(), 0, "the owner is on record");
+    kill(device.watched.pid, Signal::SIGTERM).expect("it runs");
+    let pid = device.watched.pid;
+    let end = device.watched.end().end;
+    assert_eq!(end, Some(WaitStatus::Exited(pid, 0)), "an orderly end");
+    // What is written to storage, in order, and whether the record was in the file by then: it may be written at any time
+    // from then on.
+    let syncs: Vec<(u64, bool)> = told.iter().collect();
+    let contents = syncs.iter().position(|(bytes, _)| *bytes == MEMORY_BYTES);
+    let record = syncs.iter().position(|(_, closed)| *closed);
+    let contents = contents.expect("the contents are written");
+    let record = record.expect("the record is written");
+    assert!(contents < record, "{syncs:?}");
+    assert_eq!(record, syncs.len() - 1, "{syncs:?}");
 }

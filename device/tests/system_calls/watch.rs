@@ -26,8 +26,11 @@ pub(crate) struct Watched {
     tracer: JoinHandle<Watch>,
 }
 
+/// Called with the arguments of each `msync()`, while the process stands still before it.
+pub(crate) type OnSync = Box<dyn FnMut([u64; 6]) + Send>;
+
 /// What was seen.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Watch {
     /// The numbers of the system calls since the last filter was installed, and how often each was made.
     pub(crate) calls: BTreeMap<i64, usize>,
@@ -36,11 +39,12 @@ pub(crate) struct Watch {
     /// How the process ended.
     pub(crate) end: Option<WaitStatus>,
     threads: HashSet<Pid>,
+    on_sync: Option<OnSync>,
 }
 
 impl Watched {
-    /// Starts `command`; its output is piped.
-    pub(crate) fn start(mut command: Command) -> Self {
+    /// Starts `command`; its output is piped. Something may be done at each `msync()`.
+    pub(crate) fn start(mut command: Command, on_sync: Option<OnSync>) -> Self {
         let (tell, told) = mpsc::channel();
         // Only the thread that starts a process is told of it.
         let tracer = thread::spawn(move || {
@@ -63,7 +67,10 @@ impl Watched {
             ptrace::setoptions(pid, options).expect("options");
             tell.send((pid, child.stdout.take().expect("piped")))
                 .expect("somebody waits");
-            let mut watch = Watch::default();
+            let mut watch = Watch {
+                on_sync,
+                ..Watch::default()
+            };
             watch.threads.insert(pid);
             go_on(pid, None);
             while watch.end.is_none() {
@@ -128,6 +135,11 @@ impl Watch {
             self.filters += 1;
             self.calls.clear();
             return;
+        }
+        if number == libc::SYS_msync
+            && let Some(on_sync) = &mut self.on_sync
+        {
+            on_sync(entry.args);
         }
         *self.calls.entry(number).or_default() += 1;
     }
