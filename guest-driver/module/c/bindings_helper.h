@@ -12,7 +12,6 @@
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
-#include <linux/random.h>
 #include <linux/scatterlist.h>
 #include <linux/suspend.h>
 #include <linux/virtio.h>

@@ -3,17 +3,16 @@
 //! The control queue: one request at a time.
 
 use super::{
-    control::Control,
+    control::{
+        Control,
+        Question, //
+    },
     state::Link, //
 };
 use crate::sys::virtio::request::Returned;
 use hmm_protocol::{
-    ControlKind,
     ControlReply,
-    ControlRequest,
-    SessionKey,
-    CONTROL_BYTES,
-    SESSION_REQUEST_BYTES, //
+    CONTROL_BYTES, //
 };
 use kernel::{
     prelude::*,
@@ -25,34 +24,18 @@ use zerocopy::{
 };
 
 impl Control {
-    /// Asks the device and waits for the reply. A `key` goes with the request to open a session, where
-    /// keys were negotiated. Does not recover the link: recovery asks, too.
+    /// Asks the device and waits for the reply. Does not recover the link: recovery asks, too.
     ///
     /// # Errors
     ///
     /// `ETIMEDOUT` no answer, `EIO` an answer that makes no sense, `ENODEV` no device.
-    pub(super) fn ask(
-        &self,
-        link: &Link,
-        kind: ControlKind,
-        flags: u8,
-        argument: u64,
-        key: Option<SessionKey>,
-    ) -> Result<ControlReply> {
+    pub(super) fn ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
         let queue = link.control_queue()?;
         let mut slot = self.request.lock();
         let mut request = slot.take().ok_or(ENODEV)?;
         let cookie = link.next_cookie();
-        let wire = ControlRequest::new(kind, flags, cookie, argument, 0);
-        let (head, tail) = request.readable().split_at_mut(CONTROL_BYTES);
-        head.copy_from_slice(wire.as_bytes());
-        let length = match key {
-            Some(key) => {
-                tail.copy_from_slice(&key);
-                SESSION_REQUEST_BYTES
-            }
-            None => CONTROL_BYTES,
-        };
+        let (wire, length) = question.to_wire(cookie);
+        request.readable().copy_from_slice(wire.as_bytes());
         request.writable().fill(0);
 
         let submitted = match queue.submit(request, length, CONTROL_BYTES) {

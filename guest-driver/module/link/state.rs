@@ -4,7 +4,10 @@
 
 use super::{
     config,
-    control::Control,
+    control::{
+        Control,
+        Question, //
+    },
     events::Events,
     request_pool::{
         request_pool,
@@ -29,10 +32,8 @@ use crate::{
 };
 use hmm_protocol::{
     status_array_bytes,
-    ControlKind,
     Features,
     Limits,
-    SessionFlags,
     SessionKey,
     Status,
     BULK_QUEUE_FIRST,
@@ -132,6 +133,7 @@ pub(crate) struct Link {
     next_bulk: Atomic<u32>,
     generation: Atomic<u64>,
     /// Proves to the device that its contents belong to this driver; `None` if it knows of no keys.
+    /// Never logged.
     key: Option<SessionKey>,
     limits: Limits,
     features: Features,
@@ -146,7 +148,7 @@ impl Link {
     /// # Errors
     ///
     /// `ENODEV` what the device publishes makes no sense or it lacks a feature (the log says what),
-    /// `ENOMEM`; what the transport reports.
+    /// `ENOMEM`, `ERESTARTSYS` a signal came; what the transport reports.
     pub(crate) fn new<'a>(
         vdev: &'a virtio::Device<Bound>,
         timeout: Delta,
@@ -155,6 +157,8 @@ impl Link {
         pin_init::pin_init_scope(move || {
             let (config, limits) = config::read(vdev)?;
             let features = config::features(vdev)?;
+            let has_keys = features.contains(Features::SESSION_KEY);
+            let key = has_keys.then(random::secret).transpose()?;
 
             let names = config::queue_names(limits.bulk_queues)?;
             // CAST: Both are small constants.
@@ -186,7 +190,7 @@ impl Link {
                 cookie: Atomic::new(1),
                 next_bulk: Atomic::new(0),
                 generation: Atomic::new(0),
-                key: (features.contains(Features::SESSION_KEY)).then(random::bytes),
+                key,
                 limits,
                 features,
                 uuid: config.uuid,
@@ -309,11 +313,11 @@ impl Link {
 
     /// Opens a session: a new one, or one that adopts the contents of a generation.
     pub(super) fn open_session(&self, adopt: Option<u64>) -> Result {
-        let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
-        let generation = adopt.unwrap_or(0);
-        let reply =
-            self.control
-                .ask(self, ControlKind::SessionOpen, flags, generation, self.key)?;
+        let question = Question::OpenSession {
+            adopt,
+            key: self.key,
+        };
+        let reply = self.control.ask(self, question)?;
         if reply.status != Status::Ok.to_wire() {
             error_limited!(
                 self.device(),

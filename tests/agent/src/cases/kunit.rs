@@ -10,6 +10,7 @@ use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("kunit/clear-hold", || suite("clear_hold")),
+    Case::new("kunit/control", || suite("control")),
     Case::new("kunit/exclusive", || suite("exclusive")),
     Case::new("kunit/log-limit", || suite("log_limit")),
     Case::new("kunit/memory-region", || suite("memory_region")),
