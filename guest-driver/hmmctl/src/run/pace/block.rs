@@ -146,7 +146,7 @@ impl Block {
 
     /// Whether more pages are in use than can be had one by one.
     pub(super) fn is_mostly_in_use(&self) -> bool {
-        self.in_use.len() * 8 >= self.away.len()
+        self.in_use.len() * 10 >= self.away.len()
     }
 
     /// How long the block waits between two trials.

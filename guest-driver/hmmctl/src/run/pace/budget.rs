@@ -54,6 +54,11 @@ impl Budget {
         self.credit > self.most() / 4.0
     }
 
+    /// Whether the program was hardly stalled of late.
+    pub(super) fn is_calm(&self) -> bool {
+        self.recent < self.share / 4.0
+    }
+
     /// Whether stalls go on although they are paid for no more.
     pub(super) fn is_exceeded(&self) -> bool {
         self.credit < -self.most() / 2.0 && self.recent > (2.0 * self.share).min(0.5)
@@ -79,7 +84,9 @@ mod tests {
             assert!(!budget.is_overdrawn());
         }
         budget.pass(Duration::ZERO, SECOND / 5);
-        assert!(budget.is_overdrawn() && budget.is_exceeded());
+        assert!(budget.is_overdrawn() && budget.is_exceeded() && !budget.is_calm());
+        budget.pass(SECOND, Duration::ZERO);
+        assert!(budget.is_calm());
     }
 
     #[test]

@@ -6,10 +6,12 @@ use super::budget::Budget;
 use super::planner::{Move, Planner, Rules, Side};
 use std::time::Duration;
 
-/// How often the program's stalls are looked at while nothing moves.
+/// How often the program's stalls are looked at between two passes while there are any.
 const SLICE: Duration = Duration::from_millis(20);
+/// The same while there are none. To look wakes a processor up, which costs the program, too.
+const CALM_SLICE: Duration = Duration::from_millis(100);
 /// Looks take at most one part in so many of the time.
-const LOOK_PARTS: u32 = 10;
+const LOOK_PARTS: u32 = 20;
 
 /// What the program used, since it began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +84,12 @@ impl Pacer {
                 if now >= until {
                     break;
                 }
-                target.sleep(SLICE.min(until - now));
+                let slice = if self.budget.is_calm() {
+                    CALM_SLICE
+                } else {
+                    SLICE
+                };
+                target.sleep(slice.min(until - now));
                 self.account(target, Duration::ZERO)?;
                 if self.budget.is_exceeded() && target.now() >= earliest {
                     break;

@@ -195,7 +195,7 @@ impl Planner {
         self.shrink();
         let mut blocks: Vec<(u32, BlockId)> = (self.blocks.iter())
             .filter(|(_, block)| block.returned > 0 && !block.away.is_empty())
-            .filter(|(_, block)| self.rules.learns || block.is_mostly_in_use())
+            .filter(|(_, block)| block.is_mostly_in_use())
             .map(|(id, block)| (block.returned, *id))
             .collect();
         blocks.sort_unstable_by(|a, b| b.cmp(a));
