@@ -2,6 +2,7 @@
 
 //! What the device answers to a batch, of which nothing is believed unchecked.
 
+use crate::sys::virtio::request::Written;
 use hmm_protocol::{
     status_array_bytes,
     Completion,
@@ -22,12 +23,13 @@ pub(super) struct Answer {
 
 /// Checks an answer as far as it concerns the whole batch.
 pub(super) fn check(
-    answer: &[u8],
+    written: Written<'_>,
     used: u32,
     cookie: u64,
     entries: usize,
 ) -> core::result::Result<Answer, &'static str> {
-    let (record, _) = Completion::read_from_prefix(answer).map_err(|_| "short buffer")?;
+    let record: [u8; COMPLETION_BYTES] = written.read().ok_or("short buffer")?;
+    let record = Completion::read_from_bytes(&record).map_err(|_| "short buffer")?;
     let status = Status::from_wire(record.status).ok_or("unknown status")?;
     if record.cookie.get() != cookie {
         return Err("another batch's cookie");

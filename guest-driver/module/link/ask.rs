@@ -36,7 +36,7 @@ impl Control {
         let cookie = link.next_cookie();
         let (wire, length) = question.to_wire(cookie);
         request.readable().copy_from_slice(wire.as_bytes());
-        request.writable().fill(0);
+        request.clear_written(CONTROL_BYTES);
 
         let submitted = match queue.submit(request, length, CONTROL_BYTES) {
             Ok((submitted, _)) => submitted,
@@ -47,10 +47,10 @@ impl Control {
         };
         // An answer needs no copy, so there is no use in polling.
         match queue.wait(submitted, Delta::ZERO, link.timeout) {
-            Returned::Used(mut request, used) => {
-                let reply = ControlReply::read_from_bytes(request.writable()).map_err(|_| EIO);
+            Returned::Used(request, used) => {
+                let reply = request.written().read::<CONTROL_BYTES>().ok_or(EIO);
                 *slot = Some(request);
-                let reply = reply?;
+                let reply = ControlReply::read_from_bytes(&reply?).map_err(|_| EIO)?;
                 if used as usize != CONTROL_BYTES || reply.cookie.get() != cookie {
                     link.stats.protocol_errors.add(1);
                     return Err(EIO);

@@ -192,9 +192,7 @@ impl<'a> Batch<'a> {
         if let Some(place) = request.readable().get_mut(..HEADER_BYTES) {
             place.copy_from_slice(header.as_bytes());
         }
-        if let Some(answer) = request.writable().get_mut(..writable) {
-            answer.fill(0);
-        }
+        request.clear_written(writable);
 
         trace::batch_submit(self.link.device(), &flight.event);
         let stats = self.link.stats();

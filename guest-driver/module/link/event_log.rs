@@ -12,7 +12,10 @@ use super::{
 };
 use crate::sys::{
     services::log_limit::warn_limited,
-    virtio::request::Returned, //
+    virtio::request::{
+        Returned,
+        Written, //
+    }, //
 };
 use hmm_protocol::{
     queue_name,
@@ -33,7 +36,7 @@ impl Events {
         let queue = link.event_queue()?;
         let mut buffers = self.buffers.lock();
         while let Some(mut request) = buffers.idle.pop() {
-            request.writable().fill(0);
+            request.clear_written(EVENT_BYTES);
             match queue.submit(request, 0, EVENT_BYTES) {
                 Ok((submitted, _)) => {
                     // There is room for all buffers.
@@ -68,8 +71,8 @@ impl Events {
                 return;
             };
             match submitted.try_take() {
-                Returned::Used(mut request, used) => {
-                    log(link, request.writable(), used);
+                Returned::Used(request, used) => {
+                    log(link, request.written(), used);
                     drop(buffers.idle.push_within_capacity(request));
                 }
                 Returned::Cancelled(request) => {
@@ -84,9 +87,10 @@ impl Events {
     }
 }
 
-fn log(link: &Link, bytes: &[u8], used: u32) {
-    let event = match Event::read_from_bytes(bytes) {
-        Ok(event) if used as usize == EVENT_BYTES => event,
+fn log(link: &Link, written: Written<'_>, used: u32) {
+    let bytes = written.read::<EVENT_BYTES>();
+    let event = match bytes.and_then(|bytes| Event::read_from_bytes(&bytes).ok()) {
+        Some(event) if used as usize == EVENT_BYTES => event,
         _ => {
             link.stats.protocol_errors.add(1);
             return;

@@ -88,9 +88,9 @@ impl<'a> InFlight<'a> {
         };
         let mut result = "ok";
         outcome.request = match self.queue.wait(submitted, POLL, self.link.timeout) {
-            Returned::Used(mut request, used) => {
+            Returned::Used(request, used) => {
                 self.link.answered();
-                match check(request.writable(), used, self.event.cookie, entries) {
+                match check(request.written(), used, self.event.cookie, entries) {
                     Ok(answer) => {
                         if !answer.all_ok {
                             result = "failed";
@@ -141,17 +141,13 @@ pub(crate) struct Outcome<'a> {
 
 impl Outcome<'_> {
     /// Whether the device says that it executed the entry. Everything else is a failure.
-    pub(crate) fn is_ok(&mut self, entry: usize) -> bool {
+    pub(crate) fn is_ok(&self, entry: usize) -> bool {
         if self.answer.is_none() || entry >= self.entries {
             return false;
         }
-        let Some(request) = self.request.as_mut() else {
-            return false;
-        };
-        request
-            .writable()
-            .get(COMPLETION_BYTES + entry)
-            .is_some_and(|&status| status == Status::Ok.to_wire())
+        let status = (self.request.as_ref())
+            .and_then(|request| request.written().byte(COMPLETION_BYTES + entry));
+        status == Some(Status::Ok.to_wire())
     }
 
     /// Whether the device answered at all, and sensibly.

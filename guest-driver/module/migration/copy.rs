@@ -145,7 +145,7 @@ impl<'a> Copying<'a> {
         for attempt in 1..=TRIES {
             if let Some(flight) = self.flight.take() {
                 let time = self.device.stats().measure(Stage::Wait, self.trigger);
-                let mut outcome = flight.wait();
+                let outcome = flight.wait();
                 drop(time);
                 if outcome.was_answered() {
                     if let Some((bytes, ns)) = outcome.pace() {

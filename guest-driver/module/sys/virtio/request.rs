@@ -6,7 +6,10 @@
 //! [`Submitted`] is the device's: the driver may only wait. A queue turns the one into the other.
 
 use crate::sys::bindings;
-use core::cell::UnsafeCell;
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData, //
+};
 use kernel::{
     prelude::*,
     sync::{
@@ -70,6 +73,14 @@ impl Request {
         self.finish(USED, used);
     }
 
+    /// Start and length of the buffer that the device writes. No reference to its bytes may exist, not
+    /// even once the device has returned it: a device that misbehaves writes at any time.
+    fn writable(&self) -> (*mut u8, usize) {
+        // SAFETY: The vector itself, unlike its bytes, never changes.
+        let writable = unsafe { &*self.writable.get() };
+        (writable.as_ptr().cast_mut(), writable.len())
+    }
+
     /// The device was reset and will not return the request.
     pub(in crate::sys) fn finish_cancelled(&self) {
         self.finish(CANCELLED, 0);
@@ -86,7 +97,7 @@ impl Request {
 /// let (submitted, _) = queue.submit(request, 8, 4).map_err(|(error, _)| error)?;
 /// match submitted.try_take() {
 ///     // The device may have written anything, and lie about how much.
-///     Returned::Used(mut request, 4) => pr_info!("{:?}\n", request.writable()),
+///     Returned::Used(request, 4) => pr_info!("{:?}\n", request.written().read::<4>()),
 ///     Returned::Used(..) => return Err(EIO),
 ///     Returned::Cancelled(_) => return Err(ENODEV),
 ///     // It is to be waited for, or the queue to be stopped.
@@ -129,9 +140,21 @@ impl Idle {
     }
 
     /// What the device wrote; any bytes.
-    pub(crate) fn writable(&mut self) -> &mut [u8] {
-        // SAFETY: As for `readable`.
-        unsafe { &mut *self.0.writable.get() }
+    pub(crate) fn written(&self) -> Written<'_> {
+        let (start, bytes) = self.0.writable();
+        // INVARIANT: The request, which is borrowed, keeps the buffer.
+        Written {
+            start,
+            bytes,
+            _request: PhantomData,
+        }
+    }
+
+    /// Sets what the device writes to zero, at most so many bytes of it.
+    pub(crate) fn clear_written(&mut self, bytes: usize) {
+        let (start, most) = self.0.writable();
+        // SAFETY: The buffer has as many bytes, and there is no reference to them.
+        unsafe { start.write_bytes(0, bytes.min(most)) };
     }
 
     /// Hands the request to the device: the virtqueue's reference, and what the driver keeps.
@@ -147,8 +170,37 @@ impl Idle {
     pub(in crate::sys) fn parts(&mut self) -> ((*mut u8, usize), (*mut u8, usize)) {
         let readable = self.readable();
         let readable = (readable.as_mut_ptr(), readable.len());
-        let writable = self.writable();
-        (readable, (writable.as_mut_ptr(), writable.len()))
+        (readable, self.0.writable())
+    }
+}
+
+/// What the device wrote into a request. The device may misbehave and go on writing, so the bytes can
+/// only be copied, and two copies of the same byte can differ: check a copy and use that copy.
+///
+/// # Invariants
+///
+/// `start` points to `bytes` bytes that live for `'a` and that only the device writes meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Written<'a> {
+    start: *const u8,
+    bytes: usize,
+    _request: PhantomData<&'a Request>,
+}
+
+impl Written<'_> {
+    /// A copy of one byte; `None` beyond the buffer.
+    pub(crate) fn byte(self, index: usize) -> Option<u8> {
+        // SAFETY: By the type invariant. The read is volatile, since the device may write.
+        (index < self.bytes).then(|| unsafe { self.start.add(index).read_volatile() })
+    }
+
+    /// A copy of the first bytes; `None` if there are not so many.
+    pub(crate) fn read<const BYTES: usize>(self) -> Option<[u8; BYTES]> {
+        let mut copy = [0; BYTES];
+        for (index, byte) in copy.iter_mut().enumerate() {
+            *byte = self.byte(index)?;
+        }
+        Some(copy)
     }
 }
 
@@ -197,12 +249,9 @@ impl Submitted {
     /// Whether the first byte of the writable buffer is no longer zero: a hint that the device is
     /// done, much cheaper than to look into the virtqueue.
     pub(in crate::sys) fn first_byte_written(&self) -> bool {
-        // SAFETY: The vector itself is not changed while the request is submitted, so its pointer
-        // is stable; the byte may be written by the device at any time, hence the volatile read.
-        unsafe {
-            let writable = &*self.0.writable.get();
-            !writable.is_empty() && writable.as_ptr().read_volatile() != 0
-        }
+        let (start, bytes) = self.0.writable();
+        // SAFETY: The buffer has `bytes` bytes. The device may write, hence the volatile read.
+        bytes > 0 && unsafe { start.read_volatile() } != 0
     }
 
     /// Sleeps until the device returns the request, at most `timeout` jiffies. It may be a moment
@@ -233,8 +282,9 @@ mod tests {
     fn buffers_have_their_sizes_and_are_zero() -> Result {
         let mut request = Idle::new(3, 5)?;
         assert_eq!(request.readable().len(), 3);
-        assert_eq!(request.writable().len(), 5);
-        assert!(request.writable().iter().all(|&byte| byte == 0));
+        assert_eq!(request.written().read::<5>(), Some([0; 5]));
+        assert!(request.written().read::<6>().is_none());
+        assert!(request.written().byte(5).is_none());
         Ok(())
     }
 
@@ -259,6 +309,26 @@ mod tests {
         assert!(!submitted.is_returned());
         ring.finish_cancelled();
         assert!(matches!(submitted.try_take(), Returned::Cancelled(_)));
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_device_writes_is_copied() -> Result {
+        let mut request = Idle::new(1, 3)?;
+        let (_, (start, bytes)) = request.parts();
+        assert_eq!(bytes, 3);
+        // SAFETY: The buffer has three bytes. This is the device that goes on writing.
+        unsafe { start.write_bytes(7, 3) };
+        let written = request.written();
+        let copy = written.read::<3>();
+        // SAFETY: As above.
+        unsafe { start.write_volatile(8) };
+        assert_eq!(copy, Some([7; 3]));
+        assert_eq!(written.byte(0), Some(8));
+        request.clear_written(2);
+        assert_eq!(request.written().read::<3>(), Some([0, 0, 7]));
+        request.clear_written(usize::MAX);
+        assert_eq!(request.written().read::<3>(), Some([0; 3]));
         Ok(())
     }
 

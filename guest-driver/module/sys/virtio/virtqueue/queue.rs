@@ -48,7 +48,7 @@ const NOTIFY_PAUSE: Delta = Delta::from_micros(20);
 /// request.readable().copy_from_slice(&7u64.to_le_bytes());
 /// let (submitted, _) = queue.submit(request, 8, 4).map_err(|(error, _)| error)?;
 /// let answer = match queue.wait(submitted, Delta::ZERO, Delta::from_secs(1)) {
-///     Returned::Used(mut request, 4) => Ok(request.writable().first().copied()),
+///     Returned::Used(request, 4) => Ok(request.written().byte(0)),
 ///     Returned::Used(..) => Err(EIO),
 ///     Returned::Cancelled(_) => Err(ENODEV),
 ///     Returned::Pending(submitted) => {
