@@ -16,7 +16,10 @@ use crate::sys::{
         BatchEvent, //
     },
     virtio::{
-        request::Idle,
+        request::{
+            Carrier,
+            Idle, //
+        },
         virtqueue::Queue, //
     }, //
 };
@@ -110,6 +113,15 @@ impl<'a> Batch<'a> {
     /// The queue that the batch will go to, for DMA mappings.
     pub(crate) fn queue(&self) -> &'a Queue {
         self.queue
+    }
+
+    /// The request that the batch will go with, for the same.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: the request is handed on. That does not happen before [`Batch::submit`].
+    pub(crate) fn carrier(&self) -> Result<Carrier> {
+        Ok(self.request.as_ref().ok_or(EINVAL)?.carrier())
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result {
@@ -217,7 +229,8 @@ impl<'a> Batch<'a> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if let Some(request) = self.request.take() {
+        if let Some(mut request) = self.request.take() {
+            request.end_use();
             self.pool.give(request);
         }
     }

@@ -223,7 +223,7 @@ fn send<'a>(
     let start = device_index(memory, op, first).ok_or(EINVAL)?;
     // Single pages in a row on the device need 8 bytes each, everything else 32. Mostly they are.
     let mut batch = Batch::of_pages(device.link(), trigger, op, device_address(start))?;
-    match migration.map(batch.queue(), direction) {
+    match migration.map(batch.queue(), batch.carrier()?, direction) {
         Ok(0) => {}
         Ok(unmapped) => return Err(NotSent::Unmapped(unmapped)),
         Err(_) => return Err(NotSent::Closed),

@@ -12,25 +12,26 @@
 //! 2. [`Installed`]: the sources that have a destination are replaced, if the kernel still could.
 //! 3. Dropped: CPUs that touched a page go on.
 //!
-//! Whoever makes the device copy must have the request back, or have reset the device, before the
-//! migration is dropped: a page that is still written must never be freed or mapped.
+//! A page that the device still writes must never be freed or mapped for a CPU. So a migration that
+//! is mapped for the device knows the request that carries its addresses ([`Carrier`]). If it is
+//! dropped or installed while the device has that request, it gives its destinations up for good,
+//! however the request was lost sight of. A migration that is forgotten keeps all its pages for good,
+//! which is no danger either.
+//!
+//! What types cannot see is the contents of a request: addresses are bytes of the wire format there,
+//! and one that is written into another request than the carrier is a bug of the writer.
+//!
+//! [`Carrier`]: crate::sys::virtio::request::Carrier
 
 mod buffers;
 mod collect;
 mod entry;
+mod mapped;
 mod mapping;
 mod source;
 mod transfer;
 mod visit;
 
-use self::entry::{
-    page_of,
-    pages_of,
-    COMPOUND,
-    MIGRATE,
-    SHIFT,
-    VALID, //
-};
 pub(crate) use self::{
     buffers::{
         BufferPool,
@@ -46,16 +47,23 @@ pub(crate) use self::{
     },
     visit::Visit, //
 };
+use self::{
+    entry::{
+        page_of,
+        pages_of,
+        COMPOUND,
+        MIGRATE,
+        SHIFT,
+        VALID, //
+    },
+    mapped::Mapped, //
+};
 use crate::sys::{
     address_space::clear_hold::OwnClears,
     bindings,
     device_memory::page::{
         Destination,
         PageRef, //
-    },
-    virtio::virtqueue::{
-        DmaDirection,
-        Queue, //
     }, //
 };
 use core::marker::PhantomData;
@@ -89,7 +97,7 @@ enum Kind {
 ///         }
 ///     }
 /// });
-/// migration.map(queue, DmaDirection::ToDevice)?;
+/// migration.map(queue, request.carrier(), DmaDirection::ToDevice)?;
 /// for transfer in migration.transfers() {
 ///     copy(migration.dma_address(&transfer), transfer.destination);
 /// }
@@ -107,7 +115,7 @@ struct Inner<'a> {
     lease: Lease<'a>,
     pages: usize,
     installed: bool,
-    mapped: Option<(&'a Queue, DmaDirection)>,
+    mapped: Option<Mapped<'a>>,
 }
 
 impl<'a> Migration<'a, Collected> {
@@ -256,6 +264,13 @@ mod tests {
             give_each,
             TestDevice,
             TestMemory, //
+        },
+        virtio::{
+            request::Idle,
+            virtqueue::{
+                DmaDirection,
+                Queue, //
+            }, //
         }, //
     };
     use core::ops::Range;
@@ -349,6 +364,48 @@ mod tests {
         );
         assert!(memory.read(0).is_ok());
         assert_eq!(heard.faults(), 1);
+        Ok(())
+    }
+
+    /// Maps all pages on their way to the device for a request, which is submitted or is not, and drops
+    /// the migration. Returns how many destinations that freed.
+    fn freed_with(is_submitted: bool) -> Result<usize> {
+        let (memory, (device, heard)) = (TestMemory::new(PAGES)?, device(PAGES)?);
+        memory.fill()?;
+        let (mm, buffers) = (memory.mm()?, buffers(PAGES)?);
+        let queue = KBox::pin_init(Queue::new(0), GFP_KERNEL)?;
+        let request = Idle::new(1, 1)?;
+        let guard = MmapReadGuard::lock(&mm);
+        let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
+        let (range, lease) = (memory.range(), buffers.lease());
+        let mut migration = Migration::of_range(vma, range, Select::System, &device, lease)?;
+        give_each(&mut migration, |page| device.destination(page))?;
+        // The queue is closed, so there are no addresses.
+        let mapped = migration.map(&queue, request.carrier(), DmaDirection::ToDevice);
+        assert!(mapped == Err(ENODEV));
+        let submitted = is_submitted.then(|| request.submit());
+        drop(migration);
+        drop(guard);
+        let freed = heard.freed();
+        if let Some((ring, submitted)) = submitted {
+            ring.finish_cancelled();
+            drop(submitted);
+            for page in (0..PAGES).filter(|_| freed == 0) {
+                let page = device.page_in_use(page).ok_or(EINVAL)?.as_raw();
+                // SAFETY: The page was lost as it was given: single, locked, with its reference.
+                drop(unsafe { Destination::from_raw(page, false) });
+            }
+        }
+        for page in 0..PAGES {
+            assert_eq!(usize::from(memory.read(page)?), page);
+        }
+        Ok(freed)
+    }
+
+    #[test]
+    fn what_the_device_may_still_write_is_not_freed() -> Result {
+        assert_eq!(freed_with(false)?, PAGES);
+        assert_eq!(freed_with(true)?, 0);
         Ok(())
     }
 

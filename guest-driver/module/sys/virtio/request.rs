@@ -2,8 +2,11 @@
 
 //! Requests: the buffers that one descriptor chain of a virtqueue hands to the device.
 //!
-//! A request is in one of two hands. [`Idle`] is the driver's: it may read and write the buffers.
+//! A request is in one of two states. [`Idle`] is the driver's: it may read and write the buffers.
 //! [`Submitted`] is the device's: the driver may only wait. A queue turns the one into the other.
+//!
+//! A request can carry addresses of memory that the device is to access. A [`Carrier`] tells the owner
+//! of that memory whether the device has the request, also if the [`Submitted`] was forgotten.
 
 use crate::sys::bindings;
 use core::{
@@ -27,13 +30,17 @@ use kernel::{
 };
 
 /// The driver owns the buffers.
-const IDLE: u32 = 0;
+const IDLE: u64 = 0;
 /// The device owns the buffers.
-const SUBMITTED: u32 = 1;
+const SUBMITTED: u64 = 1;
 /// The device returned the buffers; `used` is valid.
-const USED: u32 = 2;
+const USED: u64 = 2;
 /// The device was reset before it returned the buffers.
-const CANCELLED: u32 = 3;
+const CANCELLED: u64 = 3;
+/// The bits of [`Request::state`] that say who owns the buffers; those above number the uses.
+const OWNER: u64 = 3;
+/// The first bit of the number.
+const USE: u64 = OWNER + 1;
 
 /// Buffers of a descriptor chain: one that the device reads, one that it writes.
 ///
@@ -44,7 +51,7 @@ const CANCELLED: u32 = 3;
 /// holder of the [`Idle`] does.
 #[pin_data]
 pub(crate) struct Request {
-    state: Atomic<u32>,
+    state: Atomic<u64>,
     used: Atomic<u32>,
     #[pin]
     returned: Opaque<bindings::completion>,
@@ -59,13 +66,32 @@ unsafe impl Sync for Request {}
 
 impl Request {
     /// Gives the request back to whoever waits for it. Any context.
-    fn finish(&self, state: u32, used: u32) {
+    fn finish(&self, owner: u64, used: u32) {
         self.used.store(used, Relaxed);
         // SAFETY: The completion was initialised by `Idle::submit`.
         unsafe { bindings::complete_all(self.returned.get()) };
         // The state comes last: whoever sees it may hand the request to another queue at once, whose
         // lock is another one, and initialise the completion anew.
-        self.state.store(state, Release);
+        let number = self.state.load(Relaxed) & !OWNER;
+        self.state.store(number | owner, Release);
+    }
+
+    /// Who owns the buffers. What the device wrote before it returned them is visible afterwards.
+    fn owner(&self) -> u64 {
+        // ORDERING: Acquire pairs with the release in `finish`, so the device's writes, which the
+        // virtqueue ordered before its own, are visible.
+        self.state.load(Acquire) & OWNER
+    }
+
+    /// What `state` is while the device has the request in this use.
+    fn submitted(&self) -> u64 {
+        (self.state.load(Relaxed) & !OWNER) | SUBMITTED
+    }
+
+    /// Begins the next use. The driver owns the buffers.
+    fn begin_use(&self) {
+        let number = self.state.load(Relaxed) & !OWNER;
+        self.state.store(number.wrapping_add(USE) | IDLE, Relaxed);
     }
 
     /// The device returned the request and says that it wrote `used` bytes.
@@ -157,9 +183,23 @@ impl Idle {
         unsafe { start.write_bytes(0, bytes.min(most)) };
     }
 
+    /// This use of the request, for the owner of memory whose addresses it is to carry.
+    pub(crate) fn carrier(&self) -> Carrier {
+        Carrier {
+            request: self.0.clone(),
+            submitted: self.0.submitted(),
+        }
+    }
+
+    /// Ends this use without a submission: what the next one submits carries other addresses. Without
+    /// it, an owner of memory that the request was to carry takes the next submission for this one.
+    pub(crate) fn end_use(&mut self) {
+        self.0.begin_use();
+    }
+
     /// Hands the request to the device: the virtqueue's reference, and what the driver keeps.
     pub(in crate::sys) fn submit(self) -> (Arc<Request>, Submitted) {
-        self.0.state.store(SUBMITTED, Relaxed);
+        self.0.state.store(self.0.submitted(), Relaxed);
         // SAFETY: Nobody waits for an idle request, and who returned it is done with it (`finish`), so
         // it may be initialised anew.
         unsafe { bindings::init_completion(self.0.returned.get()) };
@@ -204,6 +244,22 @@ impl Written<'_> {
     }
 }
 
+/// One use of a request: from when the driver gets it until the device returns it, or until it is put
+/// to another use.
+pub(crate) struct Carrier {
+    request: Arc<Request>,
+    submitted: u64,
+}
+
+impl Carrier {
+    /// Whether the device has the request, hence may access the memory whose addresses it carries. Once
+    /// the request has come back this is false for good: what follows is another use.
+    pub(in crate::sys) fn is_with_device(&self) -> bool {
+        // ORDERING: As in `Request::owner`.
+        self.request.state.load(Acquire) == self.submitted
+    }
+}
+
 /// A request in the hands of the device.
 #[must_use = "a submitted request must be waited for, or its buffers are lost"]
 pub(crate) struct Submitted(Arc<Request>);
@@ -221,9 +277,7 @@ pub(crate) enum Returned {
 impl Submitted {
     /// Takes the request back if the device has returned it.
     pub(crate) fn try_take(self) -> Returned {
-        // ORDERING: Acquire pairs with the release in `finish`, so the device's writes, which the
-        // virtqueue ordered before its own, are visible.
-        match self.0.state.load(Acquire) {
+        match self.0.owner() {
             USED => {
                 let used = self.0.used.load(Relaxed);
                 Returned::Used(self.into_idle(), used)
@@ -243,7 +297,7 @@ impl Submitted {
 
     /// Whether the device has returned the request.
     pub(crate) fn is_returned(&self) -> bool {
-        self.0.state.load(Acquire) != SUBMITTED
+        self.0.owner() != SUBMITTED
     }
 
     /// Whether the first byte of the writable buffer is no longer zero: a hint that the device is
@@ -269,7 +323,7 @@ impl Submitted {
     }
 
     fn into_idle(self) -> Idle {
-        self.0.state.store(IDLE, Relaxed);
+        self.0.begin_use();
         Idle(self.0)
     }
 }
@@ -329,6 +383,30 @@ mod tests {
         assert_eq!(request.written().read::<3>(), Some([0, 0, 7]));
         request.clear_written(usize::MAX);
         assert_eq!(request.written().read::<3>(), Some([0; 3]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_carrier_is_of_one_use() -> Result {
+        let request = Idle::new(1, 1)?;
+        let first = request.carrier();
+        assert!(!first.is_with_device());
+        let (ring, submitted) = request.submit();
+        assert!(first.is_with_device());
+        ring.finish_used(1);
+        assert!(!first.is_with_device());
+        let mut request = submitted.into_returned().ok_or(EINVAL)?;
+        let unused = request.carrier();
+        request.end_use();
+        let second = request.carrier();
+        let (ring, submitted) = request.submit();
+        assert!(!first.is_with_device() && !unused.is_with_device());
+        assert!(second.is_with_device());
+        // The device has it all the same.
+        core::mem::forget(submitted);
+        assert!(second.is_with_device());
+        ring.finish_cancelled();
+        assert!(!second.is_with_device());
         Ok(())
     }
 

@@ -70,7 +70,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A queue that does not exist yet; [`Virtqueues`](super::Virtqueues) opens it.
-    pub(super) fn new(index: u16) -> impl PinInit<Self, Error> {
+    pub(in crate::sys) fn new(index: u16) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             index,
             ring <- new_spinlock_irq!(
@@ -101,6 +101,7 @@ impl Queue {
     ) -> Result<(Submitted, bool), (Error, Idle)> {
         let ((readable_ptr, readable_max), (writable_ptr, writable_max)) = request.parts();
         if readable > readable_max || writable == 0 || writable > writable_max {
+            request.end_use();
             return Err((EINVAL, request));
         }
 
@@ -123,6 +124,7 @@ impl Queue {
 
         let mut ring = self.ring.lock();
         if !ring.open {
+            request.end_use();
             return Err((ENODEV, request));
         }
         let vq = ring.vq;
