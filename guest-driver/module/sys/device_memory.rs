@@ -2,6 +2,7 @@
 
 //! Device-private memory: the physical range, its `struct page`s, and pages as destinations.
 
+mod kept_single;
 mod memory_region;
 pub(crate) mod owner;
 pub(crate) mod page;

@@ -11,6 +11,10 @@ use crate::sys::{
     },
     bindings,
     device_memory::{
+        kept_single::{
+            KeepSingle,
+            KeptSingle, //
+        },
         memory_region::FreeRegion,
         owner::Owner,
         page::{
@@ -94,6 +98,8 @@ pub(crate) struct PrivateMemory<T: Operations> {
     ops: T,
     /// One bit for each page: set while the page is in use.
     in_use: KVVec<Atomic<u64>>,
+    #[pin]
+    kept_single: KeptSingle,
     first_pfn: usize,
     pages: usize,
     // Released after `pgmap`, which `PinnedDrop` unregisters first.
@@ -136,6 +142,7 @@ impl<T: Operations> PrivateMemory<T> {
             Ok(try_pin_init!(Self {
                 ops,
                 in_use,
+                kept_single <- KeptSingle::new(),
                 first_pfn: (start >> PAGE_SHIFT) as usize,
                 pages,
                 _region: region,
@@ -209,12 +216,23 @@ impl<T: Operations> PrivateMemory<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there are no such pages or `index` is not aligned, `EBUSY` if one is in use.
+    /// `EINVAL` if there are no such pages or `index` is not aligned, `EBUSY` if one is in use or is
+    /// being migrated by its number.
     pub(crate) fn huge_destination(&self, index: usize) -> Result<Destination> {
         if index % HUGE_PAGES != 0 {
             return Err(EINVAL);
         }
-        self.initialise(index, HUGE_ORDER)
+        let end = index.checked_add(HUGE_PAGES).ok_or(EINVAL)?;
+        (self.kept_single).make_huge(index..end, || self.initialise(index, HUGE_ORDER))
+    }
+
+    /// Keeps pages from being given out as part of a huge page while the result lives.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: too many pages are kept so.
+    pub(in crate::sys) fn keep_single(&self, indices: Range<usize>) -> Result<KeepSingle<'_>> {
+        self.kept_single.keep(indices)
     }
 
     fn initialise(&self, index: usize, order: u32) -> Result<Destination> {
@@ -418,6 +436,19 @@ mod tests {
         assert_eq!(heard.freed(), 1);
         assert!(memory.page_in_use(3).is_none());
         assert!(memory.destination(3).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn pages_that_are_kept_single_do_not_become_huge() -> Result {
+        let (memory, _) = device(PAGES)?;
+        let last = memory.keep_single(HUGE_PAGES - 1..HUGE_PAGES)?;
+        assert_eq!(memory.huge_destination(0).err(), Some(EBUSY));
+        assert!(memory.huge_destination(HUGE_PAGES).is_ok());
+        // The refused one is as free as it was.
+        assert!(memory.destination(0).is_ok());
+        drop(last);
+        assert!(memory.huge_destination(0)?.is_huge());
         Ok(())
     }
 

@@ -154,12 +154,13 @@ impl<'a> Migration<'a, Collected> {
     }
 
     /// Collects single device pages by their index, wherever they are mapped. Pages that are huge,
-    /// free, busy, not mapped anywhere or copied already are reported as skipped. No page may be
-    /// allocated as huge meanwhile. Sleeps, and takes no mmap lock.
+    /// free, busy, not mapped anywhere or copied already are reported as skipped. Meanwhile none of
+    /// the pages can be given out as part of a huge page. Sleeps, and takes no mmap lock.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: no such page, or too many for the buffers, or buffers not made for this.
+    /// `EINVAL`: no such page, or too many for the buffers, or buffers not made for this. `EBUSY`: too
+    /// many callers at once.
     pub(crate) fn by_pfn<T: Operations>(
         memory: &PrivateMemory<T>,
         indices: Range<usize>,
@@ -170,10 +171,11 @@ impl<'a> Migration<'a, Collected> {
         if pages == 0 || pages > buffers.anon_vmas.len() {
             return Err(EINVAL);
         }
+        // Until they are locked: nothing keeps tasks that map a huge page from clearing their entries.
+        let _single = memory.keep_single(indices.clone())?;
         // The kernel wants a dense array.
         let mut wanted = 0;
         for index in indices {
-            // Nobody keeps those who map a huge page from clearing their entries.
             let Some(page) = memory.page_in_use(index).filter(|page| !page.is_large()) else {
                 continue;
             };
