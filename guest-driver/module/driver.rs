@@ -101,6 +101,7 @@ impl virtio::Driver for HmmDriver {
 
     fn probe<'bound>(
         vdev: &'bound virtio::Device<Core<'_>>,
+        setup: virtio::Setup<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         pin_init::pin_init_scope(move || {
             let timeout = *crate::module_parameters::timeout_ms.value_ref();
@@ -108,7 +109,7 @@ impl virtio::Driver for HmmDriver {
             let number = NodeNumber::new()?;
 
             let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
-            let link = KBox::pin_init(Link::new(vdev, timeout, stats.clone()), GFP_KERNEL)?;
+            let link = KBox::pin_init(Link::new(setup, timeout, stats.clone()), GFP_KERNEL)?;
             link.open()?;
             let bytes = link.limits().memory_bytes;
             if bytes > MEMORY_MOST {

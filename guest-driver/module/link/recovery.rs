@@ -115,7 +115,7 @@ impl Link {
         if !self.is_dead() {
             self.state.store(RECOVERING, Release);
         }
-        self.queues.stop();
+        self.queues.pause();
         self.events.take_back(self);
         drop(guard);
     }
@@ -132,7 +132,7 @@ impl Link {
             return Err(ENODEV);
         }
         self.epoch.fetch_add(1, Relaxed);
-        let result = match self.queues.resume() {
+        let result = match self.queues.restart() {
             Ok(()) => self
                 .open_session(Some(self.generation()))
                 .map_err(|error| ("not_adopted", error)),

@@ -47,7 +47,6 @@ use hmm_protocol::{
 };
 use hmm_uapi::Trigger;
 use kernel::{
-    device::Bound,
     new_mutex,
     prelude::*,
     sync::{
@@ -150,11 +149,12 @@ impl Link {
     /// `ENODEV` what the device publishes makes no sense or it lacks a feature (the log says what),
     /// `ENOMEM`, `ERESTARTSYS` a signal came; what the transport reports.
     pub(crate) fn new<'a>(
-        vdev: &'a virtio::Device<Bound>,
+        setup: virtio::Setup<'a>,
         timeout: Delta,
         stats: Arc<Stats>,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
+            let vdev = setup.device();
             let (config, limits) = config::read(vdev)?;
             let features = config::features(vdev)?;
             let has_keys = features.contains(Features::SESSION_KEY);
@@ -169,7 +169,7 @@ impl Link {
                 HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
 
             Ok(try_pin_init!(Self {
-                queues <- Virtqueues::new(vdev, names),
+                queues <- Virtqueues::new(setup, names),
                 control <- Control::new(),
                 urgent <- request_pool(
                     URGENT_REQUESTS,

@@ -11,5 +11,6 @@ pub(crate) use self::bus::{
     Device,
     DeviceId,
     Driver,
-    IdTable, //
+    IdTable,
+    Setup, //
 };

@@ -89,7 +89,7 @@ impl<T: Driver> Adapter<T> {
         let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
 
         from_result(|| {
-            let data = T::probe(vdev);
+            let data = T::probe(vdev, Setup(vdev));
 
             vdev.as_ref().set_drvdata(data)?;
             Ok(0)
@@ -165,6 +165,17 @@ unsafe impl RawDeviceId for DeviceId {
 /// Id table of a virtio driver.
 pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;
 
+/// The permission to set up the queues of a device. The bus makes one for each probe and it is used
+/// up, so a device never gets queues twice.
+pub(crate) struct Setup<'a>(&'a Device<device::Bound>);
+
+impl<'a> Setup<'a> {
+    /// The device, which is being probed and whose features are negotiated.
+    pub(crate) fn device(&self) -> &'a Device<device::Bound> {
+        self.0
+    }
+}
+
 /// A virtio driver.
 ///
 /// # Examples
@@ -185,13 +196,14 @@ pub(crate) type IdTable = &'static dyn kernel::device_id::IdTable<DeviceId, ()>;
 ///
 ///     fn probe<'bound>(
 ///         vdev: &'bound virtio::Device<Core<'_>>,
+///         setup: virtio::Setup<'bound>,
 ///     ) -> impl PinInit<Sample, Error> + 'bound {
 ///         pin_init::pin_init_scope(move || {
 ///             let mut names = KVec::new();
 ///             names.push(c"requests", GFP_KERNEL)?;
 ///             Ok(try_pin_init!(Sample {
 ///                 is_fast: vdev.has_feature(SAMPLE_F_FAST),
-///                 queues <- Virtqueues::new(vdev, names),
+///                 queues <- Virtqueues::new(setup, names),
 ///             }? Error))
 ///         })
 ///     }
@@ -227,6 +239,7 @@ pub(crate) trait Driver {
     /// is dropped.
     fn probe<'bound>(
         vdev: &'bound Device<device::Core<'_>>,
+        setup: Setup<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
     /// Unbinds the driver. The device still works; it is reset as soon as this returns.

@@ -31,10 +31,7 @@ use core::{
     }, //
 };
 use kernel::{
-    device::{
-        self,
-        Bound, //
-    },
+    device,
     error::to_result,
     new_mutex,
     prelude::*,
@@ -50,7 +47,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// While the queues exist (`live`), the device's `priv` points to `queues`, whose length is the
+/// While the queues exist ([`Life::Running`]), the device's `priv` points to `queues`, whose length is the
 /// number of the device's queues.
 ///
 /// # Examples
@@ -59,7 +56,7 @@ use kernel::{
 /// let mut names = KVec::new();
 /// names.push(c"control", GFP_KERNEL)?;
 /// names.push(c"event", GFP_KERNEL)?;
-/// let queues = KBox::pin_init(Virtqueues::new(vdev, names), GFP_KERNEL)?;
+/// let queues = KBox::pin_init(Virtqueues::new(setup, names), GFP_KERNEL)?;
 /// let event = queues.get(1).ok_or(ENODEV)?;
 /// ```
 #[pin_data(PinnedDrop)]
@@ -68,18 +65,29 @@ pub(crate) struct Virtqueues {
     names: KVec<&'static CStr>,
     queues: KVec<Pin<KBox<Queue>>>,
     #[pin]
-    live: Mutex<bool>,
+    life: Mutex<Life>,
+}
+
+/// What the queues of a device go through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// They do not exist and may be made.
+    Stopped,
+    /// They exist.
+    Running,
+    /// They do not exist and are never made again: the device may be another driver's.
+    Ended,
 }
 
 impl Virtqueues {
-    /// Sets up queues 0 to `names.len() - 1` of a device that is being probed and whose features
-    /// are negotiated, and tells the device that it may start (DRIVER_OK).
+    /// Sets up queues 0 to `names.len() - 1` of the device that is being probed, and tells it that it
+    /// may start (DRIVER_OK).
     ///
     /// # Errors
     ///
     /// What the transport reports; `ENOMEM`.
     pub(crate) fn new<'a>(
-        vdev: &'a virtio::Device<Bound>,
+        setup: virtio::Setup<'a>,
         names: KVec<&'static CStr>,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
@@ -87,26 +95,24 @@ impl Virtqueues {
             for (index, _) in (0..).zip(&names) {
                 queues.push(KBox::pin_init(Queue::new(index), GFP_KERNEL)?, GFP_KERNEL)?;
             }
-            let vdev: ARef<virtio::Device> = vdev.into();
+            let vdev: ARef<virtio::Device> = setup.device().into();
             Ok(try_pin_init!(&this in Self {
                 vdev,
                 names,
                 queues,
-                live <- new_mutex!(false, "virtqueue::Virtqueues::live"),
+                life <- new_mutex!(Life::Stopped, "virtqueue::Virtqueues::life"),
                 _: {
                     // SAFETY: All fields are initialised.
                     let this = unsafe { this.as_ref() };
-                    this.start(&mut this.live.lock())?;
+                    this.start(&mut this.life.lock())?;
                 },
             }? Error))
         })
     }
 
-    /// Finds the queues and starts the device.
-    fn start(&self, live: &mut bool) -> Result {
-        if *live {
-            return Err(EBUSY);
-        }
+    /// Finds the queues and starts the device, whose features are negotiated. The caller made sure
+    /// that the queues are [`Life::Stopped`].
+    fn start(&self, life: &mut Life) -> Result {
         let count = self.queues.len();
         let mut raw: KVec<*mut bindings::virtqueue> =
             KVec::from_elem(null_mut(), count, GFP_KERNEL)?;
@@ -148,7 +154,7 @@ impl Virtqueues {
         };
         // SAFETY: The queues exist, so their device does.
         let dma_device = unsafe { device::Device::get_device(dma_device.as_ptr()) };
-        *live = true;
+        *life = Life::Running;
         for (queue, &vq) in self.queues.iter().zip(raw.iter()) {
             let mut ring = queue.ring.lock();
             let before = ring.dma_device.replace(dma_device.clone());
@@ -173,15 +179,23 @@ impl Virtqueues {
         self.queues.get(usize::from(index)).map(|queue| &**queue)
     }
 
-    /// Accepts no more requests, resets the device, returns all requests to those who wait, and
-    /// deletes the queues. May sleep. The device accesses no memory afterwards.
+    /// Accepts no more requests, resets the device, returns all requests to their waiters, and deletes
+    /// the queues, for good. May sleep. The device accesses no memory afterwards.
     pub(crate) fn stop(&self) {
-        self.stop_locked(&mut self.live.lock());
+        let mut life = self.life.lock();
+        self.stop_locked(&mut life);
+        *life = Life::Ended;
     }
 
-    fn stop_locked(&self, live: &mut bool) {
-        if !*live {
-            // The device may long be another driver's, or ours again with other queues.
+    /// As [`Self::stop`], until [`Self::restart`].
+    #[cfg(CONFIG_PM_SLEEP)]
+    pub(crate) fn pause(&self) {
+        self.stop_locked(&mut self.life.lock());
+    }
+
+    fn stop_locked(&self, life: &mut Life) {
+        if *life != Life::Running {
+            // The device may be another driver's, or ours again with other queues.
             return;
         }
         for queue in &self.queues {
@@ -195,29 +209,25 @@ impl Virtqueues {
         }
         // SAFETY: The queues exist, the device is reset, and nobody uses them any more.
         unsafe { bindings::vhmm_virtio_del_vqs(self.vdev.as_raw()) };
-        *live = false;
+        *life = Life::Stopped;
     }
 
-    /// Starts a device that is stopped and whose features are negotiated.
+    /// Stops the device, unless it is stopped already, and starts it anew with the same features.
     ///
     /// # Errors
     ///
-    /// What the transport reports.
-    #[cfg(CONFIG_PM_SLEEP)]
-    pub(crate) fn resume(&self) -> Result {
-        self.start(&mut self.live.lock())
-    }
-
-    /// Stops the device and starts it anew, with the same features.
-    ///
-    /// # Errors
-    ///
-    /// What the transport reports; the device is stopped then.
+    /// `ENODEV` the queues were stopped for good; what the transport reports. The device is stopped
+    /// then.
     pub(crate) fn restart(&self) -> Result {
-        let mut live = self.live.lock();
-        self.stop_locked(&mut live);
+        let mut life = self.life.lock();
+        self.stop_locked(&mut life);
+        if *life == Life::Ended {
+            return Err(ENODEV);
+        }
+        // The bus may have negotiated with a stopped device since, at the end of sleep.
+        self.vdev.reset();
         self.vdev.renegotiate()?;
-        self.start(&mut live)
+        self.start(&mut life)
     }
 }
 
