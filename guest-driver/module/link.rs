@@ -14,7 +14,7 @@
 //!
 //! # Lock order
 //!
-//! `Link::recovery` > `Virtqueues::live` > a queue's ring. The batch path takes only the latter,
+//! `Link::recovery` > `Virtqueues::life` > a queue's ring. The batch path takes only the latter,
 //! unless the device has failed.
 
 mod answer;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/memremap.h>
+#include <linux/interval_tree_generic.h>
 #include <linux/mm.h>
 #include <linux/leafops.h>
 #include <linux/pagemap.h>
@@ -38,6 +39,45 @@ bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, uns
 	}
 	up_read(&anon_vma->root->rwsem);
 	return found;
+}
+
+static pgoff_t first_pgoff(struct anon_vma_chain *chain)
+{
+	return vma_start_anon_pgoff(chain->vma);
+}
+
+static pgoff_t last_pgoff(struct anon_vma_chain *chain)
+{
+	return vma_last_anon_pgoff(chain->vma);
+}
+
+/* As mm/interval_tree.c has it, for lookups only. */
+INTERVAL_TREE_DEFINE(struct anon_vma_chain, rb, pgoff_t, rb_subtree_last, first_pgoff, last_pgoff,
+		     static inline, anon_chain_tree)
+
+/*
+ * Whether the reverse mapping leads from a page of any mapping to an address in [@start, @end) of
+ * @vma only if the page is of @vma: no other mapping has the same page offsets. One has them if
+ * mremap() took pages away from there. The caller has the mmap lock. The answer holds as long as
+ * that, if no other process shares the anon_vma.
+ */
+bool vhmm_vma_is_alone(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	struct anon_vma *anon_vma = READ_ONCE(vma->anon_vma);
+	const pgoff_t offset = vma_start_anon_pgoff(vma);
+	struct anon_vma_chain *chain;
+	pgoff_t first, last;
+
+	if (!anon_vma || start >= end)
+		return true;
+	first = offset + ((start - vma->vm_start) >> PAGE_SHIFT);
+	last = offset + ((end - 1 - vma->vm_start) >> PAGE_SHIFT);
+	down_read(&anon_vma->root->rwsem);
+	chain = anon_chain_tree_iter_first(&anon_vma->rb_root, first, last);
+	while (chain && chain->vma == vma)
+		chain = anon_chain_tree_iter_next(chain, first, last);
+	up_read(&anon_vma->root->rwsem);
+	return !chain;
 }
 
 /*

@@ -14,6 +14,7 @@ struct dev_pagemap;
 
 bool vhmm_anon_vma_nth_mapping(struct anon_vma *anon_vma, struct page *page, unsigned int nth,
 			       struct mm_struct **mm, unsigned long *start, unsigned long *end);
+bool vhmm_vma_is_alone(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 unsigned long vhmm_mm_next_populated(struct mm_struct *mm, unsigned long start, unsigned long end);
 bool vhmm_mm_has_huge_leaf(struct mm_struct *mm, unsigned long start, unsigned long end,
 			   const struct dev_pagemap *owner);

@@ -10,13 +10,15 @@
 //!
 //! # Why this cannot deadlock
 //!
-//! A migration takes locks of the reverse mapping, so a task that holds one must never block here. Such
-//! a task came for one page, which it has locked, and calls the notifiers of every mapping that may map
-//! the page, also of those that map another page at its address. Hence:
+//! A migration takes locks of the reverse mapping (`folio_split()` for writing, and
+//! `remove_migration_ptes()` for reading, behind any writer that waits), so a task that holds one must
+//! never block here. Such a task walks the reverse mapping of a page that it has locked, and calls the
+//! notifiers of every address that the walk leads to, also where another page is mapped by now. Hence:
 //!
-//! - Only exclusive mappings are held ([`Exclusive`](super::exclusive::Exclusive)), so that no task
-//!   arrives for the page of a forked process. (A page of the same process may be looked for at the
-//!   address where it was mapped before an `mremap()`.)
+//! - Only exclusive ranges are held ([`Exclusive`](super::exclusive::Exclusive)): no walk leads there
+//!   from a page of a forked process, or from a page that `mremap()` moved away. A walk leads there only
+//!   from the page that is there. Either the migration has that locked, or it is a device page, for
+//!   which only the driver's own migrations walk. Test: `huge/moved-aside-and-walked-anon-thp`.
 //! - A zapping task blocks only if the range that it zaps covers a whole huge entry, of a device page or
 //!   of a page under migration. A task that zaps a part of a huge page splits it first, which zaps the
 //!   whole entry for a moment.

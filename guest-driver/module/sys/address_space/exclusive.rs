@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Addresses whose pages no other process maps.
+//! Addresses whose pages no other process maps, and at which no other page is looked for.
+//!
+//! The kernel looks for a page at every address that the reverse mapping tells, with the lock of the
+//! reverse mapping, and announces each of them as one that is about to be cleared. That can be an
+//! address from which `mremap()` moved the page away (`MREMAP_DONTUNMAP` keeps the mapping there) and
+//! where another page is by now. If that announcement waited for a migration, and the migration for
+//! the lock of the reverse mapping, to split a page or to map one again, neither would end. So such
+//! addresses count as shared.
+//!
+//! A mapping without pages is alone. It could get its first page, and with that the anon_vma of a
+//! neighbour from which pages were moved away, while a hold lasts; the next hold sees that.
 
 use crate::sys::address_space::{
     locked::MmapLocked, //
@@ -18,13 +28,13 @@ use kernel::{
 /// Mappings that are looked at, at most: who holds the mmap lock must not look at any number.
 const MAPPINGS: usize = 64;
 
-/// A range of an address space of which no page is mapped by another process. It stays so while the
-/// mmap lock is held.
+/// A range of an address space of which no page is mapped by another process and in which no other
+/// page is looked for. It stays so while the mmap lock is held.
 ///
 /// # Invariants
 ///
 /// The mmap lock of `mm` is held for `'a`, and each mapping of the range is exclusive
-/// ([`Vma::is_exclusive`]).
+/// ([`Vma::is_exclusive`]) and alone ([`Vma::is_alone`]).
 pub(crate) struct Exclusive<'a> {
     mm: &'a MmWithUser,
     range: Range<usize>,
@@ -36,7 +46,7 @@ impl<'a> Exclusive<'a> {
     pub(crate) fn of(vma: &Vma<'a>, range: Range<usize>) -> Option<Self> {
         let lies_within = vma.start() <= range.start && range.end <= vma.end();
         // INVARIANT: The mapping's lock is held for `'a`, and it was just asked.
-        (lies_within && vma.is_exclusive()).then(|| Self {
+        (lies_within && vma.is_exclusive() && vma.is_alone(&range)).then(|| Self {
             mm: vma.mm(),
             range,
             _lock: PhantomData,
@@ -84,11 +94,13 @@ impl<'a> Sharing<'a> {
                 end = range.end;
                 break;
             };
-            if *is_exclusive.get_or_insert(vma.is_exclusive()) != vma.is_exclusive() {
-                end = end.max(vma.start());
+            let part = end.max(vma.start())..vma.end().min(range.end);
+            let is_this = vma.is_exclusive() && vma.is_alone(&part);
+            if *is_exclusive.get_or_insert(is_this) != is_this {
+                end = part.start;
                 break;
             }
-            end = vma.end().min(range.end);
+            end = part.end;
         }
         let range = range.start..end;
         if is_exclusive.unwrap_or(true) {

@@ -221,6 +221,15 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_is_exclusive(self.as_raw()) }
     }
 
+    /// Whether the reverse mapping leads to `range`, which lies within the mapping, only from pages that
+    /// the mapping has there. It does not if `mremap()` moved pages away from there. As long as the
+    /// mmap lock is held and the mapping is exclusive, that does not change. Waits for the lock of the
+    /// reverse mapping, which comes after that of a page.
+    pub(in crate::sys) fn is_alone(&self, range: &Range<usize>) -> bool {
+        // SAFETY: By the type invariant; the mmap lock is held.
+        unsafe { bindings::vhmm_vma_is_alone(self.as_raw(), range.start, range.end) }
+    }
+
     /// Whether the mapping has a memory policy of its own (`mbind()`).
     pub(crate) fn has_memory_policy(&self) -> bool {
         // SAFETY: By the type invariant.

@@ -2,6 +2,8 @@
 //! `huge/*`: huge pages stay huge where they can. A page that comes home while others may clear their entries of it is
 //! split before, since the kernel does not clear those right.
 
+mod moved_aside;
+
 use super::support::gate::Gate;
 use super::support::inject::Faults;
 use super::support::prelude::*;
@@ -48,6 +50,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("huge/inherited-anon-thp", inherited),
     Case::new("huge/many-threads-share-anon-thp", many_threads_share),
     Case::new("huge/moved-by-mremap-anon-thp", moved_by_mremap),
+    Case::new("huge/moved-aside-and-walked-anon-thp", moved_aside::walk).within(60),
 ];
 
 /// Huge pages of a case.
