@@ -64,6 +64,21 @@ pub(super) struct Stop {
     pub(super) address: usize,
     /// Why, if it is that so many pages need room on the device.
     pub(super) needs_room: Option<usize>,
+    /// Whether pages are swapped out, so that the rest takes the lock for writing.
+    is_swapped: bool,
+}
+
+/// Why a batch was not begun.
+enum NotBegun {
+    NeedsRoom(NeedsRoom),
+    /// Pages are swapped out ([`may_swap_in_merged`]).
+    Swapped,
+}
+
+impl From<NeedsRoom> for NotBegun {
+    fn from(needs_room: NeedsRoom) -> Self {
+        Self::NeedsRoom(needs_room)
+    }
 }
 
 /// Takes the mmap lock and migrates the pages of `range`, until another task needs the lock, or pages
@@ -75,23 +90,54 @@ pub(super) fn hold(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) -> Stop {
-    if request.order.direction == Direction::ToDevice && has_swapped_pages(request.mm) {
-        // What a fault brings back from swap may be a merged page. None may come after the look for
-        // them.
-        let guard = MmapWriteGuard::lock(request.mm);
-        hold_with(
-            request,
-            range,
-            &guard,
-            Some(&guard),
-            may_evict,
-            scratch,
-            tally,
-        )
-    } else {
+    {
         let guard = MmapReadGuard::lock(request.mm);
-        hold_with(request, range, &guard, None, may_evict, scratch, tally)
+        if !may_swap_in_merged(request) {
+            let start = range.start;
+            let stop = hold_with(
+                request,
+                range.clone(),
+                &guard,
+                None,
+                may_evict,
+                scratch,
+                tally,
+            );
+            if !(stop.is_swapped && stop.address == start) {
+                return stop;
+            }
+        }
     }
+    let guard = MmapWriteGuard::lock(request.mm);
+    hold_with(
+        request,
+        range,
+        &guard,
+        Some(&guard),
+        may_evict,
+        scratch,
+        tally,
+    )
+}
+
+/// Whether faults must be kept out, which takes the mmap lock for writing: one can bring a merged page
+/// back from swap that KSM has no record of (see [`super::merged`]), and none may come between the look
+/// for merged pages and the collection. This is asked with the lock, before the first look and after
+/// each, and no page may be swapped out then. Why that is enough:
+///
+/// - A page that is merged at the look is left out.
+/// - A page that is neither merged nor swapped out at the look does not become merged. KSM merges only
+///   in mappings that are `VM_MERGEABLE`, which stay out as a whole. With the lock no mapping changes.
+///   Before the lock it would be too early to ask: `MADV_UNMERGEABLE` may have the lock.
+/// - A page that is swapped out at the look was swapped out after the question before it. Reclaim finds
+///   the page only by a record of KSM's, which KSM has to drop before the page is collected. If the page
+///   is still swapped out at the question after the look, nothing is collected.
+///
+/// So what is left is a page that reclaim unmaps, whose record KSM drops, and that a fault maps again,
+/// in this order and all between two questions, with the look in the middle. These are some
+/// microseconds without a sleep, while KSM drops records once in a pass over all its memory.
+fn may_swap_in_merged(request: &Request<'_>) -> bool {
+    request.order.direction == Direction::ToDevice && has_swapped_pages(request.mm)
 }
 
 /// As [`hold`], with the lock held.
@@ -139,12 +185,17 @@ fn hold_with(
     let mut stop = Stop {
         address: range.start,
         needs_room: None,
+        is_swapped: false,
     };
     while stop.address < range.end {
         match hold.step(stop.address..range.end) {
             Ok(end) => stop.address = end,
-            Err(NeedsRoom(pages)) => {
+            Err(NotBegun::NeedsRoom(NeedsRoom(pages))) => {
                 stop.needs_room = Some(pages);
+                break;
+            }
+            Err(NotBegun::Swapped) => {
+                stop.is_swapped = true;
                 break;
             }
         }
@@ -175,7 +226,7 @@ struct Hold<'a, 's> {
 impl<'a> Hold<'a, '_> {
     /// Deals with the front of `rest`: addresses without pages to move, or one batch. Returns where
     /// it ends.
-    fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NeedsRoom> {
+    fn step(&mut self, rest: Range<usize>) -> core::result::Result<usize, NotBegun> {
         let vma = match self.mapping(rest.start) {
             Ok(vma) => vma,
             Err((reason, end)) => return Ok(self.pass(reason, &rest, end)),
@@ -191,6 +242,9 @@ impl<'a> Hold<'a, '_> {
                 return Ok(left_out.end);
             }
         };
+        if self.exclusive.is_none() && may_swap_in_merged(self.request) {
+            return Err(NotBegun::Swapped);
+        }
         let batch_end = batch.end;
         self.batches.start(vma, batch, self.select, lease)?;
         Ok(batch_end)

@@ -80,8 +80,8 @@ pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
     unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }
 }
 
-/// Whether pages of `mm` are swapped out. Under the mmap lock none is if it says so, but for those
-/// that the kernel is just swapping out.
+/// Whether pages of `mm` are swapped out. If not, none is but those that reclaim unmaps at this moment
+/// or later.
 pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
     // SAFETY: The address space is valid.
     unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
