@@ -1,65 +1,77 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the driver knows of each process whose memory it moves: what it advised, and its account
-//! of device memory.
+//! What the driver knows of each process whose memory it moves: what was advised about its memory,
+//! and how much device memory it has and may have.
 //!
-//! All of it belongs to the address space, whoever told it, and goes when the address space does.
-//! A child starts without.
+//! Advice belongs to the address space, whichever process gave it, and ends with it; a child starts
+//! without. A limit belongs to the process ([`Processes`]).
 //!
 //! # Lock order
 //!
-//! mmap lock > `Spaces::list` > `Space::advice`. A CPU fault takes `Space::advice` only if
-//! anybody advised anything, and `Spaces::list` only then or for a huge page.
+//! mmap lock > `Table::tree` > `Space::advice`. A CPU fault takes `Space::advice` only if there is
+//! any advice, and `Table::tree` only then or for a huge page.
+//!
+//! `Table::tree`, `ProcessEntry::state` > `Accounts::spare`. The first two are taken while a process
+//! is forked, which must not sleep.
 
+mod processes;
 mod space;
+mod table;
 
-pub(crate) use self::space::Space;
-use crate::{
-    pool::Accounts,
-    sys::address_space::watch::Watch, //
+use self::table::{
+    Entry,
+    Table, //
 };
+pub(crate) use self::{
+    processes::{
+        ProcessEntry,
+        Processes, //
+    },
+    space::Space, //
+};
+use crate::sys::address_space::watch::Watch;
 use hmm_logic::Advice;
 use kernel::{
     mm::MmWithUser,
-    new_spinlock,
     prelude::*,
     sync::{
         atomic::{
             ordering::Relaxed,
             Atomic, //
         },
-        Arc,
-        SpinLock, //
+        Arc, //
     }, //
 };
-
-/// Processes that can be known at once.
-const SPACES: usize = 1023;
 
 /// A known process.
 pub(crate) type Known = Arc<Watch<Space>>;
 
-/// All known processes.
+impl Entry for Watch<Space> {
+    fn has_ended(&self) -> bool {
+        self.watcher().has_ended()
+    }
+}
+
+/// All known address spaces.
 #[pin_data]
 pub(crate) struct Spaces {
     #[pin]
-    list: SpinLock<KVec<Known>>,
+    table: Table<Watch<Space>>,
     /// How many have advice.
     advised: Arc<Atomic<u64>>,
 }
 
 impl Spaces {
-    /// No process is known.
+    /// No address space is known.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let list = KVec::with_capacity(SPACES, GFP_KERNEL)?;
             let advised = Arc::new(Atomic::new(0), GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
-                list <- new_spinlock!(list, "policy::Spaces::list"),
+                table <- Table::new(),
                 advised,
             }? Error))
         })
@@ -70,31 +82,21 @@ impl Spaces {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` too many processes are known, `ENOMEM`, `ERESTARTSYS` a signal came.
-    pub(crate) fn of(&self, accounts: &Arc<Accounts>, mm: &MmWithUser) -> Result<Known> {
+    /// `ENOMEM`, `ERESTARTSYS` a signal came.
+    pub(crate) fn of(&self, mm: &MmWithUser) -> Result<Known> {
         kernel::task::might_sleep();
         if let Some(known) = self.find(mm) {
             return Ok(known);
         }
-        self.forget_ended();
-        let space = Space::new(accounts, self.advised.clone())?;
+        let space = Space::new(self.advised.clone());
         let new: Known = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
-        let mut list = self.list.lock();
-        if let Some(known) = list.iter().find(|known| known.is_of(mm)).cloned() {
-            // Somebody else was quicker. Ours may sleep when it goes.
-            drop(list);
-            return Ok(known);
-        }
-        let kept = list.push_within_capacity(new.clone());
-        drop(list);
-        kept.map_err(|_| ENOSPC)?;
-        Ok(new)
+        // A known address space stays what it is, so one with the same number is the same.
+        self.table.insert(number(mm), new, GFP_KERNEL, |_| true)
     }
 
     /// What is known of `mm`, if anything is. Does not sleep.
     pub(crate) fn find(&self, mm: &MmWithUser) -> Option<Known> {
-        let list = self.list.lock();
-        list.iter().find(|known| known.is_of(mm)).cloned()
+        self.table.with(number(mm), Arc::clone)
     }
 
     /// What `mm` advised about `address`. Does not sleep.
@@ -102,23 +104,13 @@ impl Spaces {
         if self.advised.load(Relaxed) == 0 {
             return Advice::default();
         }
-        let list = self.list.lock();
-        list.iter()
-            .find(|known| known.is_of(mm))
-            .map_or_else(Advice::default, |known| known.watcher().advice(address))
+        self.table
+            .with(number(mm), |known| known.watcher().advice(address))
+            .unwrap_or_default()
     }
+}
 
-    /// Forgets processes that have ended.
-    fn forget_ended(&self) {
-        loop {
-            let mut list = self.list.lock();
-            let Some(index) = list.iter().position(|known| known.watcher().has_ended()) else {
-                return;
-            };
-            let ended = list.remove(index);
-            // It may sleep when it goes.
-            drop(list);
-            drop(ended);
-        }
-    }
+/// The number of an address space, which no other has as long as it is known.
+fn number(mm: &MmWithUser) -> usize {
+    mm.as_raw().addr()
 }

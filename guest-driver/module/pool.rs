@@ -129,7 +129,7 @@ impl Pages {
         })
     }
 
-    /// The accounts of those who have pages here.
+    /// What is charged to whom.
     pub(crate) fn accounts(&self) -> &Arc<Accounts> {
         &self.accounts
     }

@@ -18,10 +18,13 @@ use crate::{
         Order,
         Tally, //
     },
-    policy::Known,
+    policy::ProcessEntry,
     pool::AccountId,
     sys::{
-        address_space::mm::address_space_of,
+        address_space::process::{
+            ProcMount, //
+            Process,
+        },
         services::{
             node::Handler,
             workqueue::WorkQueue, //
@@ -58,7 +61,8 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    task::Pid, //
 };
 use prefetch::Prefetches;
 
@@ -68,6 +72,8 @@ pub(crate) struct Session {
     pool: Arc<DevicePool>,
     /// For prefetches, which wait for the device's workers.
     prefetchers: Arc<WorkQueue>,
+    /// By which the kernel is asked whose memory a caller may move.
+    proc: Arc<ProcMount>,
 }
 
 /// An open file.
@@ -82,10 +88,14 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, `ENODEV` the kernel has no procfs.
     pub(crate) fn new(pool: Arc<DevicePool>) -> Result<Self> {
         let prefetchers = Arc::new(WorkQueue::freezable(c"virtio_hmm_prefetch")?, GFP_KERNEL)?;
-        Ok(Self { pool, prefetchers })
+        Ok(Self {
+            pool,
+            prefetchers,
+            proc: Arc::new(ProcMount::new()?, GFP_KERNEL)?,
+        })
     }
 }
 
@@ -113,13 +123,18 @@ impl Handler for Session {
         }
         let session = &file.session;
         let device = session.pool.attached().ok_or(ENODEV)?;
-        let call = Call { device: &device };
+        let call = Call {
+            device: &device,
+            proc: &session.proc,
+        };
         match number {
             INFO_NR => call.info(Argument::new(command, argument)?),
             MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
-            RESIDENCY_NR => {
-                residency::residency(device.memory(), Argument::new(command, argument)?)
-            }
+            RESIDENCY_NR => residency::residency(
+                device.memory(),
+                &session.proc,
+                Argument::new(command, argument)?,
+            ),
             STATS_NR => call.stats(Argument::new(command, argument)?),
             ADVISE_NR => call.advise(Argument::new(command, argument)?),
             PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
@@ -134,15 +149,26 @@ impl Handler for Session {
 /// An ioctl that found the device.
 struct Call<'a> {
     device: &'a Device,
+    proc: &'a ProcMount,
 }
 
 impl Call<'_> {
+    /// A process by its id.
+    fn process(&self, pid: Pid) -> Result<Process> {
+        Process::find(self.proc, pid)
+    }
+
+    /// What a process has of device memory, and may have.
+    fn entry(&self, process: &Process) -> Result<Arc<ProcessEntry>> {
+        self.device.pool().processes().of(process.id()?)
+    }
+
     fn order(
         &self,
         direction: Direction,
         flags: MigrateFlags,
         trigger: Trigger,
-        known: Option<&Known>,
+        account: AccountId,
     ) -> Order {
         Order {
             direction,
@@ -150,7 +176,7 @@ impl Call<'_> {
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
             ticket: self.device.pages().ticket(),
             trigger,
-            account: known.map_or(AccountId::NONE, |known| known.watcher().account().id()),
+            account,
         }
     }
 
@@ -187,20 +213,26 @@ impl Call<'_> {
             return Err(EINVAL);
         }
         let range = page_range(call.start, call.end)?;
-        let mm = address_space_of(call.pid)?;
+        let process = self.process(call.pid)?;
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
-            let known = match direction {
+            let spaces = self.device.spaces();
+            // Its account stays open as long as pages are charged to it.
+            let (known, entry) = match direction {
                 Direction::ToDevice => {
                     self.device.engine().hibernation.wait_until_over()?;
-                    self.known_if_room(&mm)?
+                    let known = spaces.of(process.mm())?;
+                    (Some(known), Some(self.entry(&process)?))
                 }
-                Direction::ToSystem => self.device.spaces().find(&mm),
+                Direction::ToSystem => (spaces.find(process.mm()), None),
             };
+            let account = entry
+                .as_ref()
+                .map_or(Ok(AccountId::NONE), |entry| entry.account())?;
             let flags = MigrateFlags(call.flags);
-            let order = self.order(direction, flags, Trigger::User, known.as_ref());
-            let end = range.end;
-            migrate(self.device, &mm, known, range, end, order, &mut tally)
+            let order = self.order(direction, flags, Trigger::User, account);
+            let (mm, end) = (process.mm(), range.end);
+            migrate(self.device, mm, known, range, end, order, &mut tally)
         })?;
 
         call.next = way.next as u64;

@@ -65,7 +65,7 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Process,
     /// Where to.
@@ -89,7 +89,7 @@ pub(crate) struct Migrate {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(crate) struct Advise {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Process,
     /// The addresses, hexadecimal and page aligned, as /proc/PID/maps writes them. All must be mapped.
@@ -109,7 +109,7 @@ pub(crate) struct Advise {
 
 #[derive(Debug, Args)]
 pub(crate) struct Prefetch {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Process,
     /// The addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.
@@ -131,7 +131,7 @@ pub(crate) struct Prefetch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Evict {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process, requires = "range")]
     pub(crate) pid: Option<Process>,
     /// These addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.
@@ -152,7 +152,7 @@ pub(crate) struct Evict {
 
 #[derive(Debug, Args)]
 pub(crate) struct Limit {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Process,
     /// The new limit; 'none' for as much as there is. Without it: shows what holds.
@@ -165,7 +165,7 @@ pub(crate) struct Limit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Residency {
-    /// The process (needs CAP_SYS_PTRACE).
+    /// The process; the caller must be allowed to debug it.
     #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) pid: Process,
     /// Only these addresses, hexadecimal and page aligned, as /proc/PID/maps writes them.

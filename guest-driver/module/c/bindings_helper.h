@@ -22,6 +22,7 @@
 #include "events.h"
 #include "helpers.h"
 #include "placement.h"
+#include "process.h"
 #include "walkers.h"
 
 /* What the low bits of a mapping say, for AnonVma. */

@@ -2,13 +2,7 @@
 
 //! One process.
 
-use crate::{
-    pool::{
-        Accounts,
-        OpenAccount, //
-    },
-    sys::address_space::watch::Watcher, //
-};
+use crate::sys::address_space::watch::Watcher;
 use core::ops::Range;
 use hmm_logic::{
     Advice,
@@ -58,33 +52,18 @@ pub(crate) struct Space {
     has_advice: AtomicFlag,
     advised: Arc<Atomic<u64>>,
     ended: AtomicFlag,
-    account: OpenAccount,
 }
 
 impl Space {
-    /// A process that is known to exist. `advised` counts those with advice.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC`: there are too many accounts.
-    pub(super) fn new(
-        accounts: &Arc<Accounts>,
-        advised: Arc<Atomic<u64>>,
-    ) -> Result<impl PinInit<Self, Error>> {
-        let account = OpenAccount::new(accounts).ok_or(ENOSPC)?;
+    /// An address space without advice. `advised` counts those with advice.
+    pub(super) fn new(advised: Arc<Atomic<u64>>) -> impl PinInit<Self, Error> {
         let map = AdviceMap::new(Entries(KVVec::new()));
-        Ok(try_pin_init!(Self {
+        try_pin_init!(Self {
             advice <- new_spinlock!(map, "policy::Space::advice"),
             has_advice: AtomicFlag::new(false),
             advised,
             ended: AtomicFlag::new(false),
-            account,
-        }? Error))
-    }
-
-    /// The account of device memory.
-    pub(crate) fn account(&self) -> &OpenAccount {
-        &self.account
+        }? Error)
     }
 
     /// Whether the address space has ended.

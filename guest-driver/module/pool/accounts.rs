@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Who has how much device memory, and how much each may have.
+//! How much device memory each process has, and how much it may have.
 //!
-//! A page is charged to the process that it was moved for, until the page is free: whoever else
-//! comes to share it pays nothing.
+//! A page is charged to the process that it was moved for, until the page is free: a process that
+//! comes to share it by `fork()` is not charged. So an account stays after its process, until its last
+//! page is free.
+//!
+//! # Lock order
+//!
+//! `Accounts::spare` is a leaf. It is taken in atomic context, when the kernel frees a page.
 
 use kernel::{
+    new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{
@@ -15,19 +21,35 @@ use kernel::{
             },
             Atomic, //
         },
-        Arc, //
+        Arc,
+        SetOnce,
+        SpinLockIrq, //
     }, //
 };
 
-/// Processes that can have an account at once.
-const ACCOUNTS: usize = 1024;
-/// Set in `Account::pages` while somebody uses the account. What is below counts pages.
+/// Accounts that are allocated at once, and stay.
+const CHUNK: usize = 1024;
+/// Chunks that there can be: more accounts than the kernel has process ids.
+const CHUNKS: usize = 8192;
+/// Set in `Account::pages` while the account is in use. The bits below count pages.
 const OPEN: u64 = 1 << 63;
 
 /// The account of one process.
 struct Account {
     pages: Atomic<u64>,
     limit: Atomic<u64>,
+    /// The next one to be opened, of those that were closed.
+    next: Atomic<u32>,
+}
+
+impl Account {
+    const fn new() -> Self {
+        Self {
+            pages: Atomic::new(0),
+            limit: Atomic::new(u64::MAX),
+            next: Atomic::new(0),
+        }
+    }
 }
 
 /// The number of an account; `NONE` stands for none, which has no limit and is not counted.
@@ -46,45 +68,47 @@ pub(crate) struct OpenAccount {
 }
 
 impl OpenAccount {
-    /// Opens an account without a limit; `None` if there are too many. One that was closed can be
-    /// opened again once that its last page is free.
-    pub(crate) fn new(accounts: &Arc<Accounts>) -> Option<Self> {
-        for (id, account) in (0u32..).zip(&accounts.accounts).skip(1) {
-            if account.pages.load(Relaxed) == 0 && account.pages.cmpxchg(0, OPEN, Full).is_ok() {
-                account.limit.store(u64::MAX, Relaxed);
-                return Some(Self {
-                    accounts: accounts.clone(),
-                    id: AccountId(id),
-                });
-            }
-        }
-        None
+    /// Opens an account without pages and without a limit.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(accounts: &Arc<Accounts>) -> Result<Self> {
+        let id = accounts.take_spare()?;
+        let account = accounts.account(id).ok_or(ENOMEM)?;
+        account.limit.store(u64::MAX, Relaxed);
+        account.pages.store(OPEN, Relaxed);
+        Ok(Self {
+            accounts: accounts.clone(),
+            id,
+        })
     }
 
     /// Its number.
     pub(crate) fn id(&self) -> AccountId {
         self.id
     }
-
-    /// All accounts.
-    pub(crate) fn all(&self) -> &Accounts {
-        &self.accounts
-    }
 }
 
 impl Drop for OpenAccount {
     fn drop(&mut self) {
         // Its pages are counted until they are free.
-        if let Some(account) = self.accounts.account(self.id) {
-            account.pages.fetch_sub(OPEN, Full);
-        }
+        self.accounts.subtract(self.id, OPEN);
     }
+}
+
+/// Accounts that can be opened.
+struct Spare {
+    /// The first that was closed; the others follow by [`Account::next`].
+    closed: u32,
+    /// The first that was never open.
+    fresh: u32,
 }
 
 /// All accounts.
 pub(crate) struct Accounts {
-    // Number 0 stands for none.
-    accounts: KVVec<Account>,
+    chunks: KVVec<SetOnce<KVVec<Account>>>,
+    spare: Pin<KBox<SpinLockIrq<Spare>>>,
 }
 
 impl Accounts {
@@ -94,21 +118,73 @@ impl Accounts {
     ///
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
-        let mut accounts = KVVec::with_capacity(ACCOUNTS, GFP_KERNEL)?;
-        for _ in 0..ACCOUNTS {
-            accounts.push(
-                Account {
-                    pages: Atomic::new(0),
-                    limit: Atomic::new(u64::MAX),
-                },
-                GFP_KERNEL,
-            )?;
+        let mut chunks = KVVec::with_capacity(CHUNKS, GFP_KERNEL)?;
+        for _ in 0..CHUNKS {
+            chunks.push(SetOnce::new(), GFP_KERNEL)?;
         }
-        Ok(Self { accounts })
+        // Number 0 stands for none.
+        let spare = Spare {
+            closed: 0,
+            fresh: 1,
+        };
+        Ok(Self {
+            chunks,
+            spare: KBox::pin_init(
+                new_spinlock_irq!(spare, "pool::Accounts::spare"),
+                GFP_KERNEL,
+            )?,
+        })
     }
 
     fn account(&self, id: AccountId) -> Option<&Account> {
-        self.accounts.get(id.0 as usize).filter(|_| id.0 != 0)
+        let index = id.0 as usize;
+        let chunk = self.chunks.get(index / CHUNK)?.as_ref()?;
+        chunk.get(index % CHUNK).filter(|_| id.0 != 0)
+    }
+
+    /// An account that is closed and has no pages.
+    fn take_spare(&self) -> Result<AccountId> {
+        loop {
+            let mut spare = self.spare.lock();
+            let id = AccountId(spare.closed);
+            if let Some(account) = self.account(id) {
+                spare.closed = account.next.load(Relaxed);
+                return Ok(id);
+            }
+            let id = AccountId(spare.fresh);
+            if self.account(id).is_some() {
+                spare.fresh += 1;
+                return Ok(id);
+            }
+            drop(spare);
+            self.add_chunk(id.0 as usize / CHUNK)?;
+        }
+    }
+
+    fn add_chunk(&self, index: usize) -> Result {
+        let slot = self.chunks.get(index).ok_or(ENOMEM)?;
+        let mut chunk = KVVec::with_capacity(CHUNK, GFP_KERNEL)?;
+        for _ in 0..CHUNK {
+            chunk.push(Account::new(), GFP_KERNEL)?;
+        }
+        if !slot.populate(chunk) {
+            // Another thread adds the same one, and needs a moment for that at most.
+            core::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    /// Takes pages, or the mark that it is open, from an account. One that is closed and has no pages
+    /// can be opened again.
+    fn subtract(&self, id: AccountId, amount: u64) {
+        let Some(account) = self.account(id) else {
+            return;
+        };
+        if account.pages.fetch_sub(amount, Full) == amount {
+            let mut spare = self.spare.lock();
+            account.next.store(spare.closed, Relaxed);
+            spare.closed = id.0;
+        }
     }
 
     /// Pages that are charged to an account.
@@ -118,7 +194,7 @@ impl Accounts {
     }
 
     /// The limit of an account, pages; `u64::MAX` for none.
-    pub(crate) fn limit(&self, id: AccountId) -> u64 {
+    fn limit(&self, id: AccountId) -> u64 {
         self.account(id)
             .map_or(u64::MAX, |account| account.limit.load(Relaxed))
     }
@@ -154,10 +230,48 @@ impl Accounts {
         }
     }
 
-    /// Takes back a charge for pages that did not become anybody's.
+    /// Takes back a charge for pages that were not used.
     pub(crate) fn uncharge(&self, id: AccountId, pages: usize) {
-        if let Some(account) = self.account(id) {
-            account.pages.fetch_sub(pages as u64, Relaxed);
+        self.subtract(id, pages as u64);
+    }
+}
+
+#[kunit_tests(virtio_hmm_accounts)]
+mod tests {
+    use super::*;
+
+    /// More than two chunks.
+    const MANY: usize = 2 * CHUNK + 10;
+
+    #[test]
+    fn each_account_has_its_limit() -> Result {
+        let accounts = Arc::new(Accounts::new()?, GFP_KERNEL)?;
+        let mut open = KVVec::with_capacity(MANY, GFP_KERNEL)?;
+        for number in 0..MANY {
+            let account = OpenAccount::new(&accounts)?;
+            accounts.set_limit(account.id(), number as u64);
+            open.push(account, GFP_KERNEL)?;
         }
+        for (number, account) in open.iter().enumerate() {
+            assert!(accounts.charge(account.id(), number));
+            assert!(!accounts.charge(account.id(), 1));
+            assert_eq!(accounts.pages(account.id()), number as u64);
+            accounts.uncharge(account.id(), number);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_account_is_used_again_once_its_last_page_is_free() -> Result {
+        let accounts = Arc::new(Accounts::new()?, GFP_KERNEL)?;
+        let first = OpenAccount::new(&accounts)?;
+        let id = first.id();
+        assert!(accounts.charge(id, 3));
+        drop(first);
+        assert!(OpenAccount::new(&accounts)?.id() != id);
+        accounts.uncharge(id, 3);
+        let again = OpenAccount::new(&accounts)?;
+        assert!(again.id() == id && accounts.pages(id) == 0 && accounts.limit(id) == u64::MAX);
+        Ok(())
     }
 }

@@ -11,13 +11,19 @@ use super::{
     Pages, //
 };
 use crate::{
-    policy::Spaces,
+    policy::{
+        Processes,
+        Spaces, //
+    },
     stats::Stats,
-    sys::device_memory::pagemap::{
-        Fault,
-        FaultError,
-        Operations,
-        PrivateMemory, //
+    sys::{
+        device_memory::pagemap::{
+            Fault,
+            FaultError,
+            Operations,
+            PrivateMemory, //
+        },
+        services::process_id::ForkWatch, //
     }, //
 };
 use core::ops::Range;
@@ -51,6 +57,9 @@ pub(crate) struct Pool<D: FaultServer> {
     memory: PrivateMemory<PagemapOps<D>>,
     #[pin]
     spaces: Spaces,
+    processes: Arc<Processes>,
+    /// Has children inherit limits; `None` if the kernel does not tell of them.
+    fork_watch: Option<ForkWatch<Processes>>,
     pages: Arc<Pages>,
     attachment: Arc<Attachment<D>>,
     identity: Identity,
@@ -65,6 +74,13 @@ impl<D: FaultServer> Pool<D> {
     pub(crate) fn new(pages: usize, identity: Identity, stats: Arc<Stats>) -> Result<Arc<Self>> {
         let records = Arc::new(Pages::new(pages)?, GFP_KERNEL)?;
         let attachment = Attachment::new()?;
+        let processes = Processes::new(records.accounts().clone());
+        let processes = Arc::pin_init(processes, GFP_KERNEL)?;
+        let fork_watch = match ForkWatch::new(processes.clone()) {
+            Ok(watch) => Some(watch),
+            Err(error) if error == EOPNOTSUPP => None,
+            Err(error) => return Err(error),
+        };
         let ops = PagemapOps {
             pages: records.clone(),
             attachment: attachment.clone(),
@@ -74,6 +90,8 @@ impl<D: FaultServer> Pool<D> {
             try_pin_init!(Self {
                 memory <- PrivateMemory::new(pages, c"virtio_hmm", ops),
                 spaces <- Spaces::new(),
+                processes,
+                fork_watch,
                 pages: records,
                 attachment,
                 identity,
@@ -92,9 +110,19 @@ impl<D: FaultServer> Pool<D> {
         &self.pages
     }
 
-    /// The processes whose memory is moved.
+    /// The address spaces whose memory is moved.
     pub(crate) fn spaces(&self) -> &Spaces {
         &self.spaces
+    }
+
+    /// The processes that have device memory, or a limit.
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Whether processes can have limits, which their children must inherit.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.fork_watch.is_some()
     }
 
     /// Which contents the memory has.

@@ -17,16 +17,18 @@ use crate::{
         range::migrate,
         Tally, //
     },
-    policy::Known,
+    pool::AccountId,
     sys::{
         address_space::{
             mm::{
-                address_space_of,
-                may_touch_others,
                 next_populated,
                 Vma, //
             },
             mmap_lock::MmapReadGuard,
+            process::{
+                may_raise_limits,
+                may_touch_all, //
+            },
             snapshot::{
                 Place,
                 Snapshot, //
@@ -63,8 +65,7 @@ use kernel::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*,
-    sync::aref::ARef, //
+    prelude::*, //
 };
 
 /// What ADVISE changes; `None` stays as it was.
@@ -125,32 +126,19 @@ fn window_bounds(least: u32, most: u32) -> Result<Option<WindowBounds>> {
 }
 
 impl Call<'_> {
-    /// What is known of a process, which may not have been known before.
-    pub(super) fn known(&self, mm: &MmWithUser) -> Result<Known> {
-        let accounts = self.device.pages().accounts();
-        self.device.spaces().of(accounts, mm)
-    }
-
-    /// The same; `None` where too many processes are known already. Such a process has no account.
-    pub(super) fn known_if_room(&self, mm: &MmWithUser) -> Result<Option<Known>> {
-        match self.known(mm) {
-            Err(error) if error == ENOSPC => Ok(None),
-            result => result.map(Some),
-        }
-    }
-
     pub(super) fn advise(&self, mut argument: Argument<Advise>) -> Result {
         let call = argument.get_mut();
         let change = Change::new(call)?;
         let range = page_range(call.start, call.end)?;
-        let mm = address_space_of(call.pid)?;
-        let known = self.known(&mm)?;
+        let process = self.process(call.pid)?;
+        let mm = process.mm();
+        let known = self.device.spaces().of(mm)?;
         // Before the mmap lock is taken.
-        let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
+        let snapshot = KBox::pin_init(Snapshot::new(mm), GFP_KERNEL)?;
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
         {
-            let guard = MmapReadGuard::lock(&mm);
+            let guard = MmapReadGuard::lock(mm);
             expect_mapped(&guard, range.clone())?;
             known.watcher().advise(range.clone(), |advice| {
                 advice.side = change.side.unwrap_or(advice.side);
@@ -160,7 +148,7 @@ impl Call<'_> {
         }
         match change.keep {
             // What is on the device already.
-            Some(keep) => self.keep(&mm, &snapshot, range, keep, &mut entries),
+            Some(keep) => self.keep(mm, &snapshot, range, keep, &mut entries),
             None => Ok(()),
         }
     }
@@ -231,17 +219,19 @@ impl Call<'_> {
         if direction != Some(Direction::ToSystem) {
             self.device.engine().hibernation.wait_until_over()?;
         }
-        let mm = address_space_of(call.pid)?;
-        let known = self.known_if_room(&mm)?;
+        let process = self.process(call.pid)?;
+        let entry = self.entry(&process)?;
         let order = self.order(
             direction.unwrap_or(Direction::ToDevice),
             MigrateFlags(call.flags),
             Trigger::Prefetch,
-            known.as_ref(),
+            entry.account()?,
         );
+        let known = self.device.spaces().of(process.mm())?;
         let job = Job {
-            mm,
+            process,
             known,
+            entry,
             range,
             direction,
             order,
@@ -263,7 +253,7 @@ impl Call<'_> {
             if bytes % PAGE_SIZE != 0 {
                 return Err(EINVAL);
             }
-            if !may_touch_others() {
+            if !may_touch_all() {
                 return Err(EPERM);
             }
             let ticket = self.device.pages().ticket();
@@ -272,17 +262,17 @@ impl Call<'_> {
             return argument.write();
         }
         let range = page_range(call.start, call.end)?;
-        let mm = address_space_of(call.pid)?;
+        let process = self.process(call.pid)?;
         let order = self.order(
             Direction::ToSystem,
             MigrateFlags::default(),
             Trigger::Eviction,
-            None,
+            AccountId::NONE,
         );
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
-            let end = range.end;
-            migrate(self.device, &mm, None, range, end, order, &mut tally)
+            let (mm, end) = (process.mm(), range.end);
+            migrate(self.device, mm, None, range, end, order, &mut tally)
         })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;
@@ -296,22 +286,25 @@ impl Call<'_> {
         if flags.0 & !LimitFlags::ALL.0 != 0 {
             return Err(EINVAL);
         }
-        let mm: ARef<MmWithUser> = address_space_of(call.pid)?;
-        let known = self.known(&mm)?;
-        let account = known.watcher().account();
-        let accounts = account.all();
+        let process = self.process(call.pid)?;
+        let entry = self.entry(&process)?;
         if flags.contains(LimitFlags::SET) {
             let pages = match call.limit_bytes {
                 NO_LIMIT => u64::MAX,
                 bytes => bytes >> PAGE_SHIFT,
             };
-            accounts.set_limit(account.id(), pages);
+            let pool = self.device.pool();
+            if !pool.has_limits() {
+                return Err(EOPNOTSUPP);
+            }
+            pool.processes()
+                .set_limit(&entry, pages, may_raise_limits)?;
         }
-        call.limit_bytes = match accounts.limit(account.id()) {
+        call.limit_bytes = match entry.limit() {
             u64::MAX => NO_LIMIT,
             pages => pages << PAGE_SHIFT,
         };
-        call.resident_bytes = accounts.pages(account.id()) << PAGE_SHIFT;
+        call.resident_bytes = entry.pages() << PAGE_SHIFT;
         argument.write()
     }
 }

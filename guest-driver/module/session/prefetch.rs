@@ -10,8 +10,14 @@ use crate::{
         Order,
         Tally, //
     },
-    policy::Known,
-    sys::services::workqueue::WorkQueue, //
+    policy::{
+        Known,
+        ProcessEntry, //
+    },
+    sys::{
+        address_space::process::Process,
+        services::workqueue::WorkQueue, //
+    }, //
 };
 use core::ops::Range;
 use hmm_logic::Side;
@@ -22,10 +28,7 @@ use hmm_uapi::{
     WAIT_FOR_EVER, //
 };
 use kernel::{
-    mm::{
-        Mm,
-        MmWithUser, //
-    },
+    mm::Mm,
     new_condvar,
     new_mutex,
     prelude::*,
@@ -48,8 +51,10 @@ const STEP: usize = 32 << 20;
 
 /// What is to be moved.
 pub(super) struct Job {
-    pub(super) mm: ARef<MmWithUser>,
-    pub(super) known: Option<Known>,
+    pub(super) process: Process,
+    pub(super) known: Known,
+    /// Keeps the account open that pages are charged to.
+    pub(super) entry: Arc<ProcessEntry>,
     pub(super) range: Range<usize>,
     /// `None`: each part to its preferred side.
     pub(super) direction: Option<Direction>,
@@ -82,7 +87,8 @@ pub(super) struct Prefetch {
 struct Task {
     /// Between its steps the move does not keep the memory of a process that has ended.
     mm: ARef<Mm>,
-    known: Option<Known>,
+    known: Known,
+    _entry: Arc<ProcessEntry>,
     rest: Range<usize>,
     direction: Option<Direction>,
     order: Order,
@@ -106,8 +112,9 @@ impl Prefetch {
             tally: Tally::default(),
         };
         let task = Task {
-            mm: ARef::from(&**job.mm),
+            mm: ARef::from(&***job.process.mm()),
             known: job.known,
+            _entry: job.entry,
             rest: job.range,
             direction: job.direction,
             order: job.order,
@@ -162,7 +169,7 @@ impl Prefetch {
         }
         let (direction, part) = match task.direction {
             Some(direction) => (Some(direction), task.rest.clone()),
-            None => preferred(task.known.as_ref(), task.rest.clone()),
+            None => preferred(&task.known, task.rest.clone()),
         };
         let start = task.rest.start;
         // Parts without a side take one step.
@@ -181,7 +188,7 @@ impl Prefetch {
                 ..task.order
             };
             let mut tally = Tally::default();
-            let known = task.known.clone();
+            let known = Some(task.known.clone());
             let range = start..end;
             // What has no pages costs no steps.
             let result = migrate(&device, &mm, known, range, part.end, order, &mut tally);
@@ -243,10 +250,7 @@ impl Prefetch {
 }
 
 /// To which side the front of `range` is to move, and how far that is so.
-fn preferred(known: Option<&Known>, range: Range<usize>) -> (Option<Direction>, Range<usize>) {
-    let Some(known) = known else {
-        return (None, range);
-    };
+fn preferred(known: &Known, range: Range<usize>) -> (Option<Direction>, Range<usize>) {
     let (advice, end) = known.watcher().run(range.clone());
     let direction = advice.side.map(|side| match side {
         Side::Device => Direction::ToDevice,

@@ -11,11 +11,12 @@ use crate::{
     engine::BATCH_PAGES,
     sys::{
         address_space::{
-            mm::{
-                address_space_of,
-                Vma, //
-            },
+            mm::Vma,
             mmap_lock::MmapReadGuard,
+            process::{
+                ProcMount, //
+                Process,
+            },
             snapshot::{
                 Place,
                 Snapshot, //
@@ -43,7 +44,11 @@ use kernel::{
     }, //
 };
 
-pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>) -> Result {
+pub(super) fn residency(
+    memory: &DeviceMemory,
+    proc: &ProcMount,
+    mut argument: Argument<Residency>,
+) -> Result {
     let call = argument.get_mut();
     if call.flags != 0 {
         return Err(EINVAL);
@@ -53,11 +58,12 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
     if pages as u64 > RESIDENCY_PAGES_MAX {
         return Err(E2BIG);
     }
-    let mm = address_space_of(call.pid)?;
+    let process = Process::find(proc, call.pid)?;
+    let mm = process.mm();
     // User memory must not be touched under the mmap lock, so the map is written at the end.
     let mut map = KVVec::from_elem(PageState::None as u8, pages, GFP_KERNEL)?;
     let mut scratch = KVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
-    let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
+    let snapshot = KBox::pin_init(Snapshot::new(mm), GFP_KERNEL)?;
 
     let mut address = range.start;
     while address < range.end {
@@ -66,7 +72,7 @@ pub(super) fn residency(memory: &DeviceMemory, mut argument: Argument<Residency>
         }
         address = look(
             memory,
-            &mm,
+            mm,
             &snapshot,
             address..range.end,
             &mut map,

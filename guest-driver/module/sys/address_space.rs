@@ -9,5 +9,6 @@ mod interval;
 pub(crate) mod locked;
 pub(crate) mod mm;
 pub(crate) mod mmap_lock;
+pub(crate) mod process;
 pub(crate) mod snapshot;
 pub(crate) mod watch;

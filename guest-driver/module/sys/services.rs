@@ -10,6 +10,7 @@ pub(in crate::sys) mod kunit;
 pub(crate) mod log_limit;
 pub(crate) mod module_hold;
 pub(crate) mod node;
+pub(crate) mod process_id;
 pub(crate) mod random;
 pub(crate) mod reserve;
 pub(crate) mod signal;

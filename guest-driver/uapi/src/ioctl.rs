@@ -105,7 +105,7 @@ impl MigrateFlags {
 /// signal's handler forbids it.
 ///
 /// Errors: `EINVAL` (flags, direction, size, range unaligned, empty or wrapping), `ESRCH` (no such
-/// process, or it has no memory), `EPERM` (another process without `CAP_SYS_PTRACE`), `EINTR`,
+/// process, or it has no memory), `EPERM` (another process that the caller may not debug), `EINTR`,
 /// `ENODEV` (device gone), `ENOMEM`, `EFAULT`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -228,10 +228,11 @@ impl LimitFlags {
 }
 
 /// LIMIT: how much device memory a process may have, and how much it has. What it has beyond a new
-/// limit stays; no more comes (`SkipReason::OverLimit`).
+/// limit stays; no more comes (`SkipReason::OverLimit`). The limit stays when the process executes
+/// another program, and its children inherit it. A higher limit takes `CAP_SYS_RESOURCE`.
 ///
-/// Errors: `EINVAL` (flags), `ENOSPC` (too many processes), `ESRCH`, `EPERM`, `ENODEV`, `ENOMEM`,
-/// `EFAULT` as MIGRATE.
+/// Errors: `EINVAL` (flags), `EPERM` also for a higher limit, `EOPNOTSUPP` (the kernel has no
+/// tracepoints), `ESRCH`, `ENODEV`, `ENOMEM`, `EFAULT` as MIGRATE.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Limit {

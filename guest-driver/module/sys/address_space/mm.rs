@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Address spaces of other processes, and their mappings.
+//! Address spaces and their mappings.
 //!
-//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
-//! [`include/linux/pid.h`](srctree/include/linux/pid.h)
+//! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use crate::sys::{
     address_space::locked::MmapLocked,
@@ -11,8 +10,7 @@ use crate::sys::{
 };
 use core::{
     marker::PhantomData,
-    ops::Range,
-    ptr::NonNull, //
+    ops::Range, //
 };
 use kernel::{
     mm::{
@@ -22,57 +20,8 @@ use kernel::{
         },
         MmWithUser, //
     },
-    prelude::*,
-    sync::aref::ARef,
-    task::Pid, //
+    prelude::*, //
 };
-
-/// Finds the address space of a process by its id in the caller's namespace; 0 is the caller.
-///
-/// # Errors
-///
-/// `ESRCH` no such process or it has no address space (any more), `EPERM` another process's
-/// address space without `CAP_SYS_PTRACE`.
-pub(crate) fn address_space_of(pid: Pid) -> Result<ARef<MmWithUser>> {
-    let own = current!().mm().map(ARef::from);
-    if pid == 0 {
-        return own.ok_or(ESRCH);
-    }
-
-    // SAFETY: `find_get_pid` takes any number. `get_pid_task` takes a referenced pid or null, and
-    // `put_pid` drops that reference.
-    let task = unsafe {
-        let pid = bindings::find_get_pid(pid);
-        let task = bindings::get_pid_task(pid, bindings::pid_type_PIDTYPE_PID);
-        bindings::put_pid(pid);
-        task
-    };
-    if task.is_null() {
-        return Err(ESRCH);
-    }
-    // SAFETY: The task is referenced. `get_task_mm` returns null or takes a reference to the mm.
-    let mm = unsafe {
-        let mm = bindings::get_task_mm(task);
-        bindings::put_task_struct(task);
-        mm
-    };
-    let mm = NonNull::new(mm).ok_or(ESRCH)?;
-    // SAFETY: `get_task_mm` gave us a user reference.
-    let mm: ARef<MmWithUser> = unsafe { ARef::from_raw(mm.cast()) };
-
-    let is_own = own.is_some_and(|own| own.as_raw() == mm.as_raw());
-    if is_own || may_touch_others() {
-        Ok(mm)
-    } else {
-        Err(EPERM)
-    }
-}
-
-/// Whether the caller may deal with the memory of other processes (`CAP_SYS_PTRACE`).
-pub(crate) fn may_touch_others() -> bool {
-    // SAFETY: Has no requirements. CAST: The capability's number is small.
-    unsafe { bindings::capable(bindings::CAP_SYS_PTRACE as c_int) }
-}
 
 /// Whether somebody waits for the mmap lock of `mm`.
 pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
@@ -296,15 +245,6 @@ mod tests {
         assert!(what(TestMemory::new(1)?)? == (None, true));
         assert!(what(TestMemory::without_access(1)?)? == (Some(VmaObstacle::NoAccess), true));
         assert!(what(TestMemory::shared(1)?)? == (Some(VmaObstacle::Shared), false));
-        Ok(())
-    }
-
-    #[test]
-    fn the_own_address_space_has_no_number() -> Result {
-        let mm = TestMemory::new(1)?.mm()?;
-        assert!(address_space_of(0)?.as_raw() == mm.as_raw());
-        assert!(address_space_of(1)?.as_raw() != mm.as_raw());
-        assert_eq!(address_space_of(-1).err(), Some(ESRCH));
         Ok(())
     }
 }

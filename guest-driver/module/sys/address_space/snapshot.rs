@@ -261,8 +261,11 @@ mod tests {
     use super::*;
     use crate::sys::{
         address_space::{
-            mm::address_space_of,
-            mmap_lock::MmapReadGuard, //
+            mmap_lock::MmapReadGuard,
+            process::{
+                ProcMount, //
+                Process,
+            }, //
         },
         services::kunit::TestMemory, //
     };
@@ -303,7 +306,7 @@ mod tests {
         assert!(look(&snapshot, range.start..range.end - 1, &mut [0; 2]) == Err(EINVAL));
         assert!(look(&snapshot, range.end..range.start, &mut [0; 2]) == Err(EINVAL));
         // A lock of another address space than that of the snapshot.
-        let other = address_space_of(1)?;
+        let other = Process::find(&ProcMount::new()?, 1)?.mm().clone();
         let snapshot = KBox::pin_init(Snapshot::new(&other), GFP_KERNEL)?;
         assert!(look(&snapshot, range, &mut [0; 2]) == Err(EINVAL));
         Ok(())

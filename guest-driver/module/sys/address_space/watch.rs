@@ -246,11 +246,12 @@ mod tests {
     use super::*;
     use crate::sys::{
         address_space::{
-            mm::{
-                address_space_of,
-                Vma, //
-            },
-            mmap_lock::MmapReadGuard, //
+            mm::Vma,
+            mmap_lock::MmapReadGuard,
+            process::{
+                ProcMount, //
+                Process,
+            }, //
         },
         services::kunit::TestMemory, //
     };
@@ -300,8 +301,8 @@ mod tests {
         let mm = TestMemory::new(1)?.mm()?;
         let watch = watch(&mm)?;
         assert!(watch.is_of(&mm));
-        let other = address_space_of(1)?;
-        assert!(!watch.is_of(&other));
+        let other = Process::find(&ProcMount::new()?, 1)?;
+        assert!(!watch.is_of(other.mm()));
         Ok(())
     }
 

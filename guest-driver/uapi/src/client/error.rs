@@ -48,9 +48,9 @@ pub enum Error {
         /// The name of the ioctl.
         call: &'static str,
     },
-    /// Another process's memory without the right to touch it.
+    /// Another process's memory without the right to debug it, or a higher limit without privilege.
     #[error(
-        "{call}: no permission for the memory of {process}: it takes CAP_SYS_PTRACE (run as root)"
+        "{call}: no permission: the memory of {process} takes the right to debug it, and a higher limit CAP_SYS_RESOURCE (run as root)"
     )]
     Permission {
         /// The name of the ioctl.

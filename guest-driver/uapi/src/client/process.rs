@@ -9,7 +9,7 @@ use std::num::NonZeroI32;
 pub enum Process {
     /// The process that makes the call. Needs no privilege.
     Caller,
-    /// Another process, by its id in the caller's namespace. Needs `CAP_SYS_PTRACE`.
+    /// Another process, by its id in the caller's namespace. The caller must be allowed to debug it.
     Id(NonZeroI32),
 }
 

@@ -4,6 +4,7 @@
 //! Each case runs in a process of its own, which is this program executed again: it finds fresh memory, and it may
 //! crash or hang without harm to the others. Results are written as KTAP while they come in.
 
+mod access;
 mod account;
 mod background;
 mod bench;
@@ -55,6 +56,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(unmap::CASES)
         .chain(evict::CASES)
         .chain(exit::CASES)
+        .chain(access::cases())
         .chain(account::CASES)
         .chain(background::CASES)
         .chain(hibernate::CASES)

@@ -21,6 +21,7 @@ pub(in crate::cases) mod pattern;
 pub(in crate::cases) mod pinned;
 pub(in crate::cases) mod proc_self;
 pub(in crate::cases) mod process;
+pub(in crate::cases) mod program;
 pub(in crate::cases) mod ptrace;
 pub(in crate::cases) mod random;
 pub(in crate::cases) mod setting;

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `access/*`: whose memory a process may move.
+
+mod permission;
+
+use super::support::prelude::*;
+
+/// All cases of the group.
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
+    permission::CASES.iter()
+}
