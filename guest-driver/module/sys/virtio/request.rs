@@ -403,7 +403,7 @@ mod tests {
         assert!(!first.is_with_device() && !unused.is_with_device());
         assert!(second.is_with_device());
         // The device has it all the same.
-        core::mem::forget(submitted);
+        drop(submitted);
         assert!(second.is_with_device());
         ring.finish_cancelled();
         assert!(!second.is_with_device());
