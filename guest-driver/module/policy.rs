@@ -88,7 +88,7 @@ impl Spaces {
         if let Some(known) = self.find(mm) {
             return Ok(known);
         }
-        let space = Space::new(self.advised.clone());
+        let space = Space::new(mm, self.advised.clone());
         let new: Known = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
         // A known address space stays what it is, so one with the same number is the same.
         self.table.insert(number(mm), new, GFP_KERNEL, |_| true)

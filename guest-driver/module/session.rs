@@ -14,7 +14,10 @@ use crate::{
     },
     engine::BATCH_PAGES,
     migration::{
-        range::migrate,
+        range::{
+            migrate,
+            Target, //
+        },
         Order,
         Tally, //
     },
@@ -231,8 +234,13 @@ impl Call<'_> {
                 .map_or(Ok(AccountId::NONE), |entry| entry.account())?;
             let flags = MigrateFlags(call.flags);
             let order = self.order(direction, flags, Trigger::User, account);
-            let (mm, end) = (process.mm(), range.end);
-            migrate(self.device, mm, known, range, end, order, &mut tally)
+            let target = Target {
+                process: &process,
+                known,
+                is_stopped: &|| false,
+            };
+            let end = range.end;
+            migrate(self.device, target, range, end, order, &mut tally)
         })?;
 
         call.next = way.next as u64;
@@ -241,7 +249,7 @@ impl Call<'_> {
         call.batches = tally.batches;
         call.doorbells = tally.doorbells;
         argument.write()?;
-        way.result()
+        way.result(&process)
     }
 
     fn stats(&self, mut argument: Argument<Stats>) -> Result {
@@ -293,10 +301,13 @@ impl Way {
     ///
     /// # Errors
     ///
-    /// `ERESTARTSYS`: it has done nothing, and the kernel may begin it again. `EINTR`: it has come a part of the way.
-    fn result(self) -> Result {
+    /// `ESRCH`: the process has left. `ERESTARTSYS`: it has done nothing, and the kernel may begin it again. `EINTR`: it
+    /// has come a part of the way.
+    fn result(self, process: &Process) -> Result {
         if self.next >= self.range.end {
             Ok(())
+        } else if process.has_left() {
+            Err(ESRCH)
         } else if self.next == self.range.start {
             Err(ERESTARTSYS)
         } else {

@@ -119,6 +119,17 @@ impl<S: AsRef<[AdviceEntry]> + AsMut<[AdviceEntry]>> AdviceMap<S> {
         }
     }
 
+    /// How many addresses of `range` are to be spared by eviction.
+    pub fn kept(&self, range: Range<usize>) -> usize {
+        let first = self.first_after(range.start);
+        let within = self.used().get(first..).unwrap_or(&[]).iter();
+        within
+            .take_while(|entry| entry.start < range.end)
+            .filter(|entry| entry.advice.keep)
+            .map(|entry| entry.end.min(range.end) - entry.start.max(range.start))
+            .sum()
+    }
+
     /// Changes the advice about every address of `range`.
     ///
     /// # Errors

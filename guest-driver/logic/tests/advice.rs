@@ -89,6 +89,10 @@ proptest! {
             }
             prop_assert_eq!(map.len(), ranges(&pages));
             prop_assert_eq!(map.is_empty(), ranges(&pages) == 0);
+            let kept = |part: Range<usize>| pages[part].iter().filter(|advice| advice.keep).count();
+            for part in [0..PAGES, range] {
+                prop_assert_eq!(map.kept(part.clone()), kept(part));
+            }
         }
     }
 

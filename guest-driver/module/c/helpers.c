@@ -238,9 +238,32 @@ bool vhmm_mm_has_swapped_pages(struct mm_struct *mm)
 	return get_mm_counter_sum(mm, MM_SWAPENTS) > 0;
 }
 
-void vhmm_mmap_write_lock(struct mm_struct *mm)
+long vhmm_mm_add_pinned(struct mm_struct *mm, long pages)
 {
-	mmap_write_lock(mm);
+	return atomic64_add_return(pages, &mm->pinned_vm);
+}
+
+bool vhmm_mm_has_notifiers(struct mm_struct *mm)
+{
+	return mm_has_notifiers(mm);
+}
+
+int vhmm_mmap_read_lock_killable(struct mm_struct *mm)
+{
+	return mmap_read_lock_killable(mm);
+}
+
+int vhmm_mmap_write_lock_killable(struct mm_struct *mm)
+{
+	return mmap_write_lock_killable(mm);
+}
+
+bool vhmm_mmap_write_trylock(struct mm_struct *mm)
+{
+	if (!down_write_trylock(&mm->mmap_lock))
+		return false;
+	mm_lock_seqcount_begin(mm);
+	return true;
 }
 
 void vhmm_mmap_write_unlock(struct mm_struct *mm)
@@ -292,6 +315,11 @@ bool vhmm_task_makes_own_clears(void)
 bool vhmm_task_reclaims(void)
 {
 	return current->flags & (PF_MEMALLOC | PF_KCOMPACTD);
+}
+
+bool vhmm_task_is_of_kernel(void)
+{
+	return current->flags & PF_KTHREAD;
 }
 
 bool vhmm_signal_waits(void)

@@ -59,7 +59,11 @@ bool vhmm_vma_is_hugetlb(struct vm_area_struct *vma);
 unsigned long vhmm_mm_task_size(struct mm_struct *mm);
 bool vhmm_mm_has_swapped_pages(struct mm_struct *mm);
 bool vhmm_mmap_lock_is_contended(struct mm_struct *mm);
-void vhmm_mmap_write_lock(struct mm_struct *mm);
+long vhmm_mm_add_pinned(struct mm_struct *mm, long pages);
+bool vhmm_mm_has_notifiers(struct mm_struct *mm);
+int vhmm_mmap_read_lock_killable(struct mm_struct *mm);
+int vhmm_mmap_write_lock_killable(struct mm_struct *mm);
+bool vhmm_mmap_write_trylock(struct mm_struct *mm);
 void vhmm_mmap_write_unlock(struct mm_struct *mm);
 void vhmm_vma_start_write(struct vm_area_struct *vma);
 
@@ -70,6 +74,7 @@ bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned 
 
 /* tasks, workqueue and CPUs */
 bool vhmm_signal_waits(void);
+bool vhmm_task_is_of_kernel(void);
 bool vhmm_task_has_memory_policy(void);
 bool vhmm_task_reclaims(void);
 unsigned int vhmm_own_clears_begin(void);

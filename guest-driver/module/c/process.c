@@ -74,6 +74,18 @@ int vhmm_proc_may_access(struct vfsmount *proc, struct task_struct *task, struct
 	return error;
 }
 
+/* Whether @task, whose memory was @mm, is about to end, or has other memory. */
+bool vhmm_task_has_left(struct task_struct *task, struct mm_struct *mm)
+{
+	return READ_ONCE(task->mm) != mm || READ_ONCE(task->signal->flags) & SIGNAL_GROUP_EXIT;
+}
+
+/* In pages. */
+unsigned long vhmm_task_memlock_limit(struct task_struct *task)
+{
+	return task_rlimit(task, RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+}
+
 void vhmm_task_kill(struct task_struct *task)
 {
 	send_sig(SIGKILL, task, 1);

@@ -16,6 +16,8 @@ struct vfsmount *vhmm_proc_mount(void);
 void vhmm_proc_unmount(struct vfsmount *proc);
 int vhmm_proc_may_access(struct vfsmount *proc, struct task_struct *task, struct mm_struct *mm);
 
+bool vhmm_task_has_left(struct task_struct *task, struct mm_struct *mm);
+unsigned long vhmm_task_memlock_limit(struct task_struct *task);
 void vhmm_task_kill(struct task_struct *task);
 struct pid *vhmm_task_process(struct task_struct *task);
 bool vhmm_process_has_ended(struct pid *process);

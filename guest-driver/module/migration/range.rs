@@ -12,4 +12,7 @@ mod team;
 mod walk;
 mod work;
 
-pub(crate) use self::migrate::migrate;
+pub(crate) use self::migrate::{
+    migrate,
+    Target, //
+};

@@ -45,6 +45,8 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
+/// How often a worker tries to get the mmap lock of the process.
+const TRIES: usize = 32;
 /// Bytes that are moved together: a reader that has caught up waits for so many.
 const STEP: usize = 2 * HUGE_PAGES * PAGE_SIZE;
 
@@ -124,7 +126,15 @@ impl Readahead<'_> {
     /// Migrates `rest` back, as far as it is mapped.
     fn run(&self, mut rest: Rest) {
         while rest.front().is_some() && !self.device.link().is_stopping() {
-            let guard = MmapReadGuard::lock(self.mm);
+            // What the reader does not wait for yet is not worth a long wait.
+            let mut tries = TRIES;
+            let gives_up = || {
+                tries -= 1;
+                tries == 0 || self.device.link().is_stopping()
+            };
+            let Ok(guard) = MmapReadGuard::lock(self.mm, gives_up) else {
+                return;
+            };
             if !self.hold(&guard, &mut rest) {
                 return;
             }

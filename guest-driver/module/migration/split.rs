@@ -72,7 +72,9 @@ fn split_and_migrate(device: &Device, mm: &MmWithUser, address: usize) {
 
 /// Returns whether there is nothing left to be done.
 fn attempt(device: &Device, mm: &MmWithUser, range: Range<usize>) -> bool {
-    let guard = MmapReadGuard::lock(mm);
+    let Ok(guard) = MmapReadGuard::lock(mm, || device.link().is_stopping()) else {
+        return true;
+    };
     let Some(vma) = Vma::find(&guard, range.start) else {
         return true;
     };

@@ -2,7 +2,10 @@
 
 //! One process.
 
-use crate::sys::address_space::watch::Watcher;
+use crate::sys::address_space::{
+    mm::add_pinned,
+    watch::Watcher, //
+};
 use core::ops::Range;
 use hmm_logic::{
     Advice,
@@ -10,9 +13,15 @@ use hmm_logic::{
     AdviceMap, //
 };
 use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     new_spinlock,
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             ordering::Relaxed,
             Atomic,
@@ -52,17 +61,23 @@ pub(crate) struct Space {
     has_advice: AtomicFlag,
     advised: Arc<Atomic<u64>>,
     ended: AtomicFlag,
+    mm: ARef<Mm>,
+    /// Pages that are to be kept on the device, which count as pinned. Written with `advice` held.
+    kept: Atomic<usize>,
 }
 
 impl Space {
     /// An address space without advice. `advised` counts those with advice.
-    pub(super) fn new(advised: Arc<Atomic<u64>>) -> impl PinInit<Self, Error> {
+    pub(super) fn new(mm: &MmWithUser, advised: Arc<Atomic<u64>>) -> impl PinInit<Self, Error> {
+        let mm: ARef<Mm> = ARef::from(&**mm);
         let map = AdviceMap::new(Entries(KVVec::new()));
         try_pin_init!(Self {
             advice <- new_spinlock!(map, "policy::Space::advice"),
             has_advice: AtomicFlag::new(false),
             advised,
             ended: AtomicFlag::new(false),
+            mm,
+            kept: Atomic::new(0),
         }? Error)
     }
 
@@ -87,18 +102,34 @@ impl Space {
     }
 
     /// Changes the advice about `range`. The caller holds the mmap lock, so that nothing of
-    /// the range is unmapped meanwhile.
+    /// the range is unmapped meanwhile. `may_pin` pages may count as pinned, if there are more to be
+    /// kept then.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `ENOSPC` if there would be too many ranges.
-    pub(crate) fn advise(&self, range: Range<usize>, change: impl Fn(&mut Advice)) -> Result {
+    /// `ENOMEM` also for too many pages to be kept, or `ENOSPC` if there would be too many ranges.
+    pub(crate) fn advise(
+        &self,
+        range: Range<usize>,
+        may_pin: usize,
+        change: impl Fn(&mut Advice),
+    ) -> Result {
         loop {
             let mut map = self.advice.lock();
             let needed = map.room_for(&range);
             if needed <= map.room() {
+                let mut example = Advice::default();
+                change(&mut example);
+                let more = match example.keep {
+                    true => (range.len() - map.kept(range.clone())) >> PAGE_SHIFT,
+                    false => 0,
+                };
+                let pinned = usize::try_from(add_pinned(&self.mm, 0)).unwrap_or(0);
+                if more > 0 && pinned.saturating_add(more) > may_pin {
+                    return Err(ENOMEM);
+                }
                 let result = map.update(range, change).map_err(|_| ENOSPC);
-                self.count(!map.is_empty());
+                self.count(&map);
                 return result;
             }
             let room = needed.max(2 * map.room()).max(RANGES_AT_FIRST);
@@ -113,8 +144,10 @@ impl Space {
         }
     }
 
-    /// Says whether there is any advice. The caller holds `advice`.
-    fn count(&self, any: bool) {
+    /// Says whether there is any advice, and how many pages are to be kept. The caller holds `advice`.
+    fn count(&self, map: &AdviceMap<Entries>) {
+        let any = !map.is_empty();
+        self.pin(map.kept(0..usize::MAX) >> PAGE_SHIFT);
         if self.has_advice.load(Relaxed) != any {
             self.has_advice.store(any, Relaxed);
             if any {
@@ -126,12 +159,24 @@ impl Space {
     }
 }
 
+impl Space {
+    /// So many pages of the address space count as pinned from now on.
+    fn pin(&self, pages: usize) {
+        let before = self.kept.load(Relaxed);
+        if pages != before {
+            self.kept.store(pages, Relaxed);
+            // CAST: Neither has more pages than an address space.
+            add_pinned(&self.mm, pages as isize - before as isize);
+        }
+    }
+}
+
 impl Watcher for Space {
     fn unmapped(&self, range: Range<usize>) {
         if self.has_advice() {
             let mut map = self.advice.lock();
             map.clear(range);
-            self.count(!map.is_empty());
+            self.count(&map);
         }
     }
 
@@ -139,13 +184,14 @@ impl Watcher for Space {
         self.ended.store(true, Relaxed);
         let mut map = self.advice.lock();
         map.clear(0..usize::MAX);
-        self.count(false);
+        self.count(&map);
     }
 }
 
 #[pinned_drop]
 impl PinnedDrop for Space {
     fn drop(self: Pin<&mut Self>) {
+        self.pin(0);
         if self.has_advice() {
             self.advised.fetch_sub(1, Relaxed);
         }

@@ -14,7 +14,10 @@ use crate::{
     engine::BATCH_PAGES,
     migration::{
         evict,
-        range::migrate,
+        range::{
+            migrate,
+            Target, //
+        },
         Tally, //
     },
     pool::AccountId,
@@ -138,9 +141,10 @@ impl Call<'_> {
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
         {
-            let guard = MmapReadGuard::lock(mm);
+            let guard = MmapReadGuard::lock(mm, || false)?;
             expect_mapped(&guard, range.clone())?;
-            known.watcher().advise(range.clone(), |advice| {
+            let may_pin = process.memlock_limit();
+            known.watcher().advise(range.clone(), may_pin, |advice| {
                 advice.side = change.side.unwrap_or(advice.side);
                 advice.keep = change.keep.unwrap_or(advice.keep);
                 advice.window = change.window.unwrap_or(advice.window);
@@ -173,7 +177,7 @@ impl Call<'_> {
             if signal_waits() {
                 return Err(ERESTARTSYS);
             }
-            let guard = MmapReadGuard::lock(mm);
+            let guard = MmapReadGuard::lock(mm, || false)?;
             address = next_populated(&guard, address..range.end);
             let vma = match Vma::find(&guard, address) {
                 Some(vma) if address < range.end => vma,
@@ -271,13 +275,18 @@ impl Call<'_> {
         );
         let mut tally = Tally::default();
         let way = Way::of(range.clone(), || {
-            let (mm, end) = (process.mm(), range.end);
-            migrate(self.device, mm, None, range, end, order, &mut tally)
+            let target = Target {
+                process: &process,
+                known: None,
+                is_stopped: &|| false,
+            };
+            let end = range.end;
+            migrate(self.device, target, range, end, order, &mut tally)
         })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;
         argument.write()?;
-        way.result()
+        way.result(&process)
     }
 
     pub(super) fn limit(&self, mut argument: Argument<Limit>) -> Result {

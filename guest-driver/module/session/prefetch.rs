@@ -6,7 +6,10 @@ use super::Session;
 use crate::{
     device::DevicePool,
     migration::{
-        range::migrate,
+        range::{
+            migrate,
+            Target, //
+        },
         Order,
         Tally, //
     },
@@ -87,6 +90,7 @@ pub(super) struct Prefetch {
 struct Task {
     /// Between its steps the move does not keep the memory of a process that has ended.
     mm: ARef<Mm>,
+    task: ARef<kernel::task::Task>,
     known: Known,
     _entry: Arc<ProcessEntry>,
     rest: Range<usize>,
@@ -113,6 +117,7 @@ impl Prefetch {
         };
         let task = Task {
             mm: ARef::from(&***job.process.mm()),
+            task: job.process.task().clone(),
             known: job.known,
             _entry: job.entry,
             rest: job.range,
@@ -177,6 +182,10 @@ impl Prefetch {
         if let Some(direction) = direction {
             end = end.min((start / STEP + 1).saturating_mul(STEP));
             let mm = task.mm.mmget_not_zero().ok_or(ESRCH)?;
+            let process = Process::with_memory(task.task.clone(), mm);
+            if process.has_left() {
+                return Err(ESRCH);
+            }
             let device = task.pool.attached().ok_or(ENODEV)?;
             let flags = match direction {
                 Direction::ToDevice => task.order.flags,
@@ -188,10 +197,14 @@ impl Prefetch {
                 ..task.order
             };
             let mut tally = Tally::default();
-            let known = Some(task.known.clone());
+            let target = Target {
+                process: &process,
+                known: Some(task.known.clone()),
+                is_stopped: &|| self.stop.load(Relaxed),
+            };
             let range = start..end;
             // What has no pages costs no steps.
-            let result = migrate(&device, &mm, known, range, part.end, order, &mut tally);
+            let result = migrate(&device, target, range, part.end, order, &mut tally);
             self.report.lock().tally.add(&tally);
             end = result?;
         }

@@ -101,7 +101,7 @@ fn look(
     map: &mut [u8],
     scratch: &mut [usize],
 ) -> Result<usize> {
-    let guard = MmapReadGuard::lock(mm);
+    let guard = MmapReadGuard::lock(mm, || false)?;
     let vma = match Vma::find(&guard, rest.start) {
         Some(vma) if vma.start() < rest.end => vma,
         _ => return Ok(rest.end),

@@ -86,7 +86,7 @@ enum Kind {
 /// # Examples
 ///
 /// ```ignore
-/// let guard = MmapReadGuard::lock(&mm);
+/// let guard = MmapReadGuard::lock(&mm, || false)?;
 /// let vma = Vma::find(&guard, range.start).ok_or(EFAULT)?;
 /// let mut migration =
 ///     Migration::of_range(vma, range, Select::System, &memory, buffers.lease())?;
@@ -287,7 +287,7 @@ mod tests {
         then: impl FnOnce(Migration<'_, Collected>) -> Result<R>,
     ) -> Result<R> {
         let (mm, buffers) = (memory.mm()?, buffers(PAGES)?);
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
         let lease = buffers.lease();
         let migration = Migration::of_range(vma, range, select, device, lease)?;
@@ -375,7 +375,7 @@ mod tests {
         let (mm, buffers) = (memory.mm()?, buffers(PAGES)?);
         let queue = KBox::pin_init(Queue::new(0), GFP_KERNEL)?;
         let request = Idle::new(1, 1)?;
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
         let (range, lease) = (memory.range(), buffers.lease());
         let mut migration = Migration::of_range(vma, range, Select::System, &device, lease)?;

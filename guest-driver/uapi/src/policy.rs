@@ -71,8 +71,8 @@ impl PreferredSide {
 /// not inherit it.
 ///
 /// Errors: `EINVAL` (flags, none of them, values, range unaligned, empty or wrapping), `ENOMEM`
-/// (part of the range has no mapping, or no memory), `ENOSPC` (too many ranges, or processes),
-/// `ESRCH`, `EPERM`, `ENODEV`, `EFAULT` as MIGRATE.
+/// (part of the range has no mapping, more to be kept than `RLIMIT_MEMLOCK` allows, or no memory),
+/// `ENOSPC` (too many ranges), `ESRCH`, `EPERM`, `ENODEV`, `EFAULT` as MIGRATE.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Advise {
@@ -86,7 +86,8 @@ pub struct Advise {
     pub end: u64,
     /// [`PreferredSide`]: where a PREFETCH without a direction moves the memory.
     pub side: u32,
-    /// 1: eviction spares the memory while it is on the device. 0: it does not.
+    /// 1: eviction spares the memory while it is on the device. 0: it does not. What it spares counts
+    /// as pinned, which `RLIMIT_MEMLOCK` of the process limits unless the caller has `CAP_IPC_LOCK`.
     pub keep: u32,
     /// What a CPU fault takes along at least, bytes: a power of two from a page to 2 MiB; or 0,
     /// like `window_most`, for the driver's own choice.

@@ -57,7 +57,10 @@ use hmm_uapi::{
     MigrateFlags,
     SkipReason, //
 };
-use kernel::page::PAGE_SIZE;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// Where a hold of the mmap lock ended.
 pub(super) struct Stop {
@@ -83,15 +86,19 @@ impl From<NeedsRoom> for NotBegun {
 
 /// Takes the mmap lock and migrates the pages of `range`, until another task needs the lock, or pages
 /// must be evicted, if `may_evict`.
+///
+/// # Errors
+///
+/// `EINTR`: the lock was not free until the request ended, or the calling thread was killed.
 pub(super) fn hold(
     request: &Request<'_>,
     range: Range<usize>,
     may_evict: bool,
     scratch: &mut Scratch,
     tally: &mut Tally,
-) -> Stop {
+) -> Result<Stop> {
     {
-        let guard = MmapReadGuard::lock(request.mm);
+        let guard = MmapReadGuard::lock(request.mm, request.gives_up)?;
         if !may_swap_in_merged(request) {
             let start = range.start;
             let stop = hold_with(
@@ -104,12 +111,12 @@ pub(super) fn hold(
                 tally,
             );
             if !(stop.is_swapped && stop.address == start) {
-                return stop;
+                return Ok(stop);
             }
         }
     }
-    let guard = MmapWriteGuard::lock(request.mm);
-    hold_with(
+    let guard = MmapWriteGuard::lock(request.mm, request.gives_up)?;
+    Ok(hold_with(
         request,
         range,
         &guard,
@@ -117,7 +124,7 @@ pub(super) fn hold(
         may_evict,
         scratch,
         tally,
-    )
+    ))
 }
 
 /// Whether faults must be kept out, which takes the mmap lock for writing: one can bring a merged page
@@ -204,7 +211,7 @@ fn hold_with(
         let is_contended = exclusive.is_some()
             || mmap_lock_is_contended(request.mm)
             || held.as_ref().is_some_and(ClearHold::is_contended);
-        if is_contended || request.device.link().is_stopping() {
+        if is_contended || request.device.link().is_stopping() || request.process.has_left() {
             break;
         }
     }

@@ -23,7 +23,10 @@ use crate::{
     },
     policy::Known,
     sys::{
-        address_space::mm::end_of_addresses,
+        address_space::{
+            mm::end_of_addresses,
+            process::Process, //
+        },
         services::cpu::online_cpus, //
     }, //
 };
@@ -40,7 +43,6 @@ use kernel::{
     },
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::ordering::Relaxed,
         Arc, //
     }, //
@@ -51,17 +53,25 @@ const PIECE_MOST: usize = BATCH_PAGES * PAGE_SIZE;
 /// Workers that help with one request, beside the caller.
 const HELPERS: usize = 3;
 
-/// Moves `range` (page aligned) of `mm`. Addresses without pages that follow are passed over and
-/// counted, up to `horizon`. Returns the address where it stopped, which is before the end of `range`
-/// only if a signal came.
+/// Whose memory is moved.
+pub(crate) struct Target<'a> {
+    pub(crate) process: &'a Process,
+    /// What is known of it.
+    pub(crate) known: Option<Known>,
+    /// Whether the caller is told to stop by other means than a signal.
+    pub(crate) is_stopped: &'a dyn Fn() -> bool,
+}
+
+/// Moves `range` (page aligned) of the memory of a process. Addresses without pages that follow are
+/// passed over and counted, up to `horizon`. Returns the address where it stopped, which is before the
+/// end of `range` only if a signal came, the caller was told to stop, or the process has left.
 ///
 /// # Errors
 ///
 /// `ENOMEM`, `ENODEV` if the device is dead, or `ERESTARTSYS` if a signal came before anything moved.
 pub(crate) fn migrate(
     device: &Device,
-    mm: &ARef<MmWithUser>,
-    known: Option<Known>,
+    target: Target<'_>,
     range: Range<usize>,
     horizon: usize,
     order: Order,
@@ -69,12 +79,12 @@ pub(crate) fn migrate(
 ) -> Result<usize> {
     kernel::task::might_sleep();
     // From here on no sum of addresses or sizes can overflow.
-    let limit = end_of_addresses(mm);
+    let limit = end_of_addresses(target.process.mm());
     let within = range.start.min(limit)..range.end.min(limit);
     let reached = if within.is_empty() {
         limit
     } else {
-        migrate_within(device, mm, known, within, horizon.min(limit), order, tally)?
+        migrate_within(device, target, within, horizon.min(limit), order, tally)?
     };
     if reached < limit || horizon <= limit {
         return Ok(reached);
@@ -88,8 +98,7 @@ pub(crate) fn migrate(
 /// As [`migrate`], for addresses that the process can map.
 fn migrate_within(
     device: &Device,
-    mm: &ARef<MmWithUser>,
-    known: Option<Known>,
+    target: Target<'_>,
     range: Range<usize>,
     horizon: usize,
     order: Order,
@@ -102,14 +111,21 @@ fn migrate_within(
     let pieces = (tables * TABLE_BYTES).div_ceil(piece);
     // A thread that takes system pages of an address space interrupts every CPU that runs in it, for
     // each page. So the caller leaves that to workers, which run in none, and sleeps.
-    let is_left_to_others =
-        order.direction == Direction::ToDevice && workers > 1 && pieces > 1 && is_own(mm);
+    let is_left_to_others = order.direction == Direction::ToDevice
+        && workers > 1
+        && pieces > 1
+        && is_own(target.process.mm());
     let helpers = match is_left_to_others {
         true => workers.min(pieces),
         false => (workers - 1).min(pieces - 1),
     };
     let frontier = Frontier::new(range, horizon, piece);
-    let work = Work::new(mm.clone(), known, frontier, order)?;
+    let Target {
+        process,
+        known,
+        is_stopped,
+    } = target;
+    let work = Work::new(process.clone(), known, frontier, order)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
     for _ in 0..helpers {
@@ -127,11 +143,11 @@ fn migrate_within(
         });
     }
     if is_left_to_others {
-        team.wait(|| work.heed_signals());
+        team.wait(|| work.heed(is_stopped));
     }
     // What the helpers left, if anything.
-    let own = work.run(device, Role::Caller);
-    team.wait(|| work.heed_signals());
+    let own = work.run(device, Role::Caller(is_stopped));
+    team.wait(|| work.heed(is_stopped));
     if work.was_short.load(Relaxed) {
         evict::in_background(device, order.ticket);
     }

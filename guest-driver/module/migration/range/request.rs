@@ -7,7 +7,10 @@ use crate::{
     device::Device,
     migration::order::Order,
     policy::Known,
-    sys::address_space::snapshot::Snapshot, //
+    sys::address_space::{
+        process::Process,
+        snapshot::Snapshot, //
+    }, //
 };
 use kernel::{
     mm::MmWithUser,
@@ -17,7 +20,10 @@ use kernel::{
 /// What is to be done, and with what.
 pub(super) struct Request<'a> {
     pub(super) device: &'a Device,
+    pub(super) process: &'a Process,
     pub(super) mm: &'a MmWithUser,
+    /// Whether a thread of the kernel gives up to wait for the mmap lock.
+    pub(super) gives_up: &'a dyn Fn() -> bool,
     /// What is known of the process.
     pub(super) known: Option<&'a Known>,
     pub(super) order: Order,

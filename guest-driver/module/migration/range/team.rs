@@ -37,12 +37,17 @@ impl Team {
         Member(team.clone())
     }
 
-    /// Waits until all members have left, and calls `meanwhile` whenever one has done a piece. Their
-    /// work is bounded.
+    /// Waits until all members have left, and calls `meanwhile` whenever one has done a piece, or waits
+    /// for the mmap lock. Their work is bounded once the request is to end.
     pub(super) fn wait(&self, meanwhile: impl Fn()) {
         let mut members = self.members.lock();
+        let mut is_interrupted = false;
         while *members > 0 {
-            self.left.wait(&mut members);
+            if is_interrupted {
+                self.left.wait(&mut members);
+            } else {
+                is_interrupted = self.left.wait_interruptible(&mut members);
+            }
             meanwhile();
         }
     }

@@ -14,7 +14,9 @@ use crate::{
     }, //
 };
 use core::ops::Range;
+use hmm_uapi::SkipReason;
 use kernel::{
+    page::PAGE_SHIFT,
     prelude::*,
     sync::atomic::ordering::Relaxed,
     time::{
@@ -58,7 +60,8 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Moves what there is in `range` (page aligned).
+/// Moves what there is in `range` (page aligned), unless the process ends before or the request is
+/// given up. What is left then counts as busy.
 fn once(
     request: &Request<'_>,
     range: Range<usize>,
@@ -73,7 +76,16 @@ fn once(
         if request.device.link().is_stopping() {
             return Err(ENODEV);
         }
-        let stop = hold(request, address..range.end, may_evict, scratch, tally);
+        let stop = match hold(request, address..range.end, may_evict, scratch, tally) {
+            Ok(stop) if !request.process.has_left() => stop,
+            other => {
+                let left = other.map_or(address, |stop| stop.address)..range.end;
+                let pages = (left.len() >> PAGE_SHIFT) as u64;
+                tally.skip(request.device.stats(), SkipReason::Busy, pages);
+                request.frontier.stop();
+                return Ok(());
+            }
+        };
         if stop.address > address {
             tries = TRIES;
         }

@@ -16,16 +16,17 @@ use crate::{
     },
     policy::Known,
     sys::{
-        address_space::snapshot::Snapshot,
+        address_space::{
+            process::Process,
+            snapshot::Snapshot, //
+        },
         services::signal::signal_waits, //
     }, //
 };
 use kernel::{
-    mm::MmWithUser,
     new_mutex,
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::AtomicFlag,
         Arc,
         Mutex, //
@@ -35,8 +36,8 @@ use kernel::{
 /// The part of a thread in a request.
 #[derive(Clone, Copy)]
 pub(super) enum Role<'a> {
-    /// The thread that made the request.
-    Caller,
+    /// The thread that made the request, and whether it is told to stop.
+    Caller(&'a dyn Fn() -> bool),
     /// A worker that helps.
     Helper(&'a Member),
 }
@@ -44,7 +45,7 @@ pub(super) enum Role<'a> {
 /// A request that several threads work on.
 #[pin_data]
 pub(super) struct Work {
-    mm: ARef<MmWithUser>,
+    process: Process,
     known: Option<Known>,
     order: Order,
     #[pin]
@@ -70,15 +71,15 @@ impl Work {
     ///
     /// `ENOMEM`.
     pub(super) fn new(
-        mm: ARef<MmWithUser>,
+        process: Process,
         known: Option<Known>,
         frontier: Frontier,
         order: Order,
     ) -> Result<Arc<Self>> {
-        let seen = mm.clone();
+        let seen = process.mm().clone();
         Arc::pin_init(
             try_pin_init!(Self {
-                mm,
+                process,
                 known,
                 order,
                 // Before the mmap lock is taken.
@@ -103,7 +104,12 @@ impl Work {
         }
         let request = Request {
             device,
-            mm: &self.mm,
+            process: &self.process,
+            mm: self.process.mm(),
+            gives_up: &|| {
+                self.look_around(role);
+                self.frontier.is_stopped() || device.link().is_stopping()
+            },
             known: self.known.as_ref(),
             order: self.order,
             snapshot: &self.snapshot,
@@ -114,10 +120,7 @@ impl Work {
         let result = device.engine().scratches.with(|scratch| {
             while let Some(piece) = self.frontier.take() {
                 walk(&request, piece, scratch, &mut tally)?;
-                match role {
-                    Role::Caller => self.heed_signals(),
-                    Role::Helper(member) => member.report(),
-                }
+                self.look_around(role);
             }
             Ok(())
         })?;
@@ -130,9 +133,18 @@ impl Work {
         Ok(())
     }
 
-    /// Lets no thread take another piece if a signal waits for the caller, who calls this.
-    pub(super) fn heed_signals(&self) {
-        if signal_waits() {
+    /// Has the caller look whether the request is to end.
+    fn look_around(&self, role: Role<'_>) {
+        match role {
+            Role::Caller(is_stopped) => self.heed(is_stopped),
+            Role::Helper(member) => member.report(),
+        }
+    }
+
+    /// Lets no thread take another piece if a signal waits for the caller, which calls this, if it is
+    /// told to stop, or if the process has left.
+    pub(super) fn heed(&self, is_stopped: &dyn Fn() -> bool) {
+        if signal_waits() || is_stopped() || self.process.has_left() {
             self.frontier.stop();
         }
     }

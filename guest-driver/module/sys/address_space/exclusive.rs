@@ -79,7 +79,7 @@ impl<'a> Sharing<'a> {
     /// # Examples
     ///
     /// ```ignore
-    /// let guard = MmapReadGuard::lock(&mm);
+    /// let guard = MmapReadGuard::lock(&mm, || false)?;
     /// let hold = match Sharing::of_front(&guard, range) {
     ///     Sharing::Exclusive(front) => watch.hold(front, memory.owner()),
     ///     // Its huge pages are split.
@@ -138,7 +138,7 @@ mod tests {
         let memory = TestMemory::new(3)?;
         memory.fill()?;
         let (mm, range) = (memory.mm()?, memory.range());
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let front = Sharing::of_front(&guard, range.clone());
         assert_eq!(front.end(), range.end);
         let Sharing::Exclusive(front) = front else {
@@ -152,7 +152,7 @@ mod tests {
     fn what_is_not_mapped_is_like_everything() -> Result {
         let memory = TestMemory::new(1)?;
         let (mm, range) = (memory.mm()?, memory.range());
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let wide = range.start - PAGE_SIZE..range.end + PAGE_SIZE;
         assert_eq!(Sharing::of_front(&guard, wide.clone()).end(), wide.end);
         assert_eq!(
@@ -166,7 +166,7 @@ mod tests {
     fn a_range_must_be_one_of_the_mapping() -> Result {
         let memory = TestMemory::new(2)?;
         let (mm, range) = (memory.mm()?, memory.range());
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, range.start).ok_or(EFAULT)?;
         assert!(Exclusive::of(&vma, range.clone()).is_some());
         assert!(Exclusive::of(&vma, range.start..vma.end() + PAGE_SIZE).is_none());

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
-use crate::sys::bindings;
+use crate::sys::{
+    address_space::mmap_lock::MmapWriteGuard,
+    bindings, //
+};
 use kernel::{
     error::to_result,
     mm::MmWithUser,
@@ -31,7 +34,14 @@ pub(in crate::sys) unsafe fn insert(
     ops: &'static bindings::mmu_interval_notifier_ops,
 ) -> Result {
     let last = usize::MAX & !((1 << PAGE_SHIFT) - 1);
-    // SAFETY: The address space has users. The rest is what the caller promises.
-    let result = unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, last, ops) };
+    // SAFETY: The address space has users.
+    let result = if unsafe { bindings::vhmm_mm_has_notifiers(mm.as_raw()) } {
+        // SAFETY: The address space has users. The rest is what the caller promises. No lock is taken.
+        unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, last, ops) }
+    } else {
+        let _guard = MmapWriteGuard::lock(mm, || false).map_err(|_| ERESTARTSYS)?;
+        // SAFETY: As above; the lock is held.
+        unsafe { bindings::mmu_interval_notifier_insert_locked(slot, mm.as_raw(), 0, last, ops) }
+    };
     to_result(result).map_err(|error| if error == EINTR { ERESTARTSYS } else { error })
 }

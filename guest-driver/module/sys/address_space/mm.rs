@@ -18,6 +18,7 @@ use kernel::{
             flags,
             VmaRef, //
         },
+        Mm,
         MmWithUser, //
     },
     prelude::*, //
@@ -34,6 +35,13 @@ pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
 pub(crate) fn has_swapped_pages(mm: &MmWithUser) -> bool {
     // SAFETY: The address space is valid.
     unsafe { bindings::vhmm_mm_has_swapped_pages(mm.as_raw()) }
+}
+
+/// Adds to the pages of `mm` that count as pinned (`VmPin` of `/proc/PID/status`), and returns how many
+/// there are then. Does not sleep.
+pub(crate) fn add_pinned(mm: &Mm, pages: isize) -> isize {
+    // SAFETY: The structure is valid.
+    unsafe { bindings::vhmm_mm_add_pinned(mm.as_raw(), pages) }
 }
 
 /// The end of the addresses that `mm` can map.
@@ -225,7 +233,7 @@ mod tests {
     fn a_mapping_is_found_by_any_address_before_its_end() -> Result {
         let memory = TestMemory::new(2)?;
         let (mm, range) = (memory.mm()?, memory.range());
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, range.end - 1).ok_or(EFAULT)?;
         assert!(vma.start() <= range.start && range.end <= vma.end());
         assert!(vma.mm().as_raw() == mm.as_raw());
@@ -238,7 +246,7 @@ mod tests {
     fn a_mapping_tells_what_keeps_its_pages() -> Result {
         let what = |memory: TestMemory| {
             let (mm, start) = (memory.mm()?, memory.range().start);
-            let guard = MmapReadGuard::lock(&mm);
+            let guard = MmapReadGuard::lock(&mm, || false)?;
             let vma = Vma::find(&guard, start).ok_or(EFAULT)?;
             Ok::<_, Error>((vma.obstacle(), vma.is_anonymous()))
         };

@@ -143,6 +143,32 @@ impl Process {
         &self.mm
     }
 
+    /// The process of `task` with the memory that it had.
+    pub(crate) fn with_memory(task: ARef<Task>, mm: ARef<MmWithUser>) -> Self {
+        Self { task, mm }
+    }
+
+    /// Its first thread, or the one that was asked for.
+    pub(crate) fn task(&self) -> &ARef<Task> {
+        &self.task
+    }
+
+    /// Whether it has other memory by now, or is about to end. Then it is not worth moving.
+    pub(crate) fn has_left(&self) -> bool {
+        // SAFETY: Both are valid.
+        unsafe { bindings::vhmm_task_has_left(self.task.as_ptr(), self.mm.as_raw()) }
+    }
+
+    /// How many pages it may keep from moving, by its `RLIMIT_MEMLOCK` and the capabilities of the
+    /// caller.
+    pub(crate) fn memlock_limit(&self) -> usize {
+        if is_capable(bindings::CAP_IPC_LOCK) {
+            return usize::MAX;
+        }
+        // SAFETY: The task is valid.
+        unsafe { bindings::vhmm_task_memlock_limit(self.task.as_ptr()) }
+    }
+
     /// What tells it from others.
     ///
     /// # Errors
@@ -197,7 +223,8 @@ mod tests {
         let own = Process::find(&proc, 0)?;
         assert!(own.mm().as_raw() == mm.as_raw());
         let first = Process::find(&proc, 1)?;
-        assert!(first.mm().as_raw() != mm.as_raw());
+        assert!(first.mm().as_raw() != mm.as_raw() && !first.has_left());
+        assert!(Process::with_memory(first.task().clone(), own.mm().clone()).has_left());
         assert!(first.id()? == Process::find(&proc, 1)?.id()? && first.id()? != own.id()?);
         assert_eq!(Process::find(&proc, -1).err(), Some(ESRCH));
         Ok(())

@@ -64,7 +64,7 @@ pub(crate) enum Place {
 /// let mut entries = KVVec::from_elem(0, range.len() >> PAGE_SHIFT, GFP_KERNEL)?;
 ///
 /// let mut on_device = 0;
-/// let guard = MmapReadGuard::lock(&mm);
+/// let guard = MmapReadGuard::lock(&mm, || false)?;
 /// snapshot.look(&guard, range, memory.owner(), &mut entries, |_, place| {
 ///     if let Place::Device(_) = place {
 ///         on_device += 1;
@@ -278,7 +278,7 @@ mod tests {
         let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;
         let in_system_memory = || {
             let (mut entries, mut count) = ([0; PAGES], 0);
-            let guard = MmapReadGuard::lock(&mm);
+            let guard = MmapReadGuard::lock(&mm, || false)?;
             let (range, owner) = (memory.range(), Owner::nobody());
             snapshot.look(&guard, range, owner, &mut entries, |_, place| match place {
                 Place::System | Place::SystemReferenced => count += 1,
@@ -297,7 +297,7 @@ mod tests {
         let memory = TestMemory::new(2)?;
         let (mm, range) = (memory.mm()?, memory.range());
         let look = |snapshot: &Snapshot, range, entries: &mut [usize]| {
-            let guard = MmapReadGuard::lock(&mm);
+            let guard = MmapReadGuard::lock(&mm, || false)?;
             snapshot.look(&guard, range, Owner::nobody(), entries, |_, _| {})
         };
         let snapshot = KBox::pin_init(Snapshot::new(&mm), GFP_KERNEL)?;

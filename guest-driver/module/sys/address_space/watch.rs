@@ -311,7 +311,7 @@ mod tests {
         let memory = TestMemory::new(1)?;
         let mm = memory.mm()?;
         let watch = watch(&mm)?;
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
         let all = Exclusive::of(&vma, memory.range()).ok_or(EFAULT)?;
         let hold = watch.hold(all, Owner::nobody());
@@ -325,7 +325,7 @@ mod tests {
         let memory = TestMemory::new(1)?;
         let mm = memory.mm()?;
         let watch = watch(&mm)?;
-        let guard = MmapReadGuard::lock(&mm);
+        let guard = MmapReadGuard::lock(&mm, || false)?;
         let vma = Vma::find(&guard, memory.range().start).ok_or(EFAULT)?;
         let all = || Exclusive::of(&vma, memory.range()).ok_or(EFAULT);
         assert!(watch.try_hold(all()?, Owner::nobody()).is_ok());

@@ -3,6 +3,7 @@
 
 mod advise;
 mod evict;
+mod keep;
 mod limit;
 mod numa;
 mod prefetch;
@@ -22,6 +23,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(prefetch::CASES)
         .chain(evict::CASES)
         .chain(limit::CASES)
+        .chain(keep::CASES)
         .chain(numa::CASES)
 }
 
