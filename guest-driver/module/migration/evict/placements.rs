@@ -26,7 +26,7 @@ use kernel::{
 };
 
 /// Where a page may go.
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "there are few, and a box would have to be allocated"
 )]
