@@ -4,11 +4,13 @@
 
 use super::{
     argument::Argument,
-    page_range,
-    prefetch::Job,
-    Call,
-    OpenSession,
-    Way, //
+    call::{
+        page_range,
+        Call,
+        OpenSession,
+        Way, //
+    },
+    prefetch::Job, //
 };
 use crate::{
     engine::BATCH_PAGES,

@@ -2,7 +2,7 @@
 
 //! Moves that go on while their caller does something else.
 
-use super::Session;
+use super::state::Session;
 use crate::{
     device::DevicePool,
     migration::{

@@ -4,7 +4,7 @@
 
 use super::{
     argument::Argument,
-    page_range, //
+    call::page_range, //
 };
 use crate::{
     device::DeviceMemory,

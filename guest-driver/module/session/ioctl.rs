@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Opens `/dev/hmmN`, and passes its ioctls on.
+
+use super::{
+    argument::Argument,
+    call::{
+        Call,
+        OpenSession, //
+    },
+    policy,
+    prefetch::Prefetches,
+    residency,
+    state::Session, //
+};
+use crate::sys::services::node::Handler;
+use hmm_uapi::{
+    ADVISE_NR,
+    EVICT_NR,
+    INFO_NR,
+    IOCTL_TYPE,
+    LIMIT_NR,
+    MIGRATE_NR,
+    PREFETCH_NR,
+    RESIDENCY_NR,
+    STATS_NR,
+    WAIT_NR, //
+};
+use kernel::{
+    ioctl::{
+        _IOC_DIR,
+        _IOC_NR,
+        _IOC_TYPE, //
+    },
+    prelude::*, //
+};
+
+impl Handler for Session {
+    type File = OpenSession;
+
+    fn open(&self) -> Result<OpenSession> {
+        drop(self.pool.attached().ok_or(ENODEV)?);
+        Ok(OpenSession {
+            prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
+            session: self.clone(),
+        })
+    }
+
+    fn ioctl(file: &OpenSession, command: u32, argument: usize) -> Result<isize> {
+        // Both directions: every structure is read and written.
+        if _IOC_TYPE(command) != u32::from(IOCTL_TYPE) || _IOC_DIR(command) != 3 {
+            return Err(ENOTTY);
+        }
+        // CAST: The number has 8 bits.
+        let number = _IOC_NR(command) as u8;
+        if number == WAIT_NR {
+            // What has begun can be waited for even if the device has gone meanwhile.
+            return policy::wait(file, Argument::new(command, argument)?).map(|()| 0);
+        }
+        let session = &file.session;
+        let device = session.pool.attached().ok_or(ENODEV)?;
+        let call = Call {
+            device: &device,
+            proc: &session.proc,
+        };
+        match number {
+            INFO_NR => call.info(Argument::new(command, argument)?),
+            MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
+            RESIDENCY_NR => residency::residency(
+                device.memory(),
+                &session.proc,
+                Argument::new(command, argument)?,
+            ),
+            STATS_NR => call.stats(Argument::new(command, argument)?),
+            ADVISE_NR => call.advise(Argument::new(command, argument)?),
+            PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
+            EVICT_NR => call.evict(Argument::new(command, argument)?),
+            LIMIT_NR => call.limit(Argument::new(command, argument)?),
+            _ => Err(ENOTTY),
+        }
+        .map(|()| 0)
+    }
+}
