@@ -27,7 +27,7 @@ use crate::{
         services::{
             hibernation::HibernationNotifier,
             log_limit::error_limited,
-            module_hold::ModuleHold,
+            module_ref::ModuleRef,
             node::Node, //
         },
         virtio, //
@@ -163,7 +163,7 @@ impl virtio::Driver for HmmDriver {
             left
         );
         let pool = this.device().pool();
-        match ModuleHold::try_new(kernel::module::this_module::<Module>()) {
+        match ModuleRef::try_new(kernel::module::this_module::<Module>()) {
             Some(hold) => {
                 // The struct pages must stay as long as they are mapped, and so must the code that
                 // serves faults on them. Nothing tells when the last is gone, so both stay.

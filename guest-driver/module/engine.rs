@@ -6,18 +6,18 @@
 
 mod hibernation;
 mod learned;
-mod scratch;
+mod retry_runs;
 mod splits;
 mod state;
-mod stragglers;
-mod turns;
+mod walk_buffers;
+mod worker_slots;
 
 pub(crate) use self::{
-    scratch::Scratch,
+    retry_runs::RetryRuns, //
     splits::Splits,
     state::{
         Engine,
         BATCH_PAGES, //
     },
-    stragglers::Stragglers, //
+    walk_buffers::WalkBuffers,
 };

@@ -13,13 +13,13 @@
 //! mmap lock, access user memory or begin a `ClearHold` while a `Migration` is alive: a `ClearHold`
 //! waits for tasks that zap PTEs, and those wait for the holds that exist.
 
-mod account;
+mod batch_stats;
 mod copy;
 mod cpu_fault;
 mod destinations;
 pub(crate) mod evict;
 mod hibernation;
-mod order;
+mod migrate_args;
 pub(crate) mod range;
 mod readahead;
 mod split;
@@ -30,6 +30,6 @@ mod worker;
 
 pub(crate) use self::{
     hibernation::HibernationListener,
-    order::Order,
+    migrate_args::MigrateArgs,
     tally::Tally, //
 };

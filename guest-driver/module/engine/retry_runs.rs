@@ -19,7 +19,7 @@ use kernel::prelude::*;
 const RUNS: usize = 64;
 
 /// Addresses of pages that are to be tried again.
-pub(crate) struct Stragglers {
+pub(crate) struct RetryRuns {
     runs: KVec<Range<usize>>,
     /// An empty vector for the next round.
     spare: KVec<Range<usize>>,
@@ -27,7 +27,7 @@ pub(crate) struct Stragglers {
     is_open: bool,
 }
 
-impl Stragglers {
+impl RetryRuns {
     /// # Errors
     ///
     /// `ENOMEM`.

@@ -5,9 +5,9 @@
 use super::{
     hibernation::Hibernation,
     learned::Learned,
-    scratch::Scratches,
     splits::Splits,
-    turns::Turns, //
+    walk_buffers::WalkBuffersPool,
+    worker_slots::WorkerSlots, //
 };
 use crate::{
     link::{
@@ -56,14 +56,14 @@ pub(crate) struct Engine {
     #[pin]
     pub(crate) learned: Learned,
     #[pin]
-    pub(crate) scratches: Scratches,
+    pub(crate) scratches: WalkBuffersPool,
     #[pin]
     pub(crate) hibernation: Hibernation,
-    pub(crate) readaheads: Turns,
-    pub(crate) settles: Turns,
+    pub(crate) readaheads: WorkerSlots,
+    pub(crate) settles: WorkerSlots,
     pub(crate) splits: Arc<Splits>,
     /// Evictions that make room before a request needs it.
-    pub(crate) background_evictions: Turns,
+    pub(crate) background_evictions: WorkerSlots,
 }
 
 impl Engine {
@@ -82,12 +82,12 @@ impl Engine {
                 bulk_buffers <- BufferPool::new(BULK_BATCHES - EVICTIONS, BATCH_PAGES, false),
                 evict_buffers <- BufferPool::new(EVICTIONS, BLOCK_PAGES, true),
                 learned <- Learned::new(most),
-                scratches <- Scratches::new(),
+                scratches <- WalkBuffersPool::new(),
                 hibernation <- Hibernation::new(),
-                readaheads: Turns::new(READAHEADS)?,
-                settles: Turns::new(SETTLES)?,
+                readaheads: WorkerSlots::new(READAHEADS)?,
+                settles: WorkerSlots::new(SETTLES)?,
                 splits: Splits::new()?,
-                background_evictions: Turns::new(1)?,
+                background_evictions: WorkerSlots::new(1)?,
             }? Error))
         })
     }

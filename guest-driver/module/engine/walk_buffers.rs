@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Scratch space of walks. To allocate it takes as long as to migrate a few pages, so it is kept.
+//! WalkBuffers space of walks. To allocate it takes as long as to migrate a few pages, so it is kept.
 
-use super::stragglers::Stragglers;
+use super::retry_runs::RetryRuns;
 use crate::link::BATCH_ENTRIES;
 use kernel::{
     new_spinlock,
@@ -15,15 +15,15 @@ const DEPTH: usize = 2;
 /// How many scratch spaces are kept.
 const KEPT: usize = 4;
 
-/// Scratch space of one walk.
-pub(crate) struct Scratch {
+/// WalkBuffers space of one walk.
+pub(crate) struct WalkBuffers {
     /// A mark for each page of a batch, for each batch.
     pub(crate) marks: KVec<KVVec<bool>>,
     pub(crate) snapshot: KVVec<usize>,
-    pub(crate) stragglers: Stragglers,
+    pub(crate) stragglers: RetryRuns,
 }
 
-impl Scratch {
+impl WalkBuffers {
     fn new() -> Result<Self> {
         let mut marks = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
         for _ in 0..DEPTH {
@@ -35,19 +35,19 @@ impl Scratch {
         Ok(Self {
             marks,
             snapshot: KVVec::from_elem(0, BATCH_ENTRIES, GFP_KERNEL)?,
-            stragglers: Stragglers::new()?,
+            stragglers: RetryRuns::new()?,
         })
     }
 }
 
-/// Scratch spaces that are free.
+/// WalkBuffers spaces that are free.
 #[pin_data]
-pub(crate) struct Scratches {
+pub(crate) struct WalkBuffersPool {
     #[pin]
-    kept: SpinLock<KVec<Scratch>>,
+    kept: SpinLock<KVec<WalkBuffers>>,
 }
 
-impl Scratches {
+impl WalkBuffersPool {
     /// None is kept yet.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Scratches {
         pin_init::pin_init_scope(|| {
             let kept = KVec::with_capacity(KEPT, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
-                kept <- new_spinlock!(kept, "engine::Scratches::kept"),
+                kept <- new_spinlock!(kept, "engine::WalkBuffersPool::kept"),
             }? Error))
         })
     }
@@ -67,9 +67,9 @@ impl Scratches {
     /// # Errors
     ///
     /// `ENOMEM`: `work` was not called. What `work` returns is within the result.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> Result<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut WalkBuffers) -> T) -> Result<T> {
         let kept = self.kept.lock().pop();
-        let mut scratch = kept.map_or_else(Scratch::new, Ok)?;
+        let mut scratch = kept.map_or_else(WalkBuffers::new, Ok)?;
         let result = work(&mut scratch);
         // One that there is no room for goes, after the lock.
         let surplus = self.kept.lock().push_within_capacity(scratch);

@@ -14,12 +14,12 @@ use kernel::{
 };
 
 /// Hands out a bounded number of turns.
-pub(crate) struct Turns {
+pub(crate) struct WorkerSlots {
     taken: Arc<Atomic<usize>>,
     most: usize,
 }
 
-impl Turns {
+impl WorkerSlots {
     /// At most `most` turns at once.
     ///
     /// # Errors
@@ -31,17 +31,17 @@ impl Turns {
     }
 
     /// A turn; `None` if all are taken.
-    pub(crate) fn take(&self) -> Option<Turn> {
-        let turn = Turn(self.taken.clone());
+    pub(crate) fn take(&self) -> Option<WorkerSlot> {
+        let turn = WorkerSlot(self.taken.clone());
         // Dropping the turn gives it back, also if it was one too many.
         (self.taken.fetch_add(1, Full) < self.most).then_some(turn)
     }
 }
 
 /// A turn, which ends when it is dropped.
-pub(crate) struct Turn(Arc<Atomic<usize>>);
+pub(crate) struct WorkerSlot(Arc<Atomic<usize>>);
 
-impl Drop for Turn {
+impl Drop for WorkerSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Full);
     }

@@ -2,10 +2,7 @@
 
 //! What a device publishes, checked.
 
-use crate::sys::{
-    services::log_limit::error_limited,
-    virtio, //
-};
+use crate::sys::virtio;
 use hmm_protocol::{
     Config,
     Features,
@@ -54,7 +51,7 @@ pub(super) fn read(vdev: &virtio::Device<Bound>) -> Result<(Config, Limits)> {
     vdev.read_config(0, &mut bytes);
     let config = Config::read_from_bytes(&bytes).map_err(|_| EINVAL)?;
     let limits = config.validate().map_err(|reason| {
-        error_limited!(vdev, "configuration space: {}\n", reason);
+        dev_err!(vdev, "configuration space: {}\n", reason);
         ENODEV
     })?;
     Ok((config, limits))
@@ -67,7 +64,7 @@ pub(super) fn read(vdev: &virtio::Device<Bound>) -> Result<(Config, Limits)> {
 /// `ENODEV`: one is missing that the driver needs.
 pub(super) fn features(vdev: &virtio::Device<Bound>) -> Result<Features> {
     if !vdev.has_feature(VERSION_1) || !vdev.has_feature(ACCESS_PLATFORM) {
-        error_limited!(vdev, "the device lacks VERSION_1 or ACCESS_PLATFORM\n");
+        dev_err!(vdev, "the device lacks VERSION_1 or ACCESS_PLATFORM\n");
         return Err(ENODEV);
     }
     let features = FEATURES
@@ -77,7 +74,7 @@ pub(super) fn features(vdev: &virtio::Device<Bound>) -> Result<Features> {
             features.union(Features(1 << bit))
         });
     if !features.contains(Features::REQUIRED) {
-        error_limited!(
+        dev_err!(
             vdev,
             "the device lacks features: has {:#x}, needs {:#x}\n",
             features.0,

@@ -7,14 +7,14 @@ use crate::stats::Stats;
 use hmm_uapi::SkipReason;
 
 /// Counts the pages of a batch.
-pub(super) struct Account<'a> {
+pub(super) struct BatchStats<'a> {
     pub(super) stats: &'a Stats,
     pub(super) tally: &'a mut Tally,
     /// Set for pages that the kernel did not collect.
     pub(super) missing: &'a mut [bool],
 }
 
-impl Account<'_> {
+impl BatchStats<'_> {
     /// Counts pages that did not move.
     pub(super) fn skip(&mut self, reason: SkipReason, pages: usize) {
         self.tally.skip(self.stats, reason, pages as u64);

@@ -28,7 +28,7 @@ use crate::{
         address_space::{
             clear_hold::{
                 NotHeld,
-                Undisturbed, //
+                ZapExclusion, //
             },
             exclusive::Exclusive, //
         },
@@ -193,7 +193,7 @@ fn attempt<'a>(device: &'a Device, fault: &'a Fault<'a>, lease: Lease<'a>) -> At
         None => None,
     };
     let select = match &held {
-        Some(held) => Select::DeviceHuge(Undisturbed::Held(held)),
+        Some(held) => Select::DeviceHuge(ZapExclusion::Held(held)),
         None if fault.is_huge() => return split(device, fault),
         None => Select::Device,
     };

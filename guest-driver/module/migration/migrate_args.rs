@@ -17,7 +17,7 @@ pub(super) const TABLE_BYTES: usize = 2 << 20;
 
 /// What is to be migrated.
 #[derive(Clone, Copy)]
-pub(crate) struct Order {
+pub(crate) struct MigrateArgs {
     pub(crate) direction: Direction,
     pub(crate) flags: MigrateFlags,
     /// Whether huge pages may be huge on the device.

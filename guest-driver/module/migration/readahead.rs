@@ -21,7 +21,7 @@ use crate::{
         address_space::{
             clear_hold::{
                 ClearHold,
-                Undisturbed, //
+                ZapExclusion, //
             },
             exclusive::Exclusive,
             mm::{
@@ -152,7 +152,7 @@ impl Readahead<'_> {
         });
         let select = held
             .as_ref()
-            .map(Undisturbed::Held)
+            .map(ZapExclusion::Held)
             .map_or(Select::Device, Select::DeviceHuge);
         let mut pending = None;
         while let Some(front) = rest.front() {

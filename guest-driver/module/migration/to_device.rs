@@ -3,8 +3,8 @@
 //! The pages of a batch from system memory to the device.
 
 use super::{
-    account::Account,
-    order::Order, //
+    batch_stats::BatchStats,
+    migrate_args::MigrateArgs, //
 };
 use crate::{
     device::Device,
@@ -144,16 +144,16 @@ pub(super) fn collect<'a>(
     device: &'a Device,
     vma: Vma<'a>,
     range: Range<usize>,
-    order: Order,
+    args: MigrateArgs,
     how: How<'a>,
     lease: Lease<'a>,
-    account: &mut Account<'_>,
+    account: &mut BatchStats<'_>,
 ) -> Result<Collection<'a>> {
     let How { select, may_evict } = how;
-    let time = account.stats.measure(Stage::Setup, order.trigger);
+    let time = account.stats.measure(Stage::Setup, args.trigger);
     let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
-    let populate = order.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
+    let populate = args.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
 
     let collected = migration.collected_pages();
     let mut wanted = collected.single;
@@ -163,7 +163,7 @@ pub(super) fn collect<'a>(
         all += collected.single_holes + collected.huge_holes;
     }
     // Nothing is evicted for pages beyond the limit.
-    let room = device.pages().accounts().room(order.account);
+    let room = device.pages().accounts().room(args.account);
     let all = all.min(usize::try_from(room).unwrap_or(usize::MAX));
     if may_evict && device.pages().available_pages() < all {
         return Ok(Collection::NeedsRoom(all));
@@ -171,8 +171,8 @@ pub(super) fn collect<'a>(
 
     let mut pages = DevicePages {
         device,
-        ticket: order.ticket,
-        account: order.account,
+        ticket: args.ticket,
+        account: args.account,
         short: SkipReason::NoDeviceMemory,
         allocation: None,
         wanted,

@@ -3,13 +3,13 @@
 //! The pages of a batch from the device to system memory, counted for a request or on their own.
 
 use super::{
-    account::Account,
+    batch_stats::BatchStats,
     copy::{
         install,
         Copying, //
     },
     destinations::SystemDestinations,
-    order::Order, //
+    migrate_args::MigrateArgs, //
 };
 use crate::{
     device::Device,
@@ -43,13 +43,13 @@ pub(super) fn collect<'a>(
     device: &'a Device,
     vma: Vma<'a>,
     range: Range<usize>,
-    order: Order,
+    args: MigrateArgs,
     select: Select<'a>,
     lease: Lease<'a>,
-    account: &mut Account<'_>,
+    account: &mut BatchStats<'_>,
 ) -> Result<Migration<'a, Collected>> {
     let start = range.start;
-    let time = account.stats.measure(Stage::Setup, order.trigger);
+    let time = account.stats.measure(Stage::Setup, args.trigger);
     let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
     let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);

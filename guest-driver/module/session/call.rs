@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     device::Device,
-    migration::Order,
+    migration::MigrateArgs,
     policy::ProcessEntry,
     pool::AccountId,
     sys::address_space::process::{
@@ -53,14 +53,14 @@ impl Call<'_> {
         self.device.pool().processes().of(process.id()?)
     }
 
-    pub(super) fn order(
+    pub(super) fn args(
         &self,
         direction: Direction,
         flags: MigrateFlags,
         trigger: Trigger,
         account: AccountId,
-    ) -> Order {
-        Order {
+    ) -> MigrateArgs {
+        MigrateArgs {
             direction,
             flags,
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
@@ -72,12 +72,12 @@ impl Call<'_> {
 }
 
 /// How far a call came on its way through a range, which a signal may have ended.
-pub(super) struct Way {
+pub(super) struct RangeProgress {
     range: Range<usize>,
     pub(super) next: usize,
 }
 
-impl Way {
+impl RangeProgress {
     /// The way through `range` of `go`, which returns where it ended.
     pub(super) fn of(range: Range<usize>, go: impl FnOnce() -> Result<usize>) -> Result<Self> {
         let next = match go() {

@@ -7,7 +7,7 @@ use super::{
     call::{
         page_range,
         Call,
-        Way, //
+        RangeProgress, //
     }, //
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Call<'_> {
         let range = page_range(call.start, call.end)?;
         let process = self.process(call.pid)?;
         let mut tally = Tally::default();
-        let way = Way::of(range.clone(), || {
+        let way = RangeProgress::of(range.clone(), || {
             let spaces = self.device.spaces();
             // Its account stays open as long as pages are charged to it.
             let (known, entry) = match direction {
@@ -56,14 +56,14 @@ impl Call<'_> {
                 .as_ref()
                 .map_or(Ok(AccountId::NONE), |entry| entry.account())?;
             let flags = MigrateFlags(call.flags);
-            let order = self.order(direction, flags, Trigger::User, account);
+            let args = self.args(direction, flags, Trigger::User, account);
             let target = Target {
                 process: &process,
                 known,
                 is_stopped: &|| false,
             };
             let end = range.end;
-            migrate(self.device, target, range, end, order, &mut tally)
+            migrate(self.device, target, range, end, args, &mut tally)
         })?;
 
         call.next = way.next as u64;

@@ -8,7 +8,7 @@ use super::{
         page_range,
         Call,
         OpenSession,
-        Way, //
+        RangeProgress, //
     },
     prefetch::Job, //
 };
@@ -227,7 +227,7 @@ impl Call<'_> {
         }
         let process = self.process(call.pid)?;
         let entry = self.entry(&process)?;
-        let order = self.order(
+        let args = self.args(
             direction.unwrap_or(Direction::ToDevice),
             MigrateFlags(call.flags),
             Trigger::Prefetch,
@@ -240,7 +240,7 @@ impl Call<'_> {
             entry,
             range,
             direction,
-            order,
+            args,
         };
         call.id = session.prefetches.begin(&session.session, job)?;
         argument.write()
@@ -269,21 +269,21 @@ impl Call<'_> {
         }
         let range = page_range(call.start, call.end)?;
         let process = self.process(call.pid)?;
-        let order = self.order(
+        let args = self.args(
             Direction::ToSystem,
             MigrateFlags::default(),
             Trigger::Eviction,
             AccountId::NONE,
         );
         let mut tally = Tally::default();
-        let way = Way::of(range.clone(), || {
+        let way = RangeProgress::of(range.clone(), || {
             let target = Target {
                 process: &process,
                 known: None,
                 is_stopped: &|| false,
             };
             let end = range.end;
-            migrate(self.device, target, range, end, order, &mut tally)
+            migrate(self.device, target, range, end, args, &mut tally)
         })?;
         call.bytes_evicted = tally.moved << PAGE_SHIFT;
         call.pages_skipped = tally.skipped;

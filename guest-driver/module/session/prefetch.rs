@@ -10,7 +10,7 @@ use crate::{
             migrate,
             Target, //
         },
-        Order,
+        MigrateArgs,
         Tally, //
     },
     policy::{
@@ -61,7 +61,7 @@ pub(super) struct Job {
     pub(super) range: Range<usize>,
     /// `None`: each part to its preferred side.
     pub(super) direction: Option<Direction>,
-    pub(super) order: Order,
+    pub(super) args: MigrateArgs,
 }
 
 /// What came of it.
@@ -95,7 +95,7 @@ struct Task {
     _entry: Arc<ProcessEntry>,
     rest: Range<usize>,
     direction: Option<Direction>,
-    order: Order,
+    args: MigrateArgs,
     pool: Arc<DevicePool>,
     /// Runs the steps. Those of a queue that the system stops when it sleeps, so that nothing goes
     /// to a device that is being put to sleep.
@@ -122,7 +122,7 @@ impl Prefetch {
             _entry: job.entry,
             rest: job.range,
             direction: job.direction,
-            order: job.order,
+            args: job.args,
             pool: session.pool.clone(),
             queue: session.prefetchers.clone(),
         };
@@ -188,13 +188,13 @@ impl Prefetch {
             }
             let device = task.pool.attached().ok_or(ENODEV)?;
             let flags = match direction {
-                Direction::ToDevice => task.order.flags,
+                Direction::ToDevice => task.args.flags,
                 Direction::ToSystem => MigrateFlags::default(),
             };
-            let order = Order {
+            let args = MigrateArgs {
                 direction,
                 flags,
-                ..task.order
+                ..task.args
             };
             let mut tally = Tally::default();
             let target = Target {
@@ -204,7 +204,7 @@ impl Prefetch {
             };
             let range = start..end;
             // What has no pages costs no steps.
-            let result = migrate(&device, target, range, part.end, order, &mut tally);
+            let result = migrate(&device, target, range, part.end, args, &mut tally);
             self.report.lock().tally.add(&tally);
             end = result?;
         }

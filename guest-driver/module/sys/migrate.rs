@@ -59,7 +59,7 @@ use self::{
     mapped::Mapped, //
 };
 use crate::sys::{
-    address_space::clear_hold::OwnClears,
+    address_space::clear_hold::OwnZaps,
     bindings,
     device_memory::page::{
         Destination,
@@ -204,7 +204,7 @@ impl Inner<'_> {
     fn install(&mut self) {
         self.installed = true;
         // A huge page is split for single destinations. Only its own migration entry is cleared.
-        let _clears = OwnClears::begin();
+        let _clears = OwnZaps::begin();
         match &mut self.kind {
             // SAFETY: `setup` succeeded with these arguments.
             Kind::Vma(args) => unsafe { bindings::migrate_vma_pages(args) },

@@ -8,7 +8,7 @@ pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(in crate::sys) mod kunit;
 pub(crate) mod log_limit;
-pub(crate) mod module_hold;
+pub(crate) mod module_ref;
 pub(crate) mod node;
 pub(crate) mod process_id;
 pub(crate) mod random;

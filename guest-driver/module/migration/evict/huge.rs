@@ -12,7 +12,7 @@ use crate::{
     sys::{
         address_space::{
             anon_vma::AnonVma,
-            clear_hold::Undisturbed,
+            clear_hold::ZapExclusion,
             exclusive::Exclusive,
             mm::Vma,
             mmap_lock::MmapReadGuard, //
@@ -72,7 +72,7 @@ fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<
         .and_then(|known| known.hold(Exclusive::of(&vma, range.clone())?, device.memory().owner()));
     let select = held
         .as_ref()
-        .map(Undisturbed::Held)
+        .map(ZapExclusion::Held)
         .map_or(Select::Device, Select::DeviceHuge);
     to_system::migrate(device, trigger, vma, range, select, lease)
         .map_or(0, |migrated| migrated.moved)

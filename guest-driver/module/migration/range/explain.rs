@@ -4,9 +4,9 @@
 
 use super::request::Request;
 use crate::{
-    engine::Stragglers,
+    engine::RetryRuns,
     migration::{
-        account::Account,
+        batch_stats::BatchStats,
         tally::reason_of_place, //
     },
     sys::{
@@ -32,16 +32,16 @@ pub(super) fn explain(
     guard: &dyn MmapLocked,
     vma: &Vma<'_>,
     range: &Range<usize>,
-    account: Account<'_>,
-    stragglers: &mut Stragglers,
+    account: BatchStats<'_>,
+    stragglers: &mut RetryRuns,
     entries: &mut [usize],
 ) {
-    let Account {
+    let BatchStats {
         stats,
         tally,
         missing,
     } = account;
-    let direction = request.order.direction;
+    let direction = request.args.direction;
     let own = request.device.memory().owner();
     let address = |page| range.start + page * PAGE_SIZE;
     let mut look = |owner, reason: &dyn Fn(Place) -> Option<SkipReason>| {
@@ -62,7 +62,7 @@ pub(super) fn explain(
         if let (Place::Device(pfn), Direction::ToDevice) = (place, direction) {
             // It is wanted where it is, so it must not be evicted for its neighbours.
             if let Some(index) = request.device.memory().index_of_pfn(pfn) {
-                request.device.pages().touch(index, request.order.ticket);
+                request.device.pages().touch(index, request.args.ticket);
             }
         }
         (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))

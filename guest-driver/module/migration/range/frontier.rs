@@ -2,7 +2,7 @@
 
 //! How far the threads of a request have come.
 
-use crate::migration::order::TABLE_BYTES;
+use crate::migration::migrate_args::TABLE_BYTES;
 use core::ops::Range;
 use kernel::sync::atomic::{
     ordering::Relaxed,

@@ -12,15 +12,15 @@ use self::batches::{
 use super::{
     merged::{
         front,
-        Front, //
+        PageRun, //
     },
     request::Request, //
 };
 use crate::{
-    engine::Scratch,
+    engine::WalkBuffers,
     link::Lane,
     migration::{
-        order::TABLE_BYTES,
+        migrate_args::TABLE_BYTES,
         tally::{
             reason_of_obstacle,
             Tally, //
@@ -30,7 +30,7 @@ use crate::{
         address_space::{
             clear_hold::{
                 ClearHold,
-                Undisturbed, //
+                ZapExclusion, //
             },
             exclusive::Sharing,
             locked::MmapLocked,
@@ -94,7 +94,7 @@ pub(super) fn hold(
     request: &Request<'_>,
     range: Range<usize>,
     may_evict: bool,
-    scratch: &mut Scratch,
+    scratch: &mut WalkBuffers,
     tally: &mut Tally,
 ) -> Result<Stop> {
     {
@@ -144,7 +144,7 @@ pub(super) fn hold(
 /// in this order and all between two questions, with the look in the middle. These are some
 /// microseconds without a sleep, while KSM drops records once in a pass over all its memory.
 fn may_swap_in_merged(request: &Request<'_>) -> bool {
-    request.order.direction == Direction::ToDevice && has_swapped_pages(request.mm)
+    request.args.direction == Direction::ToDevice && has_swapped_pages(request.mm)
 }
 
 /// As [`hold`], with the lock held.
@@ -154,7 +154,7 @@ fn hold_with(
     guard: &dyn MmapLocked,
     exclusive: Option<&MmapWriteGuard<'_>>,
     may_evict: bool,
-    scratch: &mut Scratch,
+    scratch: &mut WalkBuffers,
     tally: &mut Tally,
 ) -> Stop {
     // Before a batch is begun: a migration must not wait for tasks that zap PTEs.
@@ -171,16 +171,16 @@ fn hold_with(
         _ => (range, None),
     };
     let undisturbed = match (exclusive, &held) {
-        (Some(lock), _) => Some(Undisturbed::Locked(lock)),
-        (None, held) => held.as_ref().map(Undisturbed::Held),
+        (Some(lock), _) => Some(ZapExclusion::Locked(lock)),
+        (None, held) => held.as_ref().map(ZapExclusion::Held),
     };
     let mut hold = Hold {
         request,
         guard,
         exclusive,
         batches: Batches::new(request, guard, may_evict, scratch, tally),
-        select: match (request.order.direction, undisturbed) {
-            (Direction::ToDevice, Some(undisturbed)) if request.order.huge => {
+        select: match (request.args.direction, undisturbed) {
+            (Direction::ToDevice, Some(undisturbed)) if request.args.huge => {
                 Select::SystemHuge(undisturbed)
             }
             (Direction::ToDevice, _) => Select::System,
@@ -272,9 +272,9 @@ impl<'a> Hold<'a, '_> {
         if let Some(reason) = self.reason_to_skip(&vma) {
             return Err((reason, end));
         }
-        let order = self.request.order;
-        let fills_holes = order.direction == Direction::ToDevice
-            && order.flags.contains(MigrateFlags::POPULATE)
+        let args = self.request.args;
+        let fills_holes = args.direction == Direction::ToDevice
+            && args.flags.contains(MigrateFlags::POPULATE)
             && vma.is_anonymous();
         if !fills_holes {
             let used = vma.next_populated(address..end);
@@ -304,7 +304,7 @@ impl<'a> Hold<'a, '_> {
         vma: &Vma<'_>,
         batch: Range<usize>,
     ) -> core::result::Result<Range<usize>, (SkipReason, Range<usize>)> {
-        if self.request.order.direction == Direction::ToSystem {
+        if self.request.args.direction == Direction::ToSystem {
             return Ok(batch);
         }
         if let Some(lock) = self.exclusive {
@@ -312,8 +312,8 @@ impl<'a> Hold<'a, '_> {
         }
         let entries = self.batches.scratch.snapshot.as_mut_slice();
         match front(self.request, self.guard, batch.clone(), entries) {
-            Ok(Front::Plain(plain)) => Ok(plain),
-            Ok(Front::Merged(merged)) => Err((SkipReason::Ksm, merged)),
+            Ok(PageRun::Plain(plain)) => Ok(plain),
+            Ok(PageRun::Merged(merged)) => Err((SkipReason::Ksm, merged)),
             // A mapping that cannot be looked at.
             Err(_) => Err((SkipReason::Special, batch)),
         }
@@ -321,13 +321,13 @@ impl<'a> Hold<'a, '_> {
 
     /// Why no page of the mapping is to move, if so.
     fn reason_to_skip(&self, vma: &Vma<'_>) -> Option<SkipReason> {
-        let order = self.request.order;
-        match (order.direction, vma.obstacle()) {
+        let args = self.request.args;
+        match (args.direction, vma.obstacle()) {
             // What went to the device before access was taken away must come back.
             (Direction::ToSystem, Some(VmaObstacle::NoAccess)) => None,
             (_, Some(obstacle)) => Some(reason_of_obstacle(obstacle)),
             (Direction::ToDevice, None)
-                if vma.is_mlocked() && !order.flags.contains(MigrateFlags::MLOCKED) =>
+                if vma.is_mlocked() && !args.flags.contains(MigrateFlags::MLOCKED) =>
             {
                 Some(SkipReason::Mlocked)
             }
@@ -340,12 +340,12 @@ impl<'a> Hold<'a, '_> {
 
     /// Bytes of a batch, which begins and ends where page tables do.
     fn batch_bytes(&self) -> usize {
-        let (device, order) = (self.request.device, self.request.order);
+        let (device, args) = (self.request.device, self.request.args);
         let entries = device.link().max_entries(Lane::Bulk) * PAGE_SIZE;
         let learned = device.engine().learned.batch_bytes();
         // What is beyond a limit would be collected for nothing, and cannot be reclaimed meanwhile.
-        let allowed = match order.direction {
-            Direction::ToDevice => device.pages().accounts().room(order.account),
+        let allowed = match args.direction {
+            Direction::ToDevice => device.pages().accounts().room(args.account),
             Direction::ToSystem => u64::MAX,
         };
         let allowed = usize::try_from(allowed)

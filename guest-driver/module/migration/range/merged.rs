@@ -18,7 +18,7 @@ use kernel::{
 };
 
 /// The front of a range: as many pages as are all of one kind.
-pub(super) enum Front {
+pub(super) enum PageRun {
     /// None of them is a merged one.
     Plain(Range<usize>),
     /// Merged pages.
@@ -35,7 +35,7 @@ pub(super) fn front(
     guard: &dyn MmapLocked,
     range: Range<usize>,
     entries: &mut [usize],
-) -> Result<Front> {
+) -> Result<PageRun> {
     let (mut plain, mut merged) = (None, None);
     request
         .snapshot
@@ -44,8 +44,8 @@ pub(super) fn front(
             first.get_or_insert(range.start + page * PAGE_SIZE);
         })?;
     Ok(match (plain, merged) {
-        (_, None) => Front::Plain(range),
-        (Some(plain), Some(merged)) if plain < merged => Front::Plain(plain..merged),
-        (plain, Some(merged)) => Front::Merged(merged..plain.unwrap_or(range.end)),
+        (_, None) => PageRun::Plain(range),
+        (Some(plain), Some(merged)) if plain < merged => PageRun::Plain(plain..merged),
+        (plain, Some(merged)) => PageRun::Merged(merged..plain.unwrap_or(range.end)),
     })
 }

@@ -15,8 +15,8 @@ use crate::{
     engine::BATCH_PAGES,
     migration::{
         evict,
-        order::{
-            Order,
+        migrate_args::{
+            MigrateArgs,
             TABLE_BYTES, //
         },
         tally::Tally, //
@@ -74,7 +74,7 @@ pub(crate) fn migrate(
     target: Target<'_>,
     range: Range<usize>,
     horizon: usize,
-    order: Order,
+    args: MigrateArgs,
     tally: &mut Tally,
 ) -> Result<usize> {
     kernel::task::might_sleep();
@@ -84,7 +84,7 @@ pub(crate) fn migrate(
     let reached = if within.is_empty() {
         limit
     } else {
-        migrate_within(device, target, within, horizon.min(limit), order, tally)?
+        migrate_within(device, target, within, horizon.min(limit), args, tally)?
     };
     if reached < limit || horizon <= limit {
         return Ok(reached);
@@ -101,7 +101,7 @@ fn migrate_within(
     target: Target<'_>,
     range: Range<usize>,
     horizon: usize,
-    order: Order,
+    args: MigrateArgs,
     tally: &mut Tally,
 ) -> Result<usize> {
     let workers = (HELPERS + 1).min(online_cpus());
@@ -111,7 +111,7 @@ fn migrate_within(
     let pieces = (tables * TABLE_BYTES).div_ceil(piece);
     // A thread that takes system pages of an address space interrupts every CPU that runs in it, for
     // each page. So the caller leaves that to workers, which run in none, and sleeps.
-    let is_left_to_others = order.direction == Direction::ToDevice
+    let is_left_to_others = args.direction == Direction::ToDevice
         && workers > 1
         && pieces > 1
         && is_own(target.process.mm());
@@ -125,7 +125,7 @@ fn migrate_within(
         known,
         is_stopped,
     } = target;
-    let work = Work::new(process.clone(), known, frontier, order)?;
+    let work = Work::new(process.clone(), known, frontier, args)?;
     let team = Arc::pin_init(Team::new(), GFP_KERNEL)?;
 
     for _ in 0..helpers {
@@ -149,7 +149,7 @@ fn migrate_within(
     let own = work.run(device, Role::Caller(is_stopped));
     team.wait(|| work.heed(is_stopped));
     if work.was_short.load(Relaxed) {
-        evict::in_background(device, order.ticket);
+        evict::in_background(device, args.ticket);
     }
 
     let result = work.result.lock();

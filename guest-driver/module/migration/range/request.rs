@@ -5,7 +5,7 @@
 use super::frontier::Frontier;
 use crate::{
     device::Device,
-    migration::order::Order,
+    migration::migrate_args::MigrateArgs,
     policy::Known,
     sys::address_space::{
         process::Process,
@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
     pub(super) gives_up: &'a dyn Fn() -> bool,
     /// What is known of the process.
     pub(super) known: Option<&'a Known>,
-    pub(super) order: Order,
+    pub(super) args: MigrateArgs,
     pub(super) snapshot: &'a Snapshot,
     /// What is left to take of the request.
     pub(super) frontier: &'a Frontier,

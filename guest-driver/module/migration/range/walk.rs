@@ -7,7 +7,7 @@ use super::{
     request::Request, //
 };
 use crate::{
-    engine::Scratch,
+    engine::WalkBuffers,
     migration::{
         evict,
         tally::Tally, //
@@ -40,7 +40,7 @@ const PAUSE: Delta = Delta::from_micros(100);
 pub(super) fn walk(
     request: &Request<'_>,
     range: Range<usize>,
-    scratch: &mut Scratch,
+    scratch: &mut WalkBuffers,
     tally: &mut Tally,
 ) -> Result {
     scratch.stragglers.forget();
@@ -65,7 +65,7 @@ pub(super) fn walk(
 fn once(
     request: &Request<'_>,
     range: Range<usize>,
-    scratch: &mut Scratch,
+    scratch: &mut WalkBuffers,
     tally: &mut Tally,
 ) -> Result {
     let mut address = range.start;
@@ -93,7 +93,7 @@ fn once(
         may_evict = true;
         if let Some(pages) = stop.needs_room {
             // If there is no room to be made, what fits is moved, and the rest is counted.
-            let before = request.order.ticket;
+            let before = request.args.ticket;
             request.was_short.store(true, Relaxed);
             tries -= 1;
             may_evict = evict::make_room(request.device, pages, before) && tries > 0;

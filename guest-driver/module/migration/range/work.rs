@@ -11,7 +11,7 @@ use super::{
 use crate::{
     device::Device,
     migration::{
-        order::Order,
+        migrate_args::MigrateArgs,
         tally::Tally, //
     },
     policy::Known,
@@ -47,7 +47,7 @@ pub(super) enum Role<'a> {
 pub(super) struct Work {
     process: Process,
     known: Option<Known>,
-    order: Order,
+    args: MigrateArgs,
     #[pin]
     snapshot: Snapshot,
     pub(super) frontier: Frontier,
@@ -74,14 +74,14 @@ impl Work {
         process: Process,
         known: Option<Known>,
         frontier: Frontier,
-        order: Order,
+        args: MigrateArgs,
     ) -> Result<Arc<Self>> {
         let seen = process.mm().clone();
         Arc::pin_init(
             try_pin_init!(Self {
                 process,
                 known,
-                order,
+                args,
                 // Before the mmap lock is taken.
                 snapshot <- Snapshot::new(&seen),
                 frontier,
@@ -111,7 +111,7 @@ impl Work {
                 self.frontier.is_stopped() || device.link().is_stopping()
             },
             known: self.known.as_ref(),
-            order: self.order,
+            args: self.args,
             snapshot: &self.snapshot,
             frontier: &self.frontier,
             was_short: &self.was_short,

@@ -23,7 +23,7 @@
 //!   of a page under migration. A task that zaps a part of a huge page splits it first, which zaps the
 //!   whole entry for a moment.
 //! - A migration does not block on itself: it zaps single pages, or the entry of a page that it is
-//!   splitting ([`OwnClears`]).
+//!   splitting ([`OwnZaps`]).
 //!
 //! A task that finds something else at the address does not block. It may still be zapping when a huge
 //! device page has been installed there, so none may be installed: the holds that it passed record it.
@@ -293,7 +293,7 @@ pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) 
 /// // Under the mmap lock, before anything is collected.
 /// let range = Exclusive::of(&vma, range).ok_or(EBUSY)?;
 /// let select = match watch.hold(range, memory.owner()).as_ref() {
-///     Some(hold) => Select::DeviceHuge(Undisturbed::Held(hold)),
+///     Some(hold) => Select::DeviceHuge(ZapExclusion::Held(hold)),
 ///     // A zap is under way; single pages need no hold.
 ///     None => Select::Device,
 /// };
@@ -351,14 +351,14 @@ impl Drop for ClearHold<'_> {
 
 /// Why entries of a range are not zapped.
 #[derive(Clone, Copy)]
-pub(crate) enum Undisturbed<'a> {
+pub(crate) enum ZapExclusion<'a> {
     /// Zapping tasks block.
     Held(&'a ClearHold<'a>),
     /// Zapping takes a lock that the caller holds: that of the address space or of the mapping.
     Locked(&'a MmapWriteGuard<'a>),
 }
 
-impl Undisturbed<'_> {
+impl ZapExclusion<'_> {
     /// Makes this hold for `range` of the mapping; false if it does not.
     pub(in crate::sys) fn ensure(self, vma: &Vma<'_>, range: &Range<usize>) -> bool {
         match self {
@@ -383,12 +383,12 @@ impl Undisturbed<'_> {
 
 /// While it lives, its task does not block when it zaps entries. For migrations, which zap no huge
 /// entry but that of a page that they have locked.
-pub(in crate::sys) struct OwnClears {
+pub(in crate::sys) struct OwnZaps {
     flags: u32,
     _not_send: NotThreadSafe,
 }
 
-impl OwnClears {
+impl OwnZaps {
     /// Begins.
     pub(in crate::sys) fn begin() -> Self {
         Self {
@@ -406,7 +406,7 @@ impl OwnClears {
     }
 }
 
-impl Drop for OwnClears {
+impl Drop for OwnZaps {
     fn drop(&mut self) {
         // SAFETY: The flags come from the beginning, on this thread.
         unsafe { bindings::vhmm_own_clears_end(self.flags) };

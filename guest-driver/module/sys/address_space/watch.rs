@@ -11,7 +11,7 @@ use crate::sys::{
             ClearHold,
             ClearHolds,
             NotHeld,
-            OwnClears, //
+            OwnZaps, //
         },
         exclusive::Exclusive,
         interval, //
@@ -214,7 +214,7 @@ impl<W: Watcher> Watch<W> {
 
     /// Deals with entries that are about to be cleared.
     fn clear(&self, range: Range<usize>, may_sleep: bool, seq: usize) -> bool {
-        if OwnClears::are_made() {
+        if OwnZaps::are_made() {
             return true;
         }
         let note = || {

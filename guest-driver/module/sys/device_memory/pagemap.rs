@@ -203,7 +203,7 @@ impl<T: Operations> PrivateMemory<T> {
         (index < self.pages).then_some(self.first_pfn + index)
     }
 
-    /// Turns the free page at `index` into a destination.
+    /// WorkerSlots the free page at `index` into a destination.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl<T: Operations> PrivateMemory<T> {
         self.initialise(index, 0)
     }
 
-    /// Turns the free pages from `index` on into a destination for a huge page.
+    /// WorkerSlots the free pages from `index` on into a destination for a huge page.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ use super::{
 use crate::sys::{
     address_space::{
         anon_vma::AnonVma,
-        clear_hold::OwnClears,
+        clear_hold::OwnZaps,
         mm::Vma, //
     },
     bindings,
@@ -139,7 +139,7 @@ impl<'a> Migration<'a, Collected> {
         if as_one {
             args.flags |= bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize;
         }
-        let clears = OwnClears::begin();
+        let clears = OwnZaps::begin();
         // SAFETY: The mmap lock is held for `'a`; both arrays hold `pages` entries; a fault page
         // comes from a `Fault`, which proves that it is a locked device page.
         to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
@@ -195,7 +195,7 @@ impl<'a> Migration<'a, Collected> {
         if wanted > 0 {
             // The entries that it clears are single; a hold of a huge one, which another process may
             // have at the same address, is waited for in vain.
-            let _clears = OwnClears::begin();
+            let _clears = OwnZaps::begin();
             // SAFETY: The first `wanted` entries are pfns of device pages.
             let collected =
                 unsafe { bindings::migrate_device_pfns(buffers.src.as_mut_ptr(), wanted) };

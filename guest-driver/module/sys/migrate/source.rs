@@ -3,7 +3,7 @@
 //! What a migration is to collect, and what it collected.
 
 use crate::sys::{
-    address_space::clear_hold::Undisturbed,
+    address_space::clear_hold::ZapExclusion,
     device_memory::page::{
         PageRef,
         HUGE_PAGES, //
@@ -20,7 +20,7 @@ pub(crate) enum Select<'a> {
     ///
     /// Where such a page is given single destinations, the kernel splits it, but of its mappings only
     /// the one that is migrated.
-    SystemHuge(Undisturbed<'a>),
+    SystemHuge(ZapExclusion<'a>),
     /// Pages of the given device memory; huge pages are split for good. (The kernel also reports
     /// holes.)
     Device,
@@ -29,7 +29,7 @@ pub(crate) enum Select<'a> {
     ///
     /// A task that zaps an entry of such a page while it is migrated drops one reference too many:
     /// `zap_huge_pmd_folio()` asks whether the page is device-private, not whether the entry is.
-    DeviceHuge(Undisturbed<'a>),
+    DeviceHuge(ZapExclusion<'a>),
 }
 
 /// One page or huge page as it was collected.

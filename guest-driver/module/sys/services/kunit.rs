@@ -119,12 +119,12 @@ impl TestMemory {
 }
 
 /// What a device heard, in numbers.
-pub(in crate::sys) struct Heard {
+pub(in crate::sys) struct Observed {
     freed: Atomic<usize>,
     faults: Atomic<usize>,
 }
 
-impl Heard {
+impl Observed {
     /// Pages that went free.
     pub(in crate::sys) fn freed(&self) -> usize {
         self.freed.load(Relaxed)
@@ -137,7 +137,7 @@ impl Heard {
 }
 
 /// A device that loses everything.
-pub(in crate::sys) struct Void(Arc<Heard>);
+pub(in crate::sys) struct Void(Arc<Observed>);
 
 impl Operations for Void {
     fn migrate_to_ram(memory: &PrivateMemory<Self>, _: &Fault<'_>) -> Result<(), FaultError> {
@@ -154,8 +154,8 @@ impl Operations for Void {
 pub(in crate::sys) type TestDevice = Pin<KBox<PrivateMemory<Void>>>;
 
 /// Device memory of so many pages, and what it hears.
-pub(in crate::sys) fn device(pages: usize) -> Result<(TestDevice, Arc<Heard>)> {
-    let heard = Heard {
+pub(in crate::sys) fn device(pages: usize) -> Result<(TestDevice, Arc<Observed>)> {
+    let heard = Observed {
         freed: Atomic::new(0),
         faults: Atomic::new(0),
     };

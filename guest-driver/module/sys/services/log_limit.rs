@@ -4,7 +4,8 @@
 //!
 //! Code that reacts to a device logs with [`warn_limited!`] and [`error_limited!`], never with
 //! `dev_warn!` and `dev_err!`. Errors have a limit of their own: the line that says why a device was
-//! given up must not be lost among warnings that the same device caused.
+//! given up must not be lost among warnings that the same device caused. What is logged once a probe
+//! needs no limit: a device cannot cause probes.
 //!
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
 

@@ -8,9 +8,9 @@ use crate::sys::bindings;
 use kernel::ThisModule;
 
 /// A reference to a module. While one exists, the module cannot be unloaded.
-pub(crate) struct ModuleHold(&'static ThisModule);
+pub(crate) struct ModuleRef(&'static ThisModule);
 
-impl ModuleHold {
+impl ModuleRef {
     /// Takes a reference; `None` if the module is being unloaded.
     pub(crate) fn try_new(module: &'static ThisModule) -> Option<Self> {
         // SAFETY: The module is loaded, since its code asks.
@@ -18,7 +18,7 @@ impl ModuleHold {
     }
 }
 
-impl Drop for ModuleHold {
+impl Drop for ModuleRef {
     fn drop(&mut self) {
         // SAFETY: `try_new` took the reference.
         unsafe { bindings::module_put(self.0.as_ptr()) };

@@ -3,9 +3,9 @@
 //! Batches of a hold: the device copies one while the next is collected.
 
 use crate::{
-    engine::Scratch,
+    engine::WalkBuffers,
     migration::{
-        account::Account,
+        batch_stats::BatchStats,
         copy::{
             install,
             Copying, //
@@ -67,7 +67,7 @@ pub(super) struct Batches<'a, 's> {
     may_evict: bool,
     /// The batch that the device is copying.
     pending: Option<InFlight<'a>>,
-    pub(super) scratch: &'s mut Scratch,
+    pub(super) scratch: &'s mut WalkBuffers,
     tally: &'s mut Tally,
 }
 
@@ -77,7 +77,7 @@ impl<'a, 's> Batches<'a, 's> {
         request: &'a Request<'a>,
         guard: &'a dyn MmapLocked,
         may_evict: bool,
-        scratch: &'s mut Scratch,
+        scratch: &'s mut WalkBuffers,
         tally: &'s mut Tally,
     ) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl<'a, 's> Batches<'a, 's> {
 
     /// Tells of the pages in `range` that were skipped since `before`.
     fn trace_skips(&self, before: &[u64; SKIP_REASONS], range: &Range<usize>) {
-        let (device, trigger) = (self.request.device, self.request.order.trigger);
+        let (device, trigger) = (self.request.device, self.request.args.trigger);
         self.tally.trace_since(before, device, trigger, range);
     }
 
@@ -121,17 +121,17 @@ impl<'a, 's> Batches<'a, 's> {
         if let Some(marks) = missing.get_mut(..pages) {
             marks.fill(false);
         }
-        let mut account = Account {
+        let mut account = BatchStats {
             stats: device.stats(),
             tally: self.tally,
             missing: &mut missing,
         };
-        let collected = match request.order.direction {
+        let collected = match request.args.direction {
             Direction::ToDevice => to_device::collect(
                 device,
                 vma,
                 range.clone(),
-                request.order,
+                request.args,
                 to_device::How {
                     select,
                     may_evict: self.may_evict,
@@ -145,7 +145,7 @@ impl<'a, 's> Batches<'a, 's> {
                     device,
                     vma,
                     range,
-                    request.order,
+                    request.args,
                     select,
                     lease,
                     &mut account,
@@ -168,7 +168,7 @@ impl<'a, 's> Batches<'a, 's> {
             }
         };
         self.trace_skips(&before, &range);
-        let copying = Copying::start(device, request.order.trigger, self.op(), migration);
+        let copying = Copying::start(device, request.args.trigger, self.op(), migration);
         // The one before is done or about to be.
         self.finish();
         self.pending = Some(InFlight {
@@ -181,7 +181,7 @@ impl<'a, 's> Batches<'a, 's> {
     }
 
     fn op(&self) -> Op {
-        match self.request.order.direction {
+        match self.request.args.direction {
             Direction::ToDevice => Op::ToDevice,
             Direction::ToSystem => Op::ToSystem,
         }
@@ -200,7 +200,7 @@ impl<'a, 's> Batches<'a, 's> {
         } = moving;
         let stats = self.request.device.stats();
         let before = self.tally.skipped;
-        let mut account = Account {
+        let mut account = BatchStats {
             stats,
             tally: self.tally,
             missing: missing
@@ -213,16 +213,16 @@ impl<'a, 's> Batches<'a, 's> {
         account.skip(reason_of_failure(self.request), failed);
         let copied: usize = migration.transfers().map(|transfer| transfer.pages).sum();
         keep_what_is_advised(self.request, &migration, range.start);
-        let moved = install(stats, self.request.order.trigger, migration);
+        let moved = install(stats, self.request.args.trigger, migration);
         account.skip(SkipReason::LostRace, copied - moved);
         account.tally.moved += moved as u64;
         let bytes = (moved * PAGE_SIZE) as u64;
-        match self.request.order.direction {
+        match self.request.args.direction {
             Direction::ToDevice => stats.bytes_to_device.add(bytes),
             Direction::ToSystem => stats.bytes_to_system.add(bytes),
         }
         if account.missing.iter().any(|&missing| missing) {
-            let Scratch {
+            let WalkBuffers {
                 snapshot,
                 stragglers,
                 ..
@@ -245,7 +245,7 @@ impl<'a, 's> Batches<'a, 's> {
 /// What a page is counted as that the device did not copy. It is where it was, unless that was on a
 /// device that is dead.
 fn reason_of_failure(request: &Request<'_>) -> SkipReason {
-    match request.order.direction {
+    match request.args.direction {
         Direction::ToSystem if request.device.link().is_dead() => SkipReason::Lost,
         _ => SkipReason::CopyFailed,
     }
@@ -256,7 +256,7 @@ fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collect
     let space = (request.known)
         .map(|known| known.watcher())
         .filter(|space| space.has_advice());
-    let (Some(space), Direction::ToDevice) = (space, request.order.direction) else {
+    let (Some(space), Direction::ToDevice) = (space, request.args.direction) else {
         return;
     };
     for transfer in migration.transfers() {
