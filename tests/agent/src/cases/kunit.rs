@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
+    Case::new("kunit/accounts", || suite("accounts")),
     Case::new("kunit/clear-hold", || suite("clear_hold")),
     Case::new("kunit/control", || suite("control")),
     Case::new("kunit/exclusive", || suite("exclusive")),
@@ -22,10 +23,12 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kunit/page-stock", || suite("page_stock")),
     Case::new("kunit/pagemap", || suite("pagemap")),
     Case::new("kunit/pool", || suite("pool")),
+    Case::new("kunit/process", || suite("process")),
     Case::new("kunit/request", || suite("request")),
     Case::new("kunit/reserve", || suite("reserve")),
     Case::new("kunit/slot", || suite("slot")),
     Case::new("kunit/snapshot", || suite("snapshot")),
+    Case::new("kunit/table", || suite("table")),
     Case::new("kunit/watch", || suite("watch")),
     Case::new("kunit/workqueue", || suite("workqueue")),
     Case::new("kunit/no-others", no_others),
