@@ -4,6 +4,7 @@
 use super::child;
 use super::support::gate::Gate;
 use super::support::prelude::*;
+use super::workload;
 use hmm_control::plan;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ fn number(value: &Value, name: &str) -> Result<u64> {
 }
 
 /// Arguments that make this program a workload.
-fn workload(name: &str) -> Result<[String; 3]> {
+fn program(name: &str) -> Result<[String; 3]> {
     let program = std::env::current_exe()?;
     let program = program.to_str().context("the program has a strange name")?;
     Ok([program, child::ARGUMENT, name].map(str::to_owned))
@@ -226,16 +227,17 @@ fn migrate_and_residency() -> Result<()> {
 
 /// Runs a workload plainly and with its memory being moved: the output is the same. The summary of the run.
 fn run(name: &str, options: &[&str]) -> Result<Value> {
-    let workload = workload(name)?;
-    let mut plain = Command::new(&workload[0]);
-    plain.args(&workload[1..]).stdin(Stdio::null());
+    let program = program(name)?;
+    let mut plain = Command::new(&program[0]);
+    plain.args(&program[1..]).stdin(Stdio::null());
     let plain = output(plain)?;
     succeeded(&plain)?;
     ensure!(!plain.stdout.is_empty(), "the workload prints nothing");
 
     let summary = PathBuf::from(format!("/tmp/summary-{}.json", std::process::id()));
     let mut moved = hmmctl(&["run", "--summary-json"]);
-    moved.arg(&summary).args(options).arg("--").args(&workload);
+    moved.arg(&summary).args(options).arg("--").args(&program);
+    moved.env(workload::MOVED, "1");
     let moved = output(moved)?;
     succeeded(&moved)?;
     ensure!(
@@ -346,7 +348,7 @@ fn run_streams() -> Result<()> {
 fn run_exit_codes() -> Result<()> {
     let code = |name: &str| -> Result<Option<i32>> {
         let mut command = hmmctl(&["run", "--quiet", "--"]);
-        command.args(workload(name)?);
+        command.args(program(name)?);
         Ok(output(command)?.status.code())
     };
     for (name, expected) in [

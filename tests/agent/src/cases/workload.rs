@@ -4,6 +4,7 @@
 use super::support::prelude::*;
 use super::support::random::Random;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("workload/memory", memory),
@@ -11,20 +12,31 @@ pub(super) const CASES: &[Case] = &[
     Case::new("workload/sparse", sparse),
 ];
 
-/// Rounds after which the program ends, whether or not anybody moves its memory.
-const ROUNDS: u64 = 150;
+/// In the environment of a workload whose memory is being moved: it goes on until it has seen that.
+pub(super) const MOVED: &str = "HMM_WORKLOAD_MOVED";
+/// Rounds of a workload whose memory is not being moved.
+const ROUNDS: u64 = 50;
 /// How often the program wants to see its memory away.
-const ENOUGH: u32 = 4;
+const ENOUGH: u32 = 2;
+/// How often a program at rest looks whether its memory is away, and how long it sleeps in between.
+const LOOKS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Computes with a few MiB until they have been away several times. What it prints does not depend on that.
 fn memory() -> Result<()> {
     let mut memory = Memory::anonymous(600)?;
     let mut sum = 0;
     let mut away = 0;
-    for seed in 0..ROUNDS {
+    let is_moved = std::env::var_os(MOVED).is_some();
+    // The time limit of the case bounds the rounds of a workload that is moved.
+    let rounds = if is_moved { u64::MAX } else { ROUNDS };
+    for seed in 0..rounds {
         memory.fill(seed % 7);
         memory.check(seed % 7)?;
-        away += u32::from(is_away(&memory)?);
+        if is_moved {
+            rest(&memory)?;
+            away += u32::from(is_away(&memory)?);
+        }
         memory.check(seed % 7)?;
         if away == ENOUGH {
             break;
@@ -59,6 +71,17 @@ fn sparse() -> Result<()> {
 fn processes() -> Result<()> {
     let children = [fork(memory)?, fork(memory)?, fork(memory)?];
     children.into_iter().try_for_each(Child::wait)
+}
+
+/// Leaves the memory alone until some of it is away, or for a while: what is in use all the time may stay.
+fn rest(memory: &Memory) -> Result<()> {
+    for _ in 0..LOOKS {
+        if is_away(memory)? {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Whether a page is not present, which for memory that was just used means that it went to the device.
