@@ -183,7 +183,7 @@ impl DeviceMemory {
     }
 
     /// Whether the contents are of this generation, and of the session that was opened with this key. Contents that are
-    /// not scrubbed yet are nobody's.
+    /// not scrubbed yet cannot be adopted.
     pub fn belongs_to(&self, generation: u64, key: SessionKey) -> bool {
         let state = self.state.lock();
         // Each byte is looked at, so that the time tells nothing of those that are right.
@@ -207,7 +207,7 @@ impl DeviceMemory {
     /// this one goes on with it: its generation has had no contents.
     ///
     /// # Errors
-    /// The system's reason; the generation and the key have changed nevertheless, and the contents are nobody's.
+    /// The system's reason; the generation and the key have changed nevertheless, and the contents cannot be adopted.
     pub fn begin_renewal(&self, key: Option<SessionKey>) -> Result<(), MemoryError> {
         let mut file = self.file.lock();
         let slot = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Who the contents of device memory belong to, and how a memory file remembers it.
+//! The identity of the contents of device memory, and its record in a memory file.
 //!
 //! The record is written alternately to two slots, each with a sequence number and a checksum: a torn write leaves the
-//! other slot, and two torn slots leave nobody, which means new contents for a new owner.
+//! other slot, and two torn slots leave none, which means new contents with a new identity.
 
 use std::{io, sync::OnceLock};
 
@@ -36,7 +36,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new owner. The generation is random as well, so that nobody adopts strange contents by chance.
+    /// A new owner. The generation is random as well, so that no driver adopts foreign contents by chance.
     ///
     /// # Errors
     /// The system has no random numbers.
