@@ -3,6 +3,7 @@
 
 mod guest;
 mod programs;
+mod publish;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -12,8 +12,7 @@ mod raw;
 mod report;
 mod samples;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -25,8 +24,9 @@ use hmm_vm::initramfs::Tree;
 use hmm_vm::machine::Machine;
 use hmm_vm::{Artifacts, ByteSize, Progress};
 
+use super::publish::Publish;
 use crate::setup_arguments::SetupArguments;
-use crate::{FAILURE, build, signals};
+use crate::{build, signals};
 use conversation::Conversation;
 use figure::{Circumstances, Figure};
 use plan::Tuning;
@@ -56,9 +56,8 @@ pub(super) struct Arguments {
         env = "HMM_ACCEL"
     )]
     accel: AcceleratorChoice,
-    /// Write the figures to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    publish: Publish,
     /// Measurements of each figure. One more comes first and does not count.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
@@ -74,9 +73,6 @@ pub(super) struct Arguments {
     /// Measure only figures whose name contains this. May be given several times.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// End with 1 unless the goals are met.
-    #[arg(long)]
-    strict: bool,
     /// Keep the folders with the logs of the boots, and say where they are.
     #[arg(long)]
     keep: bool,
@@ -116,16 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "no figure has '{}' in its name",
         arguments.only.join("' or '")
     );
-    print!("{report}");
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(if arguments.strict && report.is_missed() {
-        ExitCode::from(FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    arguments.publish.report(&report, report.is_missed())
 }
 
 /// All figures of one guest.

@@ -6,8 +6,6 @@ mod report;
 mod task;
 
 use std::ffi::OsStr;
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,8 +13,9 @@ use anyhow::{Context, bail, ensure};
 use hmm_vm::Progress;
 use hmm_vm::guest::{Command, Guest, Root};
 
+use super::publish::Publish;
 use crate::guest_arguments::GuestArguments;
-use crate::{FAILURE, build, signals, surroundings};
+use crate::{build, signals, surroundings};
 use report::{Report, Round, Rounds};
 use task::Task;
 
@@ -25,18 +24,14 @@ use task::Task;
 pub(super) struct Arguments {
     #[command(flatten)]
     guest: GuestArguments,
-    /// Write the figures to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    publish: Publish,
     /// Rounds; in each, every program runs once plainly and once under each policy.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// Run only programs whose name contains this. May be given several times.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// End with 1 unless the goals are met.
-    #[arg(long)]
-    strict: bool,
 }
 
 /// A policy of `hmmctl run`, and how many times as long as alone a program may take under it.
@@ -119,16 +114,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     guest.power_off()?;
     let report = report.finish();
-    print!("{report}");
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(if arguments.strict && report.is_missed() {
-        ExitCode::from(FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    arguments.publish.report(&report, report.is_missed())
 }
 
 /// What one run gave.
