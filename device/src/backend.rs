@@ -74,7 +74,7 @@ impl HmmBackend {
     /// The daemon of this back end has been dropped, and it was that of vhost-user-backend 0.24.0.
     pub unsafe fn close_exit_events(&self) {
         for descriptor in self.inner.exit_descriptors.lock().drain(..) {
-            // SAFETY: the caller's promise: nobody owns the descriptor any more, and nobody has closed it.
+            // SAFETY: the caller's promise: the descriptor is open and has no owner any more.
             drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
         }
     }

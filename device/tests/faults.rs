@@ -283,7 +283,7 @@ fn a_delay_holds_a_batch_but_not_whoever_stops_the_queue() {
     front_end.rings[QUEUE].kick();
     wait_until_met(&process);
     front_end.frontend.get_vring_base(QUEUE).expect("in time");
-    // Nor whoever opens a session, loses the contents or ends the process.
+    // Nor does it hold up a session's opening, a loss of contents or the end of the process.
     for action in ["session", "renew", "end"] {
         front_end.start_queue(QUEUE);
         clear(&process);

@@ -24,7 +24,7 @@ const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const PAGES: u64 = 9;
 const MEMORY_BYTES: u64 = (PAGES - 1) * (2 << 20);
 
-/// Says that a test did not run, where whoever reads the results sees it.
+/// Says among the results that a test did not run.
 fn skipped(test: &str, reason: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {test}: {reason}");
 }

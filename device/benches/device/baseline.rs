@@ -43,8 +43,8 @@ impl Baseline {
         .expect("addresses")
         .cast::<u8>();
         let padding = reserved.align_offset(ALIGNMENT);
-        // SAFETY: `padding` is less than ALIGNMENT, by which the reservation is larger than the mapping, and nobody else
-        // knows the reservation.
+        // SAFETY: `padding` is less than ALIGNMENT, by which the reservation is larger than the mapping, and the
+        // reservation is used here alone.
         let start = unsafe {
             mmap(
                 reserved.add(padding).cast(),

@@ -205,8 +205,8 @@ impl Backing {
                 let at = mapping
                     .at(start, len)
                     .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidInput)))?;
-                // SAFETY: `at` is the start of `len` mapped, writable bytes; they are shared memory of which nobody
-                // holds a reference.
+                // SAFETY: `at` is the start of `len` mapped, writable bytes; they are shared memory to which
+                // there is no reference.
                 unsafe { std::ptr::write_bytes(at, 0, len as usize) };
                 Ok(())
             }

@@ -100,7 +100,7 @@ impl Slot {
         Self::new(self.identity, self.key)
     }
 
-    /// The same, with contents of somebody else still to be scrubbed.
+    /// The same, with contents of an earlier generation still to be scrubbed.
     pub(super) fn scrub_pending(mut self) -> Self {
         self.flags = SCRUB_PENDING;
         self

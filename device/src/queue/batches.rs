@@ -157,7 +157,7 @@ impl Device {
         self.publish(index, ring, guest, &mut worker.used);
     }
 
-    /// Executes the chain that was popped. Returns `false` if it was not executed because somebody wants this worker.
+    /// Executes the chain that was popped. Returns `false` if it was not executed because this worker is wanted.
     fn serve_chain(
         &self,
         index: u16,

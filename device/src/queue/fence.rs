@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_micros(20);
 
 impl Device {
     /// Waits for the fence of the batch at the head of queue `index`. Returns `false` if the wait was given up because
-    /// somebody wants this worker.
+    /// this worker is wanted.
     pub(super) fn wait_for_fence(&self, index: u16, guest: &GuestMemory) -> bool {
         let ticket = self.tickets().take(self.queue(index));
         let rings = self.rings();
