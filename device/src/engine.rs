@@ -221,7 +221,13 @@ impl Engine {
             preferred_alignment: U32::new(PREFERRED_ALIGNMENT),
             max_batch_bytes: U64::new(self.limits.max_batch_bytes),
             health: U32::new(0),
-            reserved: [U32::new(0); 11],
+            job_queues: U32::new(0),
+            max_contexts: U32::new(0),
+            max_jobs: U32::new(0),
+            max_map_entries: U32::new(0),
+            max_harts: U32::new(0),
+            fault_timeout_ms: U32::new(0),
+            reserved: [U32::new(0); 5],
         };
         self.faults.distort(&mut config);
         config

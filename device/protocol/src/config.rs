@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! The configuration space.
 
-use crate::MAX_BULK_QUEUES;
+use crate::{Features, MAX_BULK_QUEUES, MAX_JOB_QUEUES};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -48,8 +48,37 @@ pub struct Config {
     pub max_batch_bytes: U64,
     /// 0: healthy. Other values are reserved.
     pub health: U32,
+    /// Number of job queues, 1 to 16 with [`Features::CONTEXTS`]; 0 without.
+    pub job_queues: U32,
+    /// Contexts have the numbers 0 to `max_contexts` - 1.
+    pub max_contexts: U32,
+    /// Most jobs that were accepted and whose end was not reported yet.
+    pub max_jobs: U32,
+    /// Most entries of a batch on the MMU queue.
+    pub max_map_entries: U32,
+    /// Most harts of a program, 0 without [`Features::PROGRAMS`].
+    pub max_harts: U32,
+    /// Time after which the device ends a job whose page fault was not answered, milliseconds.
+    pub fault_timeout_ms: U32,
     /// Zero.
-    pub reserved: [U32; 11],
+    pub reserved: [U32; 5],
+}
+
+/// What a device publishes that bounds contexts and jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Number of job queues, 1 to 16.
+    pub job_queues: u32,
+    /// Contexts have the numbers 0 to `max_contexts` - 1.
+    pub max_contexts: u32,
+    /// Most jobs that were accepted and whose end was not reported yet.
+    pub max_jobs: u32,
+    /// Most entries of a batch on the MMU queue.
+    pub max_map_entries: u32,
+    /// Most harts of a program; 0: the device runs no programs.
+    pub max_harts: u32,
+    /// Time after which the device ends a job whose page fault was not answered, milliseconds.
+    pub fault_timeout_ms: u32,
 }
 
 /// What a device publishes that bounds a batch.
@@ -116,5 +145,43 @@ impl Config {
             max_batch_bytes: self.max_batch_bytes.get(),
             bulk_queues: self.bulk_queues.get(),
         })
+    }
+
+    /// Checks what a device published about contexts and jobs, for a driver that negotiated `features`. `None` without
+    /// [`Features::CONTEXTS`].
+    ///
+    /// # Errors
+    /// A sentence that says which field is wrong.
+    pub fn validate_jobs(&self, features: Features) -> Result<Option<JobLimits>, &'static str> {
+        if !features.contains(Features::CONTEXTS) {
+            return Ok(None);
+        }
+        let limits = JobLimits {
+            job_queues: self.job_queues.get(),
+            max_contexts: self.max_contexts.get(),
+            max_jobs: self.max_jobs.get(),
+            max_map_entries: self.max_map_entries.get(),
+            max_harts: match features.contains(Features::PROGRAMS) {
+                true => self.max_harts.get(),
+                false => 0,
+            },
+            fault_timeout_ms: self.fault_timeout_ms.get(),
+        };
+        if limits.job_queues == 0 || limits.job_queues > MAX_JOB_QUEUES {
+            return Err("there must be 1 to 16 job queues");
+        }
+        if limits.max_contexts == 0 || limits.max_contexts > 1 << 20 {
+            return Err("there must be 1 to 1048576 contexts");
+        }
+        if limits.max_jobs == 0 || limits.max_jobs > 1 << 20 {
+            return Err("there must be 1 to 1048576 jobs");
+        }
+        if limits.max_map_entries < 16 || limits.max_map_entries > 1 << 16 {
+            return Err("a batch of mappings must hold 16 to 65536 entries");
+        }
+        if limits.fault_timeout_ms == 0 {
+            return Err("a page fault must have time to be answered");
+        }
+        Ok(Some(limits))
     }
 }

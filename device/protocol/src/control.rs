@@ -24,6 +24,18 @@ pub enum ControlKind {
     /// Discards device memory [`argument0`, `argument0` + `argument1`), bytes, multiples of the page size. It reads as
     /// zero afterwards.
     Discard = 0x82,
+    /// Creates context `argument0` with empty page tables. Needs an open session.
+    ContextCreate = 0x83,
+    /// Ends all jobs of context `argument0` with `Cancelled` and drops its page tables. When the answer is there, nothing
+    /// of the context touches memory.
+    ContextDestroy = 0x84,
+    /// Ends the job with the cookie `argument0` with `Cancelled`. Its end is reported as that of any other job.
+    JobCancel = 0x85,
+    /// Behind the reply come two bitmaps of `argument1` bits each, one bit for each block of 2 MiB of device memory from block
+    /// `argument0` on, lowest bit first: which blocks jobs accessed, and which they wrote. With
+    /// [`AccessFlags::CLEAR`] the bits are cleared as they are read. `argument1` is a multiple of 64, 64 to 32768; bits
+    /// beyond the end of device memory are 0.
+    AccessBits = 0x86,
 }
 
 impl ControlKind {
@@ -33,9 +45,32 @@ impl ControlKind {
             0x80 => Some(Self::Ping),
             0x81 => Some(Self::SessionOpen),
             0x82 => Some(Self::Discard),
+            0x83 => Some(Self::ContextCreate),
+            0x84 => Some(Self::ContextDestroy),
+            0x85 => Some(Self::JobCancel),
+            0x86 => Some(Self::AccessBits),
             _ => None,
         }
     }
+
+    /// What a driver must have negotiated to ask for it.
+    const fn feature(self) -> Features {
+        match self {
+            Self::Ping | Self::SessionOpen => Features(0),
+            Self::Discard => Features::DISCARD,
+            Self::ContextCreate | Self::ContextDestroy | Self::JobCancel => Features::CONTEXTS,
+            Self::AccessBits => Features::ACCESS_BITS,
+        }
+    }
+}
+
+/// Flags of [`ControlKind::AccessBits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessFlags(pub u8);
+
+impl AccessFlags {
+    /// Clear the bits that are read.
+    pub const CLEAR: Self = Self(1 << 0);
 }
 
 /// Flags of [`ControlKind::SessionOpen`].
@@ -87,12 +122,13 @@ impl ControlRequest {
     /// The [`Status`] of the reply.
     pub fn validate(&self, memory_bytes: u64, features: Features) -> Result<ControlKind, Status> {
         let kind = ControlKind::from_wire(self.kind).ok_or(Status::BadOp)?;
-        if kind == ControlKind::Discard && !features.contains(Features::DISCARD) {
+        if !features.contains(kind.feature()) {
             return Err(Status::BadOp);
         }
         let allowed = match kind {
             ControlKind::SessionOpen => SessionFlags::ADOPT.0,
-            ControlKind::Ping | ControlKind::Discard => 0,
+            ControlKind::AccessBits => AccessFlags::CLEAR.0,
+            _ => 0,
         };
         if self.flags & !allowed != 0 {
             return Err(Status::BadFlags);
@@ -117,6 +153,18 @@ impl ControlRequest {
                 }
                 _ => Err(Status::BadDeviceRange),
             },
+            ControlKind::ContextCreate | ControlKind::ContextDestroy | ControlKind::JobCancel
+                if second != 0 =>
+            {
+                Err(Status::ReservedNonZero)
+            }
+            ControlKind::AccessBits => {
+                let blocks = memory_bytes.div_ceil(2 << 20);
+                match first < blocks && second % 64 == 0 && (64..=1 << 15).contains(&second) {
+                    true => Ok(kind),
+                    false => Err(Status::BadDeviceRange),
+                }
+            }
             _ => Ok(kind),
         }
     }

@@ -26,6 +26,12 @@ impl Features {
     pub const POLLED_COMPLETION: Self = Self(1 << 8);
     /// `ControlKind::SessionOpen` carries a [`SessionKey`](crate::SessionKey), and with it contents can be adopted.
     pub const SESSION_KEY: Self = Self(1 << 9);
+    /// There are contexts with page tables, an MMU queue, a report queue, and queues for jobs.
+    pub const CONTEXTS: Self = Self(1 << 10);
+    /// `JobKind::Program` is understood.
+    pub const PROGRAMS: Self = Self(1 << 11);
+    /// `ControlKind::AccessBits` is understood.
+    pub const ACCESS_BITS: Self = Self(1 << 12);
     /// Faults may be injected into this device on command.
     pub const FAULT_INJECTION: Self = Self(1 << 23);
 

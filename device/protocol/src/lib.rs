@@ -16,7 +16,10 @@ mod control;
 mod event;
 mod feature;
 pub mod golden;
+mod job;
+mod map;
 mod queue;
+mod report;
 mod status;
 
 pub use batch::{
@@ -24,15 +27,21 @@ pub use batch::{
     HEADER_BYTES, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES,
 };
 pub use completion::{status_array_bytes, Completion, COMPLETION_BYTES, NO_ERROR_INDEX};
-pub use config::{Config, Limits, CONFIG_BYTES, MAGIC, VERSION_MAJOR, VERSION_MINOR};
+pub use config::{Config, JobLimits, Limits, CONFIG_BYTES, MAGIC, VERSION_MAJOR, VERSION_MINOR};
 pub use control::{
-    ControlKind, ControlReply, ControlRequest, SessionFlags, SessionKey, SessionRequest,
-    CONTROL_BYTES, SESSION_REQUEST_BYTES,
+    AccessFlags, ControlKind, ControlReply, ControlRequest, SessionFlags, SessionKey,
+    SessionRequest, CONTROL_BYTES, SESSION_REQUEST_BYTES,
 };
 pub use event::{Event, EventKind, EVENT_BYTES};
 pub use feature::Features;
-pub use queue::{
-    queue_name, BULK_QUEUE_FIRST, CONTROL_QUEUE, EVENT_QUEUE, MAX_BULK_QUEUES, URGENT_QUEUE,
-    VIRTIO_ID,
+pub use job::{Job, JobFlags, JobKind, JOB_BYTES, MAX_PROGRAM_MS, PROGRAM_RETURN};
+pub use map::{
+    MapEntry, MapFlags, MapHeader, MapOp, MAP_ENTRY_BYTES, MAP_HEADER_BYTES, MAP_KIND,
+    MAX_MAP_BYTES, VIRTUAL_ADDRESS_END,
 };
+pub use queue::{
+    job_queue_first, mmu_queue, queue_name, report_queue, BULK_QUEUE_FIRST, CONTROL_QUEUE,
+    EVENT_QUEUE, MAX_BULK_QUEUES, MAX_JOB_QUEUES, URGENT_QUEUE, VIRTIO_ID,
+};
+pub use report::{FaultAccess, Report, ReportKind, REPORT_BYTES};
 pub use status::Status;

@@ -17,6 +17,26 @@ pub const BULK_QUEUE_FIRST: u16 = 3;
 /// The most bulk queues that a device may publish.
 pub const MAX_BULK_QUEUES: u32 = 16;
 
+/// The most job queues that a device may publish.
+pub const MAX_JOB_QUEUES: u32 = 16;
+
+/// With [`crate::Features::CONTEXTS`]: batches of [`crate::MapEntry`] that change the page tables of a context and answer page
+/// faults. It follows the bulk queues.
+pub const fn mmu_queue(bulk_queues: u16) -> u16 {
+    BULK_QUEUE_FIRST + bulk_queues
+}
+
+/// With [`crate::Features::CONTEXTS`]: the driver posts writable buffers of [`crate::REPORT_BYTES`]; the device fills one for
+/// each [`crate::Report`] and drops none.
+pub const fn report_queue(bulk_queues: u16) -> u16 {
+    mmu_queue(bulk_queues) + 1
+}
+
+/// With [`crate::Features::CONTEXTS`]: the first of the `job_queues` queues on which jobs are submitted.
+pub const fn job_queue_first(bulk_queues: u16) -> u16 {
+    mmu_queue(bulk_queues) + 2
+}
+
 /// A short name for logs and statistics.
 pub fn queue_name(index: u16) -> &'static str {
     match index {

@@ -3,8 +3,9 @@
 
 use hmm_protocol::{
     golden, BatchFlags, BatchHeader, BatchKind, Completion, Config, ControlKind, ControlReply,
-    ControlRequest, CopyEntry, Event, EventKind, Features, Op, PageList, SessionFlags,
-    SessionRequest, Status, CONFIG_BYTES, MAGIC,
+    ControlRequest, CopyEntry, Event, EventKind, FaultAccess, Features, Job, JobFlags, JobKind,
+    MapEntry, MapFlags, MapHeader, Op, PageList, Report, ReportKind, SessionFlags, SessionRequest,
+    Status, CONFIG_BYTES, MAGIC,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -30,6 +31,32 @@ fn what_is_built_has_the_golden_bytes() {
         0,
     );
     assert_eq!(request.as_bytes(), golden::CONTROL_REQUEST);
+    let header = MapHeader::new(BatchFlags::default(), 2, 5, 7, 3);
+    assert_eq!(header.as_bytes(), golden::MAP_HEADER);
+    let flags = MapFlags::READ
+        .union(MapFlags::WRITE)
+        .union(MapFlags::DEVICE);
+    let entry = MapEntry::map(0x7f00_0020_0000, 4 << 20, 0x40_0000, flags, 21);
+    assert_eq!(entry.as_bytes(), golden::MAP_ENTRY);
+    let job = Job::new(
+        JobKind::Copy,
+        JobFlags::NO_FAULT,
+        3,
+        9,
+        7,
+        &[0x1000, 0x2000, 4096],
+    );
+    assert_eq!(job.as_bytes(), golden::JOB);
+}
+
+#[test]
+fn a_golden_report_has_the_meaning_that_is_written_down() {
+    let report = Report::read_from_bytes(&golden::REPORT).expect("64 bytes");
+    assert_eq!(ReportKind::from_wire(report.kind), Some(ReportKind::Fault));
+    assert_eq!(FaultAccess(report.status), FaultAccess::WRITE);
+    assert_eq!((report.context.get(), report.cookie.get()), (3, 9));
+    assert_eq!((report.value.get(), report.amount.get()), (4, 8192));
+    assert_eq!(report.address.get(), 0x7f00_0000_0123);
 }
 
 #[test]
@@ -111,10 +138,22 @@ fn codes_are_what_the_documents_say() {
         (0x15, "bad-device-range"),
         (0x16, "overlap"),
         (0x17, "bad-guest-address"),
+        (0x18, "bad-address"),
         (0x19, "stale-generation"),
         (0x1a, "no-session"),
+        (0x1b, "bad-context"),
+        (0x1c, "bad-fault"),
         (0x20, "poison"),
         (0x21, "busy"),
+        (0x24, "unmapped"),
+        (0x25, "forbidden"),
+        (0x26, "no-memory"),
+        (0x27, "fault-timeout"),
+        (0x28, "stalled"),
+        (0x29, "illegal-instruction"),
+        (0x2a, "misaligned"),
+        (0x2b, "breakpoint"),
+        (0x2c, "limit"),
         (0x30, "cancelled"),
         (0x3f, "internal"),
     ];
@@ -136,7 +175,7 @@ fn codes_are_what_the_documents_say() {
         let kind = ControlKind::from_wire(byte);
         assert_eq!(
             kind.map(|kind| kind as u8),
-            (0x80..=0x82).contains(&byte).then_some(byte)
+            (0x80..=0x86).contains(&byte).then_some(byte)
         );
     }
 }

@@ -41,6 +41,11 @@ fn reserved() -> impl Strategy<Value = u64> {
 fn features() -> impl Strategy<Value = Features> {
     prop_oneof![
         Just(Features::ALL),
+        Just(
+            Features::ALL
+                .union(Features::CONTEXTS)
+                .union(Features::ACCESS_BITS)
+        ),
         (0..=Features::ALL.0).prop_map(Features)
     ]
 }
@@ -172,7 +177,7 @@ proptest! {
 
     #[test]
     fn control_requests(
-        kind in prop_oneof![0x7fu8..0x84, any::<u8>()],
+        kind in prop_oneof![0x7fu8..0x88, any::<u8>()],
         flags in prop_oneof![2 => Just(0u8), 1 => 0u8..4],
         reserved1 in reserved(), first in number(), second in number(), features in features(),
     ) {
@@ -184,10 +189,13 @@ proptest! {
             argument0: U64::new(first),
             argument1: U64::new(second),
         };
-        let allowed = if kind == 0x81 { 1 } else { 0 };
+        let allowed = if kind == 0x81 || kind == 0x86 { 1 } else { 0 };
         let whole_pages = first % 4096 == 0 && second % 4096 == 0 && second != 0;
-        let expected = if !(0x80..=0x82).contains(&kind)
-            || (kind == 0x82 && !features.contains(Features::DISCARD))
+        let has = |feature| features.contains(feature);
+        let expected = if !(0x80..=0x86).contains(&kind)
+            || (kind == 0x82 && !has(Features::DISCARD))
+            || ((0x83..=0x85).contains(&kind) && !has(Features::CONTEXTS))
+            || (kind == 0x86 && !has(Features::ACCESS_BITS))
         {
             Err(Status::BadOp)
         } else if flags & !allowed != 0 {
@@ -195,9 +203,12 @@ proptest! {
         } else if reserved1 as u16 != 0
             || (kind == 0x80 && (first != 0 || second != 0))
             || (kind == 0x81 && (second != 0 || (flags == 0 && first != 0)))
+            || ((0x83..=0x85).contains(&kind) && second != 0)
         {
             Err(Status::ReservedNonZero)
-        } else if kind == 0x82 && !(whole_pages && in_memory(first, second)) {
+        } else if (kind == 0x82 && !(whole_pages && in_memory(first, second)))
+            || (kind == 0x86 && (first >= 8 || second % 64 != 0 || second == 0 || second > 32768))
+        {
             Err(Status::BadDeviceRange)
         } else {
             Ok(ControlKind::from_wire(kind).expect("a kind"))

@@ -71,6 +71,13 @@ impl Engine {
                 self.open_session(&request, key.unwrap_or_default(), is_wanted)
             }
             Ok(ControlKind::Discard) => self.discard(&request, done, is_wanted),
+            // Not offered, so `validate` refuses them.
+            Ok(
+                ControlKind::ContextCreate
+                | ControlKind::ContextDestroy
+                | ControlKind::JobCancel
+                | ControlKind::AccessBits,
+            ) => Ok(Status::BadOp),
             Err(status) => Ok(status),
         };
         match status {
