@@ -5,6 +5,7 @@ use crate::range::PageRange;
 use crate::run::Rules;
 use crate::size::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hmm_uapi::NEVER_TOUCHES;
 use hmm_uapi::client::Process;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -105,6 +106,10 @@ pub(crate) struct Advise {
     /// driver's own choice.
     #[arg(long, value_name = "LEAST-MOST", group = "what")]
     pub(crate) window: Option<WindowBounds>,
+    /// By which page fault of the device within 2 MiB the memory moves there; 'never', or 'default' for the first
+    /// where the side is the device.
+    #[arg(long, value_name = "COUNT|never|default", group = "what")]
+    pub(crate) touches: Option<Touches>,
 }
 
 #[derive(Debug, Args)]
@@ -255,6 +260,28 @@ impl FromStr for WindowBounds {
     }
 }
 
+/// By which page fault of the device memory moves there, as ADVISE has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touches(pub(crate) u32);
+
+impl FromStr for Touches {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Self(0)),
+            "never" => Ok(Self(NEVER_TOUCHES)),
+            // The numbers at both ends mean something else.
+            count => (count.parse().ok())
+                .filter(|count| (1..NEVER_TOUCHES).contains(count))
+                .map(Self)
+                .ok_or_else(|| {
+                    format!("expected a count from 1 on, 'never' or 'default', found '{text}'")
+                }),
+        }
+    }
+}
+
 /// How much device memory a process may have, bytes; `None`: as much as there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryLimit(pub(crate) Option<u64>);
@@ -322,7 +349,7 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, Policy, WindowBounds, YesNo};
+    use super::{Cli, Command, Policy, Touches, WindowBounds, YesNo};
     use clap::{CommandFactory, Parser};
     use std::time::Duration;
 
@@ -377,6 +404,23 @@ mod tests {
         assert_eq!(advise.window, Some(window));
         for window in ["64K", "4K-", "4K-8G", "x-y"] {
             assert!(window.parse::<WindowBounds>().is_err(), "{window}");
+        }
+    }
+
+    #[test]
+    fn touches_are_a_count_or_a_word() {
+        for (text, expected) in [
+            ("default", Some(0)),
+            ("never", Some(u32::MAX)),
+            ("1", Some(1)),
+            ("4294967294", Some(u32::MAX - 1)),
+            ("0", None),
+            ("4294967295", None),
+            ("-1", None),
+            ("often", None),
+        ] {
+            let touches = text.parse::<Touches>().ok().map(|touches| touches.0);
+            assert_eq!(touches, expected, "{text}");
         }
     }
 

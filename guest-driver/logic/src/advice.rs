@@ -22,6 +22,21 @@ pub struct Advice {
     pub keep: bool,
     /// Bounds of what a CPU fault takes along.
     pub window: Option<WindowBounds>,
+    /// By which page fault of the device the memory moves there; see [`Self::moves_at_touch`].
+    pub touches: Option<u32>,
+}
+
+impl Advice {
+    /// By which page fault of the device within a block the block's memory moves to the device, from 1 on; `None`:
+    /// by none. Without advice about that, memory moves by the first where it had better be on the device.
+    pub const fn moves_at_touch(self) -> Option<u32> {
+        match (self.touches, self.side) {
+            (Some(0 | u32::MAX), _) => None,
+            (Some(count), _) => Some(count),
+            (None, Some(Side::Device)) => Some(1),
+            (None, _) => None,
+        }
+    }
 }
 
 /// A range of addresses with the same advice.
@@ -41,6 +56,7 @@ impl AdviceEntry {
             side: None,
             keep: false,
             window: None,
+            touches: None,
         },
     };
 }

@@ -12,6 +12,7 @@ enum Step {
     Side(Range<usize>, Option<Side>),
     Keep(Range<usize>, bool),
     Window(Range<usize>, Option<WindowBounds>),
+    Touches(Range<usize>, Option<u32>),
     Forget(Range<usize>),
     Clear(Range<usize>),
 }
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         (range(), side).prop_map(|(range, side)| Step::Side(range, side)),
         (range(), any::<bool>()).prop_map(|(range, keep)| Step::Keep(range, keep)),
         (range(), window).prop_map(|(range, window)| Step::Window(range, window)),
+        (range(), prop::option::of(1u32..4)).prop_map(|(range, count)| Step::Touches(range, count)),
         range().prop_map(Step::Forget),
         range().prop_map(Step::Clear),
     ]
@@ -67,6 +69,10 @@ proptest! {
                 Step::Window(range, window) => {
                     pages[range.clone()].iter_mut().for_each(|advice| advice.window = window);
                     (range.clone(), map.update(range, |advice| advice.window = window))
+                }
+                Step::Touches(range, count) => {
+                    pages[range.clone()].iter_mut().for_each(|advice| advice.touches = count);
+                    (range.clone(), map.update(range, |advice| advice.touches = count))
                 }
                 Step::Forget(range) => {
                     pages[range.clone()].fill(Advice::default());
@@ -141,4 +147,24 @@ fn storage_grows_without_a_change() {
     assert_eq!(map.get(29).side, Some(Side::Device));
     assert_eq!(map.move_to(vec![AdviceEntry::UNUSED; 1]), Err(NoRoom));
     assert_eq!(map.len(), 2);
+}
+
+#[test]
+fn memory_moves_at_the_touch_that_is_advised() {
+    let advice = |side, touches| Advice {
+        side,
+        touches,
+        ..Advice::default()
+    };
+    for (advice, expected) in [
+        (advice(None, None), None),
+        (advice(Some(Side::System), None), None),
+        (advice(Some(Side::Device), None), Some(1)),
+        (advice(Some(Side::Device), Some(u32::MAX)), None),
+        (advice(Some(Side::Device), Some(3)), Some(3)),
+        (advice(None, Some(3)), Some(3)),
+        (advice(None, Some(u32::MAX)), None),
+    ] {
+        assert_eq!(advice.moves_at_touch(), expected, "{advice:?}");
+    }
 }

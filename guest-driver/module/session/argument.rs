@@ -22,6 +22,8 @@ use zerocopy::{
 pub(super) struct Argument<T> {
     value: T,
     pointer: UserPtr,
+    /// Bytes of the structure that the caller has.
+    len: usize,
 }
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Argument<T> {
@@ -32,14 +34,25 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Argument<T> {
     /// `EINVAL` smaller than the first version of the structure, `E2BIG` larger and not zero there,
     /// `EFAULT` not readable.
     pub(super) fn new(command: u32, argument: usize) -> Result<Self> {
+        Self::grown(command, argument, size_of::<T>())
+    }
+
+    /// As [`Self::new`], for a structure that had `first_bytes` bytes in its first version. What the caller does not have
+    /// is zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub(super) fn grown(command: u32, argument: usize, first_bytes: usize) -> Result<Self> {
         let size = _IOC_SIZE(command);
-        if size < size_of::<T>() {
+        if size < first_bytes {
             return Err(EINVAL);
         }
+        let len = size.min(size_of::<T>());
         let pointer = UserPtr::from_addr(argument);
         let mut reader = UserSlice::new(pointer, size).reader();
         let mut value = T::new_zeroed();
-        reader.read_slice(value.as_mut_bytes())?;
+        reader.read_slice(value.as_mut_bytes().get_mut(..len).ok_or(EINVAL)?)?;
         let mut tail = [0u8; 64];
         while !reader.is_empty() {
             let len = reader.len().min(tail.len());
@@ -49,21 +62,26 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Argument<T> {
                 return Err(E2BIG);
             }
         }
-        Ok(Self { value, pointer })
+        Ok(Self {
+            value,
+            pointer,
+            len,
+        })
     }
 
     pub(super) fn get_mut(&mut self) -> &mut T {
         &mut self.value
     }
 
-    /// Writes the structure back.
+    /// Writes what the caller has of the structure back.
     ///
     /// # Errors
     ///
     /// `EFAULT`: not writable.
     pub(super) fn write(&self) -> Result {
-        UserSlice::new(self.pointer, size_of::<T>())
+        let bytes = self.value.as_bytes().get(..self.len).ok_or(EINVAL)?;
+        UserSlice::new(self.pointer, self.len)
             .writer()
-            .write_slice(self.value.as_bytes())
+            .write_slice(bytes)
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::sys::services::node::Handler;
 use hmm_uapi::{
+    ADVISE_FIRST_BYTES,
     ADVISE_NR,
     EVICT_NR,
     INFO_NR,
@@ -72,7 +73,7 @@ impl Handler for Session {
                 Argument::new(command, argument)?,
             ),
             STATS_NR => call.stats(Argument::new(command, argument)?),
-            ADVISE_NR => call.advise(Argument::new(command, argument)?),
+            ADVISE_NR => call.advise(Argument::grown(command, argument, ADVISE_FIRST_BYTES)?),
             PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
             EVICT_NR => call.evict(Argument::new(command, argument)?),
             LIMIT_NR => call.limit(Argument::new(command, argument)?),

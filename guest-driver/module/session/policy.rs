@@ -79,12 +79,13 @@ struct Change {
     side: Option<Option<Side>>,
     keep: Option<bool>,
     window: Option<Option<WindowBounds>>,
+    touches: Option<Option<u32>>,
 }
 
 impl Change {
     fn new(call: &Advise) -> Result<Self> {
         let flags = AdviseFlags(call.flags);
-        if flags.0 == 0 || flags.0 & !AdviseFlags::ALL.0 != 0 {
+        if flags.0 == 0 || flags.0 & !AdviseFlags::ALL.0 != 0 || call.reserved != 0 {
             return Err(EINVAL);
         }
         // Values that do not count must be zero, so that they may count one day.
@@ -112,6 +113,8 @@ impl Change {
             side,
             keep: counts(AdviseFlags::KEEP, !keep)?.then_some(keep),
             window: counts(AdviseFlags::WINDOW, window.is_none())?.then_some(window),
+            touches: counts(AdviseFlags::TOUCHES, call.touches == 0)?
+                .then_some((call.touches != 0).then_some(call.touches)),
         })
     }
 }
@@ -150,6 +153,7 @@ impl Call<'_> {
                 advice.side = change.side.unwrap_or(advice.side);
                 advice.keep = change.keep.unwrap_or(advice.keep);
                 advice.window = change.window.unwrap_or(advice.window);
+                advice.touches = change.touches.unwrap_or(advice.touches);
             })?;
         }
         match change.keep {

@@ -4,6 +4,7 @@
 mod call;
 mod device;
 mod error;
+mod job;
 mod pagemap;
 mod policy;
 mod process;
@@ -12,6 +13,7 @@ mod skipped;
 
 pub use device::{Device, MigrateReport, MigrateRequest};
 pub use error::Error;
+pub use job::{JobId, JobReport, JobRequest, ProgramRequest};
 pub use pagemap::{PageRun, Pagemap, Place};
 pub use policy::{Advice, EvictReport, LimitReport, PrefetchId, PrefetchReport, PrefetchRequest};
 pub use process::Process;

@@ -16,7 +16,7 @@ pub const RESIDENCY_NR: u8 = 2;
 /// [`Stats`], `_IOWR`.
 pub const STATS_NR: u8 = 3;
 /// `Info::version` of this crate.
-pub const UAPI_VERSION: u32 = 2;
+pub const UAPI_VERSION: u32 = 3;
 /// Most pages of one RESIDENCY call (1 GiB of 4 KiB pages).
 pub const RESIDENCY_PAGES_MAX: u64 = 1 << 18;
 

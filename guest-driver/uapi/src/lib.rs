@@ -13,6 +13,7 @@
 #[cfg(all(feature = "client", not(MODULE)))]
 pub mod client;
 mod ioctl;
+mod job;
 mod policy;
 mod skip;
 mod trigger;
@@ -21,10 +22,14 @@ pub use ioctl::{
     Direction, Info, Migrate, MigrateFlags, PageState, Residency, Stats, INFO_NR, IOCTL_TYPE,
     MIGRATE_NR, RESIDENCY_NR, RESIDENCY_PAGES_MAX, STATS_NR, UAPI_VERSION,
 };
+pub use job::{
+    Job, JobFlags, JobKind, JobState, JobStatus, JobWait, JobWaitFlags, JOBS_MAX, JOB_ARGUMENTS,
+    JOB_NR, JOB_WAIT_NR,
+};
 pub use policy::{
     Advise, AdviseFlags, Evict, Limit, LimitFlags, PreferredSide, Prefetch, PrefetchState, Wait,
-    WaitFlags, ADVISE_NR, EVICT_NR, LIMIT_NR, NO_LIMIT, PREFETCHES_MAX, PREFETCH_NR, WAIT_FOR_EVER,
-    WAIT_NR,
+    WaitFlags, ADVISE_FIRST_BYTES, ADVISE_NR, EVICT_NR, LIMIT_NR, NEVER_TOUCHES, NO_LIMIT,
+    PREFETCHES_MAX, PREFETCH_NR, WAIT_FOR_EVER, WAIT_NR,
 };
 pub use skip::{SkipReason, SKIP_REASONS};
 pub use trigger::Trigger;

@@ -19,6 +19,10 @@ pub const LIMIT_NR: u8 = 8;
 pub const PREFETCHES_MAX: usize = 64;
 /// `Wait::timeout_ms`: wait for as long as it takes.
 pub const WAIT_FOR_EVER: u32 = u32::MAX;
+/// `Advise::touches`: a touch by the device never moves the memory.
+pub const NEVER_TOUCHES: u32 = u32::MAX;
+/// Size of [`Advise`] in version 2 of the interface, bytes.
+pub const ADVISE_FIRST_BYTES: usize = 40;
 /// `Limit::limit_bytes`: no limit.
 pub const NO_LIMIT: u64 = u64::MAX;
 
@@ -33,8 +37,10 @@ impl AdviseFlags {
     pub const KEEP: Self = Self(1 << 1);
     /// `window_least` and `window_most` count.
     pub const WINDOW: Self = Self(1 << 2);
+    /// `touches` counts.
+    pub const TOUCHES: Self = Self(1 << 3);
     /// Every flag of this version.
-    pub const ALL: Self = Self(Self::SIDE.0 | Self::KEEP.0 | Self::WINDOW.0);
+    pub const ALL: Self = Self(Self::SIDE.0 | Self::KEEP.0 | Self::WINDOW.0 | Self::TOUCHES.0);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
@@ -94,6 +100,12 @@ pub struct Advise {
     pub window_least: u32,
     /// What a CPU fault takes along at most, bytes: as `window_least`, and not less.
     pub window_most: u32,
+    /// By which page fault of the device within a block of 2 MiB the memory of the block moves to the device; until
+    /// then the device uses it where it is. [`NEVER_TOUCHES`]: by none. 0: by the first where `side` is the device,
+    /// elsewhere by none.
+    pub touches: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// PREFETCH: begins to move a range of a process, and does not wait for it.
@@ -249,7 +261,7 @@ pub struct Limit {
 }
 
 const _: () = {
-    assert!(size_of::<Advise>() == 40);
+    assert!(size_of::<Advise>() == ADVISE_FIRST_BYTES + 8);
     assert!(size_of::<Prefetch>() == 40);
     assert!(size_of::<Wait>() == 40 + 8 * SKIP_REASONS);
     assert!(size_of::<Evict>() == 40 + 8 * SKIP_REASONS);

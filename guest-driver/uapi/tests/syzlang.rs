@@ -113,7 +113,9 @@ fn expected() -> Vec<Expected> {
                 side,
                 keep,
                 window_least,
-                window_most
+                window_most,
+                touches,
+                reserved
             }
         ),
         expected!(
@@ -166,6 +168,37 @@ fn expected() -> Vec<Expected> {
                 resident_bytes
             }
         ),
+        expected!(
+            "job",
+            JOB_NR,
+            Job {
+                flags,
+                kind,
+                pid,
+                eventfd,
+                arguments,
+                id
+            }
+        ),
+        expected!(
+            "job_wait",
+            JOB_WAIT_NR,
+            JobWait {
+                flags,
+                timeout_ms,
+                id,
+                state,
+                error,
+                status,
+                reserved,
+                result,
+                address,
+                program_counter,
+                amount,
+                device_ns,
+                faults
+            }
+        ),
     ]
 }
 
@@ -178,8 +211,8 @@ fn size(kind: &str) -> usize {
     let last = || arguments.rsplit(", ").next().expect(kind);
     match name {
         "int8" => 1,
-        "int32" | "pid" => 4,
-        "int64" | "vma64" | "ptr64" | "hmm_prefetch_id" => 8,
+        "int32" | "pid" | "fd_event" => 4,
+        "int64" | "vma64" | "ptr64" | "hmm_prefetch_id" | "hmm_job_id" | "hmm_job_argument" => 8,
         "const" | "flags" => size(last()),
         "array" => {
             let (element, count) = arguments.rsplit_once(", ").expect(kind);
@@ -245,7 +278,7 @@ fn calls_have_the_numbers_of_the_crate() {
     let calls = TEXT.lines().filter(|line| line.starts_with("ioctl$"));
     assert_eq!(calls.count(), expected.len());
     // The last number that this version of the interface has.
-    assert_eq!(usize::from(LIMIT_NR) + 1, expected.len());
+    assert_eq!(usize::from(JOB_WAIT_NR) + 1, expected.len());
 }
 
 #[test]
@@ -263,4 +296,6 @@ fn flags_are_those_of_the_crate() {
     assert_eq!(bits("hmm_advise_flags"), AdviseFlags::ALL.0);
     assert_eq!(bits("hmm_wait_flags"), WaitFlags::ALL.0);
     assert_eq!(bits("hmm_limit_flags"), LimitFlags::ALL.0);
+    assert_eq!(bits("hmm_job_flags"), JobFlags::ALL.0);
+    assert_eq!(bits("hmm_job_wait_flags"), JobWaitFlags::ALL.0);
 }

@@ -20,6 +20,7 @@ pub(crate) fn advise(node: &Path, arguments: &cli::Advise) -> anyhow::Result<()>
         window: arguments
             .window
             .map(|WindowBounds { least, most }| (least, most)),
+        touches: arguments.touches.map(|touches| touches.0),
     };
     let range = arguments.range.0.clone();
     Device::open(node)?.advise(arguments.pid, range, advice)?;

@@ -2,8 +2,9 @@
 //! The ioctl itself: the one place that is not safe Rust.
 
 use crate::{
-    Advise, Evict, Info, Limit, Migrate, Prefetch, Residency, Stats, Wait, ADVISE_NR, EVICT_NR,
-    INFO_NR, IOCTL_TYPE, LIMIT_NR, MIGRATE_NR, PREFETCH_NR, RESIDENCY_NR, STATS_NR, WAIT_NR,
+    Advise, Evict, Info, Job, JobWait, Limit, Migrate, Prefetch, Residency, Stats, Wait, ADVISE_NR,
+    EVICT_NR, INFO_NR, IOCTL_TYPE, JOB_NR, JOB_WAIT_NR, LIMIT_NR, MIGRATE_NR, PREFETCH_NR,
+    RESIDENCY_NR, STATS_NR, WAIT_NR,
 };
 use core::ffi::c_void;
 use rustix::fd::BorrowedFd;
@@ -89,13 +90,31 @@ pub(super) fn limit(node: BorrowedFd<'_>, argument: &mut Limit) -> Result<(), Er
     update::<OPCODE, Limit>(node, argument)
 }
 
+/// JOB on `node`.
+///
+/// # Safety
+/// The job may write the memory of the process that it names. If that is the caller, the caller answers for it as for
+/// writes of its own through raw pointers, until the job has ended.
+#[allow(unsafe_code)]
+pub(super) unsafe fn job(node: BorrowedFd<'_>, argument: &mut Job) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<Job>(IOCTL_TYPE, JOB_NR);
+    update::<OPCODE, Job>(node, argument)
+}
+
+/// JOB_WAIT on `node`.
+pub(super) fn job_wait(node: BorrowedFd<'_>, argument: &mut JobWait) -> Result<(), Errno> {
+    const OPCODE: Opcode = opcode::read_write::<JobWait>(IOCTL_TYPE, JOB_WAIT_NR);
+    update::<OPCODE, JobWait>(node, argument)
+}
+
 #[allow(unsafe_code)]
 fn update<const OPCODE: Opcode, T>(node: BorrowedFd<'_>, argument: &mut T) -> Result<(), Errno> {
     // SAFETY: The callers above, which are all there are, give the opcode that carries the type
     // byte, the number and the size of `T`, so the kernel reads and writes exactly `argument`.
-    // Every bit pattern is a value of these structures. The only address in one of them is
-    // `Residency::map`: it is zero in `residency_counts`, and in `residency_map` it is that of a
-    // slice which is borrowed for the call and has one byte for each page.
+    // Every bit pattern is a value of these structures. Addresses are in two of them.
+    // `Residency::map` is zero in `residency_counts`, and in `residency_map` it is that of a
+    // slice which is borrowed for the call and has one byte for each page. What the device does at
+    // the addresses in `Job` is what the caller of `job` answers for.
     unsafe { ioctl(node, Updater::<OPCODE, T>::new(argument)) }
 }
 

@@ -82,6 +82,21 @@ pub enum Error {
         /// The range that was asked for.
         range: Range<u64>,
     },
+    /// The driver refuses an argument.
+    #[error("{call}: the driver refuses an argument: an address that the process cannot have, one that is not aligned, or a length or count that is none")]
+    Refused {
+        /// The name of the ioctl.
+        call: &'static str,
+    },
+    /// The device cannot do that.
+    #[error("{call}: the device does not do this (INFO tells its features)")]
+    Unsupported {
+        /// The name of the ioctl.
+        call: &'static str,
+    },
+    /// The memory of the calling process was named as that of another.
+    #[error("JOB: the process is the calling one")]
+    OwnMemory,
     /// Any other answer of the kernel.
     #[error("{call}: {errno}")]
     Call {

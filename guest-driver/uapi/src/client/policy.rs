@@ -21,6 +21,9 @@ pub struct Advice {
     /// What a CPU fault takes along at least and at most, bytes: powers of two from a page to
     /// 2 MiB; `(0, 0)` is the driver's own choice.
     pub window: Option<(u32, u32)>,
+    /// By which page fault of the device within a block of 2 MiB the block's memory moves to the device;
+    /// [`crate::NEVER_TOUCHES`]: by none; 0: by the first where the side is the device, else by none.
+    pub touches: Option<u32>,
 }
 
 /// What to move while the caller goes on.
@@ -81,6 +84,7 @@ impl Device {
             (advice.side.is_some(), AdviseFlags::SIDE),
             (advice.keep.is_some(), AdviseFlags::KEEP),
             (advice.window.is_some(), AdviseFlags::WINDOW),
+            (advice.touches.is_some(), AdviseFlags::TOUCHES),
         ] {
             if given {
                 flags.0 |= flag.0;
@@ -96,6 +100,8 @@ impl Device {
             keep: u32::from(advice.keep.unwrap_or(false)),
             window_least,
             window_most,
+            touches: advice.touches.unwrap_or_default(),
+            reserved: 0,
         };
         call::advise(self.as_fd(), &mut argument).map_err(|errno| match errno {
             Errno::NOMEM => Error::NotMapped {
@@ -221,7 +227,7 @@ impl Device {
 }
 
 /// Milliseconds for WAIT, rounded up; the longest that can be said is for ever.
-fn milliseconds(limit: Option<Duration>) -> u32 {
+pub(super) fn milliseconds(limit: Option<Duration>) -> u32 {
     let Some(limit) = limit else {
         return WAIT_FOR_EVER;
     };

@@ -192,7 +192,7 @@ impl Caller {
     fn advise(&self, values: &mut Values) -> Result<bool> {
         let (start, end) = values.range();
         let windows = [0, 4096, 65536, 2 << 20];
-        let flags = values.word(&[1, 2, 4, 3, 7]);
+        let flags = values.word(&[1, 2, 4, 3, 8, 15]);
         let of = |flag: u32, values: &mut Values, usual: &[u32]| match flags & flag {
             0 => values.word(&[0]),
             _ => values.word(usual),
@@ -206,6 +206,8 @@ impl Caller {
             keep: of(2, values, &[0, 1]),
             window_least: of(4, values, &windows),
             window_most: of(4, values, &windows),
+            touches: of(8, values, &[0, 1, 2, u32::MAX]),
+            reserved: u32::from(values.rarely(50)),
         };
         let allowed = [Errno::SRCH, Errno::NOMEM, Errno::NOSPC, Errno::INTR];
         Ok(self.submit(values, ADVISE_NR, &mut call, &allowed)?.is_ok())

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! ADVISE: what is said of a range, and how long it holds.
 
-use super::super::support::ioctl::expect_errno;
+use super::super::support::ioctl::{RawNode, expect_errno};
+use super::super::support::nodes;
 use super::super::support::prelude::*;
 use super::super::support::tracefs::Recording;
 use super::{BYTES, PAGES, call, expect_errno_none, filled, request};
 use hmm_uapi::client::Advice;
-use hmm_uapi::{Advise, PreferredSide, PrefetchState};
+use hmm_uapi::{ADVISE_FIRST_BYTES, ADVISE_NR, Advise, IOCTL_TYPE, PreferredSide, PrefetchState};
 use rustix::io::Errno;
 use std::ops::Range;
+use zerocopy::IntoBytes;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("policy/advise-window-anon-4k", window),
@@ -190,7 +192,40 @@ fn advise_bad_input() -> Result<()> {
         side: 1,
         ..Advise::default()
     };
-    expect_errno_none("a good advice", call(hmm_uapi::ADVISE_NR, &good))?;
+    expect_errno_none("a good advice", call(ADVISE_NR, &good))?;
+    // A program of version 2 knows less of the structure, and nothing beyond that is written.
+    let node = RawNode::open(&nodes::first())?;
+    let mut older = [&good.as_bytes()[..ADVISE_FIRST_BYTES], &[0xa5; 8]].concat();
+    node.call(IOCTL_TYPE, ADVISE_NR, &mut older[..ADVISE_FIRST_BYTES])
+        .context("an advice of version 2")?;
+    ensure!(
+        older[ADVISE_FIRST_BYTES..] == [0xa5; 8],
+        "the driver wrote beyond the caller's structure"
+    );
+    for bytes in [ADVISE_FIRST_BYTES - 1, size_of::<Advise>() - 1] {
+        let result = node.call(
+            IOCTL_TYPE,
+            ADVISE_NR,
+            &mut good.as_bytes().to_vec()[..bytes],
+        );
+        let expected = match bytes < ADVISE_FIRST_BYTES {
+            true => Err(Errno::INVAL),
+            false => Ok(()),
+        };
+        ensure!(result == expected, "{bytes} bytes of an advice: {result:?}");
+    }
+    let touches = Advise {
+        flags: 8,
+        side: 0,
+        ..good
+    };
+    for count in [0, 1, 7, u32::MAX] {
+        let advice = Advise {
+            touches: count,
+            ..touches
+        };
+        expect_errno_none("touches", call(ADVISE_NR, &advice))?;
+    }
     let window = Advise {
         flags: 4,
         side: 0,
@@ -209,8 +244,21 @@ fn advise_bad_input() -> Result<()> {
         (
             "an unknown field",
             Advise {
-                flags: 8,
+                flags: 16,
                 side: 0,
+                ..good
+            },
+            Errno::INVAL,
+        ),
+        (
+            "touches that do not count",
+            Advise { touches: 1, ..good },
+            Errno::INVAL,
+        ),
+        (
+            "a reserved field",
+            Advise {
+                reserved: 1,
                 ..good
             },
             Errno::INVAL,
@@ -314,7 +362,7 @@ fn advise_bad_input() -> Result<()> {
             Errno::SRCH,
         ),
     ] {
-        expect_errno(what, call(hmm_uapi::ADVISE_NR, &advice), expected)?;
+        expect_errno(what, call(ADVISE_NR, &advice), expected)?;
     }
     memory.check_pages(20..PAGES, 1)
 }
