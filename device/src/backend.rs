@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use hmm_protocol::{CONTROL_QUEUE, EVENT_QUEUE, Features, URGENT_QUEUE};
+use hmm_protocol::{Features, URGENT_QUEUE};
 use parking_lot::Mutex;
 use vhost::vhost_user::{
     Backend,
@@ -26,9 +26,9 @@ use vmm_sys_util::{
 use crate::{
     device::Device,
     guest_memory::GuestMemory,
+    layout::{FIRST_THREAD, Role},
     queue::Worker,
     ring::{self, Ring},
-    threads::{FIRST_THREAD, queues_of_thread},
 };
 
 /// The device as one front end sees it. Clones are the same.
@@ -81,10 +81,13 @@ impl HmmBackend {
 
     fn serve(&self, queue: u16, ring: &Ring, worker: &mut Worker) {
         let device = &self.inner.device;
-        match queue {
-            CONTROL_QUEUE => device.serve_control(ring, worker),
-            EVENT_QUEUE => device.serve_events(ring, worker),
-            _ => device.serve_batches(queue, ring, worker),
+        match device.layout().role(queue) {
+            Some(Role::Control) => device.serve_control(ring, worker),
+            Some(Role::Event) => device.serve_events(ring, worker),
+            Some(Role::Urgent | Role::Bulk(_) | Role::Mmu | Role::Job(_)) => {
+                device.serve_batches(queue, ring, worker);
+            }
+            Some(Role::Report) | None => {}
         }
     }
 }
@@ -153,7 +156,8 @@ impl VhostUserBackend for HmmBackend {
     fn queues_per_thread(&self) -> Vec<u64> {
         (0..self.inner.device.thread_count())
             .map(|thread| {
-                queues_of_thread(thread)
+                let layout = self.inner.device.layout();
+                (layout.queues_of(thread))
                     .into_iter()
                     .fold(0, |mask, queue| mask | 1 << queue)
             })
@@ -194,31 +198,19 @@ impl VhostUserBackend for HmmBackend {
         };
         let mut worker = worker.lock();
         let device = &self.inner.device;
-        // `event` and `rings` count the queues of this thread from zero. The first thread has the first three queues,
-        // so the two are the same there.
-        let queues = queues_of_thread(thread);
-        let ring_of = |queue: u16| {
-            let position = if thread == FIRST_THREAD {
-                usize::from(queue)
-            } else {
-                0
-            };
-            rings.get(position)
-        };
+        // `event` and `rings` count the queues of this thread from zero.
+        let first = device.layout().first_of(thread);
+        let ring_of = |queue: u16| rings.get(usize::from(queue.checked_sub(first)?));
         if u64::from(event) == self.wake_event() {
             device.take_wake_up(thread);
-            for queue in queues {
+            for queue in device.layout().queues_of(thread) {
                 if let Some(ring) = ring_of(queue) {
                     self.serve(queue, ring, &mut worker);
                 }
             }
             return Ok(());
         }
-        let queue = if thread == FIRST_THREAD {
-            event
-        } else {
-            queues[0]
-        };
+        let queue = first.saturating_add(event);
         if let Some(ring) = ring_of(queue) {
             device.stats().queue(queue).kicks.add(1);
             if thread == FIRST_THREAD

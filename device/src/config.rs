@@ -4,12 +4,12 @@
 use std::{os::fd::RawFd, path::PathBuf};
 
 use clap::{ArgGroup, Parser};
-use hmm_protocol::MAX_BULK_QUEUES;
+use hmm_protocol::{JobLimits, MAX_BULK_QUEUES, MAX_JOB_QUEUES};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    engine::CopyChoice,
+    engine::{CopyChoice, Shape},
     logging::{LogFormat, parse_level},
     memory::HugePage,
     model::LinkSpec,
@@ -44,9 +44,10 @@ EXAMPLE
   vhost-user-hmm --socket-path /run/hmm.sock --memory 1G &
   qemu-system-x86_64 … -object memory-backend-memfd,id=mem,size=4G,share=on -machine q35,memory-backend=mem \\
     -chardev socket,id=hmm,path=/run/hmm.sock -device pcie-root-port,id=port,chassis=1 \\
-    -device vhost-user-test-device-pci,bus=port,chardev=hmm,virtio-id=37,num_vqs=4,vq_size=256,config_size=128
+    -device vhost-user-test-device-pci,bus=port,chardev=hmm,virtio-id=37,num_vqs=8,vq_size=256,config_size=128
 
-  num_vqs is 3 and the number of bulk queues. The guest's memory must be shared.";
+  num_vqs is 3, the number of bulk queues, and with job queues 2 more and their number. With fewer the driver does without
+  contexts and jobs. The guest's memory must be shared.";
 
 /// A vhost-user device with private memory and a DMA engine.
 #[derive(Clone, Debug, Parser)]
@@ -119,6 +120,21 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BULK_QUEUES)))]
     pub bulk_queues: u32,
+
+    /// Number of queues for jobs; with them come the MMU queue and the report queue. 0: drivers see a device without
+    /// contexts and jobs
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_JOB_QUEUES)))]
+    pub job_queues: u32,
+
+    /// Most contexts, that is, address spaces that the device works in
+    #[arg(long, value_name = "N", default_value_t = 4096,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_contexts: u32,
+
+    /// Most memory for the page tables of all contexts; what does not fit is refused as busy
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    pub page_tables: u64,
 
     /// Most descriptors of a queue: a power of two
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = parse_queue_size)]
@@ -233,6 +249,20 @@ pub fn capabilities() -> serde_json::Result<String> {
 }
 
 impl Args {
+    /// How much of everything the device has.
+    pub fn shape(&self) -> Shape {
+        let default = Shape::default();
+        Shape {
+            bulk_queues: self.bulk_queues,
+            jobs: JobLimits {
+                job_queues: self.job_queues,
+                max_contexts: self.max_contexts,
+                ..default.jobs
+            },
+            table_bytes: self.page_tables,
+        }
+    }
+
     /// The socket, unless only capabilities were asked for.
     pub fn socket(&self) -> Option<Socket> {
         match (&self.socket_path, self.fd) {
@@ -330,6 +360,10 @@ mod tests {
             ["--memory", "100T"],
             ["--bulk-queues", "0"],
             ["--bulk-queues", "17"],
+            ["--job-queues", "17"],
+            ["--max-contexts", "0"],
+            ["--max-contexts", "1048577"],
+            ["--page-tables", "string"],
             ["--queue-size", "1"],
             ["--queue-size", "100"],
             ["--queue-size", "2048"],

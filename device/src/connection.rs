@@ -18,7 +18,6 @@ use crate::{
     device::Device,
     logging::warn_limited,
     ring::{self, Defect, Ring},
-    threads::thread_of_queue,
 };
 
 /// What can go wrong with a front end.
@@ -78,7 +77,7 @@ fn connect(
 ) {
     let workers = daemon.get_epoll_handlers();
     for (queue, ring) in (0..).zip(rings) {
-        if let Some(worker) = workers.get(thread_of_queue(queue)) {
+        if let Some(worker) = workers.get(device.layout().thread_of(queue)) {
             ring.connect(Box::new(Link {
                 queue,
                 device: Arc::downgrade(device),

@@ -13,7 +13,6 @@ use std::{
 };
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
-use hmm_protocol::BULK_QUEUE_FIRST;
 
 pub use self::error::DaemonError;
 use self::{error::system, front_ends::FrontEnds, signals::Signals};
@@ -30,7 +29,6 @@ use crate::{
     sandbox::{Remover, Sandbox, SandboxError},
     size::format_size,
     socket::{Access, BoundListener, bind, open},
-    stats::full_name,
     threads::WorkerTimes,
     trace::Trace,
 };
@@ -61,8 +59,9 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     };
     let trace = match &args.trace {
         Some(path) => {
-            let queues: Vec<String> = (0..BULK_QUEUE_FIRST + args.bulk_queues as u16)
-                .map(full_name)
+            let layout = args.shape().layout();
+            let queues: Vec<String> = (0..layout.count())
+                .map(|queue| layout.name(queue))
                 .collect();
             std::fs::File::create(path)
                 .and_then(|file| Trace::new(file, &queues))
@@ -81,7 +80,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     let identity = memory.identity();
     let engine = Engine::new(
         memory,
-        args.bulk_queues,
+        args.shape(),
         faults,
         CopyRoutines::new(args.copy),
         args.link,
@@ -156,6 +155,7 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
         uuid = %identity.uuid,
         generation = identity.generation,
         bulk_queues = args.bulk_queues,
+        job_queues = args.job_queues,
         copies = device.engine().copies().summary(),
         backing = ?device.engine().memory().backing(),
         "ready"

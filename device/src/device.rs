@@ -12,7 +12,7 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 use hmm_gate::{Gate, QueueState, Tickets};
-use hmm_protocol::{BULK_QUEUE_FIRST, Event, EventKind, Features, URGENT_QUEUE};
+use hmm_protocol::{Event, EventKind, Features};
 use parking_lot::RwLock;
 use vhost_user_backend::VringT;
 use virtio_bindings::{
@@ -32,10 +32,11 @@ use crate::{
     events::EventLog,
     guest_memory::GuestMemory,
     inject::{FaultError, FaultSpec},
+    layout::{FIRST_THREAD, QueueLayout},
     memory::MemoryError,
     ring::Ring,
     stats::{Conditions, Snapshot, Stats},
-    threads::{FIRST_THREAD, WorkerTimes, thread_of_queue},
+    threads::WorkerTimes,
     trace::Trace,
 };
 
@@ -78,9 +79,8 @@ impl Device {
         worker_times: WorkerTimes,
         trace: Trace,
     ) -> io::Result<Self> {
-        let queues = BULK_QUEUE_FIRST + engine.limits().bulk_queues as u16;
-        let threads = thread_of_queue(queues - 1) + 1;
-        let wakers = (0..threads)
+        let layout = engine.layout();
+        let wakers = (0..layout.threads())
             .map(|_| {
                 new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)
                     .map(|(consumer, notifier)| Waker { consumer, notifier })
@@ -89,8 +89,10 @@ impl Device {
         Ok(Self {
             engine,
             gate: Gate::new(GuestMemory::empty()),
-            stats: Stats::new(usize::from(queues)),
-            queues: (0..queues).map(|_| CachePadded::default()).collect(),
+            stats: Stats::new(layout),
+            queues: (0..layout.count())
+                .map(|_| CachePadded::default())
+                .collect(),
             rings: RwLock::default(),
             events: EventLog::default(),
             wakers,
@@ -126,6 +128,11 @@ impl Device {
     /// The trace.
     pub fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// Which queue carries what.
+    pub fn layout(&self) -> QueueLayout {
+        self.engine.layout()
     }
 
     /// Number of queues.
@@ -340,10 +347,6 @@ impl Device {
         self.rings.read().clone()
     }
 
-    pub(crate) fn batch_queues(&self) -> impl Iterator<Item = u16> {
-        URGENT_QUEUE..self.queues.len() as u16
-    }
-
     /// Number of urgent batches that are being executed.
     pub(crate) fn urgent(&self) -> &AtomicUsize {
         &self.urgent
@@ -355,7 +358,9 @@ impl Device {
 
     /// Whether batch queue `index` is to be served now.
     pub(crate) fn is_served(&self, index: u16) -> bool {
-        !self.is_paused() && !self.engine.faults().is_stalled(index)
+        !self.is_paused()
+            && (self.layout().role(index))
+                .is_some_and(|role| !self.engine.faults().is_stalled(role))
     }
 
     pub(crate) fn tickets(&self) -> &Tickets {

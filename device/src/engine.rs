@@ -4,12 +4,13 @@
 //! It is given the bytes of a request in private memory and a table of the guest's memory, and hands back what to
 //! answer. Nothing is read twice from memory that the guest can write.
 //!
-//! Lock order: the caller's gate, then `session`.
+//! Lock order: the caller's gate, then `session`, then the locks of `contexts`.
 
 mod batch;
 mod contents;
 mod control;
 mod copy;
+mod map;
 mod session;
 mod transfer;
 mod wait;
@@ -21,8 +22,8 @@ use std::{
 
 use hmm_gate::ShardedLock;
 use hmm_protocol::{
-    BatchHeader, CONTROL_BYTES, Completion, Config, Features, HEADER_BYTES, Limits, MAGIC,
-    NO_ERROR_INDEX, Op, Status, VERSION_MAJOR, VERSION_MINOR,
+    BatchHeader, CONTROL_BYTES, Completion, Config, Features, HEADER_BYTES, JobLimits, Limits,
+    MAGIC, NO_ERROR_INDEX, Op, Status, VERSION_MAJOR, VERSION_MINOR,
 };
 use zerocopy::{
     FromBytes,
@@ -32,13 +33,16 @@ use zerocopy::{
 use self::session::Session;
 pub use self::{
     batch::{OpCount, Workspace},
-    control::Interrupted,
+    control::{ControlAnswer, Interrupted},
     copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern, UnknownRoutine},
 };
 use crate::{
     guest_memory::GuestMemory,
     inject::{Delivery, Faults},
+    jobs::Jobs,
+    layout::{QueueLayout, Role},
     memory::DeviceMemory,
+    mmu::{AccessBits, Budget, Contexts, Memories},
     model::{Link, LinkSpec},
 };
 
@@ -56,6 +60,44 @@ pub const MAX_REQUEST_BYTES: usize =
 const _: () = assert!(MAX_REQUEST_BYTES > CONTROL_BYTES);
 const PREFERRED_ALIGNMENT: u32 = 2 << 20;
 
+/// Most entries of a batch on the MMU queue.
+pub const MAX_MAP_ENTRIES: u32 = 1024;
+
+/// How much of everything the device has.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Number of bulk queues, 1 to 16.
+    pub bulk_queues: u32,
+    /// What bounds contexts and jobs. Without job queues there are neither.
+    pub jobs: JobLimits,
+    /// Most memory for page tables, bytes.
+    pub table_bytes: u64,
+}
+
+impl Shape {
+    /// Which queue carries what.
+    pub fn layout(&self) -> QueueLayout {
+        QueueLayout::new(self.bulk_queues as u16, self.jobs.job_queues as u16)
+    }
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            bulk_queues: 1,
+            jobs: JobLimits {
+                job_queues: 2,
+                max_contexts: 4096,
+                max_jobs: 1024,
+                max_map_entries: MAX_MAP_ENTRIES,
+                max_harts: 0,
+                fault_timeout_ms: 10_000,
+            },
+            table_bytes: 256 << 20,
+        }
+    }
+}
+
 /// What the engine asks of its caller while it works.
 pub trait Pace {
     /// Called about every 64 KiB. It may wait for a moment to let more urgent work go first.
@@ -66,8 +108,8 @@ pub trait Pace {
 
 /// Where a batch comes from and what it may touch.
 pub struct Job<'a> {
-    /// The queue's index.
-    pub queue: u16,
+    /// What its queue is for.
+    pub role: Role,
     /// The guest's memory.
     pub guest: &'a GuestMemory,
     /// The caller's pace.
@@ -124,17 +166,21 @@ pub struct Engine {
     /// What the driver negotiated; [`Features`] as a number.
     features: AtomicU64,
     limits: Limits,
+    shape: Shape,
     faults: Faults,
     copies: CopyRoutines,
     link: Option<Link>,
+    contexts: Contexts,
+    jobs: Jobs,
+    accessed: AccessBits,
 }
 
 impl Engine {
-    /// An engine over `memory`, for `bulk_queues` bulk queues, perhaps behind a modelled link. No session is open,
-    /// and no feature is negotiated.
+    /// An engine of this `shape` over `memory`, perhaps behind a modelled link. No session is open, and no feature is
+    /// negotiated.
     pub fn new(
         memory: DeviceMemory,
-        bulk_queues: u32,
+        shape: Shape,
         faults: Faults,
         copies: CopyRoutines,
         link: Option<LinkSpec>,
@@ -147,8 +193,12 @@ impl Engine {
                 max_urgent_entries: MAX_URGENT_ENTRIES,
                 max_entry_bytes: MAX_ENTRY_BYTES,
                 max_batch_bytes: MAX_BATCH_BYTES,
-                bulk_queues,
+                bulk_queues: shape.bulk_queues,
             },
+            contexts: Contexts::new(shape.jobs.max_contexts, Budget::new(shape.table_bytes)),
+            jobs: Jobs::default(),
+            accessed: AccessBits::new(memory.bytes()),
+            shape,
             memory,
             session: ShardedLock::new(Session::Closed),
             is_used: AtomicBool::new(false),
@@ -170,9 +220,14 @@ impl Engine {
 
     /// The features of this device.
     pub fn offered(&self) -> Features {
+        let jobs = Features::CONTEXTS.union(Features::ACCESS_BITS);
+        let all = match self.shape.jobs.job_queues {
+            0 => Features::ALL.without(jobs),
+            _ => Features::ALL.union(jobs),
+        };
         match self.faults.are_allowed() {
-            true => Features::ALL,
-            false => Features::ALL.without(Features::FAULT_INJECTION),
+            true => all,
+            false => all.without(Features::FAULT_INJECTION),
         }
     }
 
@@ -192,6 +247,36 @@ impl Engine {
         &self.limits
     }
 
+    /// Which queue carries what.
+    pub fn layout(&self) -> QueueLayout {
+        self.shape.layout()
+    }
+
+    /// What bounds contexts and jobs.
+    pub fn job_limits(&self) -> &JobLimits {
+        &self.shape.jobs
+    }
+
+    /// The contexts of the session.
+    pub fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
+    /// The jobs of the session.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// What jobs access, for a caller that is in the gate of `guest`.
+    pub fn memories<'a>(&'a self, guest: &'a GuestMemory) -> Memories<'a> {
+        Memories {
+            guest,
+            device: &self.memory,
+            accessed: &self.accessed,
+            faults: &self.faults,
+        }
+    }
+
     /// The modelled link, if there is one.
     pub fn link(&self) -> Option<&LinkSpec> {
         self.link.as_ref().map(Link::spec)
@@ -205,6 +290,12 @@ impl Engine {
     /// The configuration space, as faults leave it.
     pub fn config(&self) -> Config {
         let identity = self.memory.identity();
+        // Without job queues all of them are 0.
+        let jobs = match self.shape.jobs.job_queues {
+            0 => None,
+            _ => Some(&self.shape.jobs),
+        };
+        let of_jobs = |field: fn(&JobLimits) -> u32| U32::new(jobs.map_or(0, field));
         let mut config = Config {
             magic: U32::new(MAGIC),
             version_major: U16::new(VERSION_MAJOR),
@@ -221,12 +312,12 @@ impl Engine {
             preferred_alignment: U32::new(PREFERRED_ALIGNMENT),
             max_batch_bytes: U64::new(self.limits.max_batch_bytes),
             health: U32::new(0),
-            job_queues: U32::new(0),
-            max_contexts: U32::new(0),
-            max_jobs: U32::new(0),
-            max_map_entries: U32::new(0),
-            max_harts: U32::new(0),
-            fault_timeout_ms: U32::new(0),
+            job_queues: of_jobs(|jobs| jobs.job_queues),
+            max_contexts: of_jobs(|jobs| jobs.max_contexts),
+            max_jobs: of_jobs(|jobs| jobs.max_jobs),
+            max_map_entries: of_jobs(|jobs| jobs.max_map_entries),
+            max_harts: of_jobs(|jobs| jobs.max_harts),
+            fault_timeout_ms: of_jobs(|jobs| jobs.fault_timeout_ms),
             reserved: [U32::new(0); 5],
         };
         self.faults.distort(&mut config);

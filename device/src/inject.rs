@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use hmm_protocol::{Config, Op, Status};
+use hmm_protocol::{Config, Status};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -28,6 +28,7 @@ pub use self::{
     script::{ScriptError, read_script},
 };
 use self::{error::MAX_FAULTS, trigger::Trigger};
+use crate::layout::Role;
 
 #[derive(Debug)]
 struct Fault {
@@ -35,13 +36,13 @@ struct Fault {
     spec: FaultSpec,
     action: Action,
     unit: Unit,
-    op: Option<Op>,
+    op: Option<&'static str>,
     queue: QueueScope,
     trigger: Trigger,
 }
 
 impl Fault {
-    fn fires(&mut self, unit: Unit, queue: u16, op: Option<Op>) -> bool {
+    fn fires(&mut self, unit: Unit, queue: Role, op: Option<&'static str>) -> bool {
         self.unit == unit
             && self.queue.contains(queue)
             && (self.op.is_none() || self.op == op)
@@ -198,8 +199,8 @@ impl Faults {
             .collect()
     }
 
-    /// What to do to a batch on `queue` whose first operation is `op`.
-    pub fn batch(&self, queue: u16, op: Option<Op>) -> BatchFaults {
+    /// What to do to a batch on `queue` whose first operation has the name `op`.
+    pub fn batch(&self, queue: Role, op: Option<&'static str>) -> BatchFaults {
         let mut wanted = BatchFaults::default();
         if !self.any() {
             return wanted;
@@ -229,8 +230,8 @@ impl Faults {
         wanted
     }
 
-    /// What to do to an entry with `op` on `queue`.
-    pub fn entry(&self, queue: u16, op: Op) -> EntryFaults {
+    /// What to do to an entry on `queue` whose operation has the name `op`.
+    pub fn entry(&self, queue: Role, op: &'static str) -> EntryFaults {
         let mut wanted = EntryFaults::default();
         for fault in &mut self.table.lock().faults {
             if !fault.fires(Unit::Entry, queue, Some(op)) {
@@ -256,7 +257,7 @@ impl Faults {
     }
 
     /// Whether `queue` is not to be served.
-    pub fn is_stalled(&self, queue: u16) -> bool {
+    pub fn is_stalled(&self, queue: Role) -> bool {
         self.any()
             && self
                 .table

@@ -7,13 +7,14 @@
 //! - [`backend`]: what vhost-user asks for, in terms of [`device`].
 //! - [`device`]: the virtio device: queues, events, the configuration space.
 //! - [`queue`]: from a ring to a batch and back.
-//! - [`engine`]: executes batches. It knows [`memory`], [`guest_memory`], [`model`], the wire format and [`inject`], and neither
+//! - [`engine`]: executes batches. It knows [`mmu`], [`jobs`], [`memory`], [`guest_memory`], [`model`], the wire format and [`inject`], and neither
 //!   vhost nor rings, so that a second front end is possible.
+//! - [`jobs`]: what the device does at the virtual addresses of a process. [`mmu`]: contexts with page tables for them.
 //! - [`control`]: the control socket. [`stats`]: what is counted. [`trace`]: what happened when.
 //!   [`sandbox`]: what the process gives up.
 //!
 //! No file imports a file that imports it: `cargo xtask check` refuses it. What several modules share is at the bottom: [`end`], [`events`],
-//! [`threads`].
+//! [`layout`], [`threads`].
 
 pub mod backend;
 pub mod config;
@@ -26,8 +27,11 @@ pub mod engine;
 pub mod events;
 pub mod guest_memory;
 pub mod inject;
+pub mod jobs;
+pub mod layout;
 pub mod logging;
 pub mod memory;
+pub mod mmu;
 pub mod model;
 pub mod queue;
 mod readiness;

@@ -10,14 +10,17 @@ mod snapshot;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use hmm_protocol::{Op, Status};
+use hmm_protocol::{MapOp, Op, Status};
 
 pub use self::{
     counter::{Counter, WorkerCounter},
     histogram::{Histogram, HistogramSnapshot},
-    snapshot::{Conditions, DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot, full_name},
+    snapshot::{Conditions, DeviceSnapshot, OpSnapshot, QueueSnapshot, Snapshot},
 };
-use crate::engine::{Report, Workspace};
+use crate::{
+    engine::{Report, Workspace},
+    layout::QueueLayout,
+};
 
 /// What one operation did on one queue.
 #[derive(Debug, Default)]
@@ -29,6 +32,15 @@ pub struct OpStats {
 
 /// The operations, in the order in which they are kept.
 const OPS: [Op; 5] = [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop];
+
+/// The same for changes of page tables.
+const MAP_OPS: [MapOp; 5] = [
+    MapOp::Map,
+    MapOp::Unmap,
+    MapOp::Protect,
+    MapOp::Resume,
+    MapOp::Fail,
+];
 
 /// What happened on one queue.
 #[derive(Debug, Default)]
@@ -52,6 +64,7 @@ pub struct QueueStats {
     /// Events told.
     pub events: WorkerCounter,
     ops: [OpStats; OPS.len()],
+    map_ops: [OpStats; MAP_OPS.len()],
     results: [WorkerCounter; Status::ALL.len()],
     service: Histogram,
     delay: Histogram,
@@ -65,8 +78,10 @@ impl QueueStats {
         self.service.record(service);
         self.copy.record(report.measured);
         if report.with_statuses || report.completion.entries_ok.get() > 0 || is_partial(report) {
-            for (op, count) in workspace.ops() {
-                let stats = &self.ops[op as usize - 1];
+            let copies = (workspace.ops()).map(|(op, count)| (&self.ops[op as usize - 1], count));
+            let maps =
+                (workspace.map_ops()).map(|(op, count)| (&self.map_ops[op as usize - 1], count));
+            for (stats, count) in copies.chain(maps) {
                 stats.ok.add(u64::from(count.ok));
                 stats.failed.add(u64::from(count.failed));
                 stats.bytes.add(count.bytes);
@@ -105,9 +120,7 @@ impl QueueStats {
         .into_iter()
         .chain(&self.results)
         .chain(
-            self.ops
-                .iter()
-                .flat_map(|op| [&op.ok, &op.failed, &op.bytes]),
+            (self.ops.iter().chain(&self.map_ops)).flat_map(|op| [&op.ok, &op.failed, &op.bytes]),
         ) {
             counter.reset();
         }
@@ -125,6 +138,7 @@ fn is_partial(report: &Report) -> bool {
 /// What happened on the device.
 #[derive(Debug)]
 pub struct Stats {
+    layout: QueueLayout,
     queues: Vec<CachePadded<QueueStats>>,
     /// Front ends that connected.
     pub connections: Counter,
@@ -139,10 +153,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counters for `queues` queues.
-    pub fn new(queues: usize) -> Self {
+    /// Counters for the queues of `layout`.
+    pub fn new(layout: QueueLayout) -> Self {
         Self {
-            queues: (0..queues).map(|_| CachePadded::default()).collect(),
+            layout,
+            queues: (0..layout.count())
+                .map(|_| CachePadded::default())
+                .collect(),
             connections: Counter::default(),
             driver_starts: Counter::default(),
             memory_updates: Counter::default(),
@@ -177,11 +194,11 @@ impl Stats {
 mod tests {
     use std::mem::{align_of_val, size_of_val};
 
-    use super::Stats;
+    use super::{QueueLayout, Stats};
 
     #[test]
     fn queues_share_no_cache_line() {
-        let stats = Stats::new(3);
+        let stats = Stats::new(QueueLayout::new(1, 0));
         let queue = &stats.queues[1];
         assert!(align_of_val(queue) >= 64);
         assert_eq!(size_of_val(queue) % 64, 0);

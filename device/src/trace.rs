@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmm_protocol::Op;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
@@ -49,8 +48,8 @@ pub struct Span<'a> {
     pub started: Instant,
     /// How long it took.
     pub time: Duration,
-    /// Its first operation, if it got so far.
-    pub op: Option<Op>,
+    /// The name of its first operation, if it got so far.
+    pub op: Option<&'static str>,
     /// What became of it.
     pub report: &'a Report,
 }
@@ -123,7 +122,7 @@ impl Trace {
         let event = format!(
             ",\n{{\"name\":\"{}\",\"cat\":\"batch\",\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{:.3},\"dur\":{:.3},\
              \"args\":{{\"cookie\":\"{:#x}\",\"status\":\"{}\",\"entries_ok\":{},\"bytes\":{},\"measured_us\":{:.3}}}}}",
-            span.op.map_or("batch", Op::name),
+            span.op.unwrap_or("batch"),
             span.queue,
             start.as_secs_f64() * 1e6,
             span.time.as_secs_f64() * 1e6,

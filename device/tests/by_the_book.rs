@@ -200,10 +200,13 @@ fn start() -> Driver {
         (68, 4, 2 << 20),
         (72, 8, 64 << 20),
         (80, 4, 0),
+        (84, 4, 2),
+        (88, 4, 4096),
+        (96, 4, 1024),
     ] {
         assert_eq!(number(&config, at, len), expected, "at {at}");
     }
-    assert!(config[84..].iter().all(|byte| *byte == 0));
+    assert!(config[108..].iter().all(|byte| *byte == 0));
     let generation = number(&config, 40, 8);
     assert_ne!(generation, 0);
     let mut driver = Driver {

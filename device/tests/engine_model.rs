@@ -9,9 +9,10 @@ use hmm_protocol::{
 };
 use proptest::prelude::*;
 use vhost_user_hmm::{
-    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine, Job, Pace, Workspace},
+    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine, Job, Pace, Shape, Workspace},
     guest_memory::GuestMemory,
     inject::Faults,
+    layout::Role,
     memory::DeviceMemory,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -64,7 +65,7 @@ impl Rig {
         let memory = DeviceMemory::anonymous(DEVICE as u64).expect("memory");
         let engine = Engine::new(
             memory,
-            1,
+            Shape::default(),
             Faults::default(),
             CopyRoutines::new(CopyChoice::Fixed(routine)),
             None,
@@ -162,7 +163,7 @@ impl Rig {
         expected.resize(expected.len().next_multiple_of(8), 0);
         let mut workspace = Workspace::default();
         let job = Job {
-            queue: 3,
+            role: Role::Bulk(0),
             guest: &self.guest,
             pace: &NoPace,
             status_room: usize::MAX,
@@ -338,7 +339,7 @@ proptest! {
             request[16..24].copy_from_slice(&rig.generation.to_le_bytes());
             request[24..32].fill(0);
         }
-        let job = Job { queue: 2, guest: &rig.guest, pace: &NoPace, status_room: 64 };
+        let job = Job { role: Role::Urgent, guest: &rig.guest, pace: &NoPace, status_room: 64 };
         let report = rig.engine.execute(&request, &job, &mut Workspace::default());
         prop_assert_ne!(report.status, Status::NotAttempted);
         let reply = rig.engine.control(&request);

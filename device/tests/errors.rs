@@ -306,7 +306,7 @@ fn bad_control_requests_are_answered() {
     let cases = [
         (request(ControlKind::Ping, 0, 5, 0, 0), Status::Ok),
         (spoilt(0, 0), Status::BadOp),
-        (spoilt(0x83, 0), Status::BadOp),
+        (spoilt(0x87, 0), Status::BadOp),
         (spoilt(0x80, 1), Status::BadFlags),
         (spoilt(0x81, 2), Status::BadFlags),
         (reserved, Status::ReservedNonZero),

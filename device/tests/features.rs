@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a driver did not negotiate does not work for it.
 
-use hmm_front_end::{DATA, FrontEnd, Layout, Process};
+use hmm_front_end::{DATA, FrontEnd, Layout, MOST_QUEUES, Process};
 use hmm_protocol::{
     BatchFlags, ControlKind, ControlRequest, CopyEntry, EntryFlags, Features, Op, PageList, Status,
     golden,
@@ -13,7 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 
 /// A driver that negotiates all but `missing`, with an open session.
 fn start_without(process: &Process, missing: Features) -> FrontEnd {
-    let frontend = Frontend::connect(process.socket(), 19).expect("the device accepts");
+    let frontend = Frontend::connect(process.socket(), MOST_QUEUES).expect("the device accepts");
     let mut front_end = FrontEnd::start_on(frontend, 1, &Layout::default(), !missing.0);
     front_end.open();
     front_end
@@ -110,7 +110,7 @@ fn faults_do_not_fire_for_a_driver_that_did_not_agree_to_them() {
 #[test]
 fn a_device_without_faults_offers_none_and_takes_none() {
     let process = Process::start(PROGRAM, &["--memory", "16M", "--no-faults"]);
-    let frontend = Frontend::connect(process.socket(), 19).expect("the device accepts");
+    let frontend = Frontend::connect(process.socket(), MOST_QUEUES).expect("the device accepts");
     let offered = vhost::VhostBackend::get_features(&frontend).expect("features");
     assert!(!Features(offered).contains(Features::FAULT_INJECTION));
     assert!(Features(offered).contains(Features::REQUIRED));

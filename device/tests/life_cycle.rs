@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use hmm_front_end::{DATA, FrontEnd, Layout, Process, pattern};
+use hmm_front_end::{DATA, FrontEnd, Layout, MOST_QUEUES, Process, pattern};
 use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, EventKind, Features, Op, Status};
 use rustix::process::Signal;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
@@ -167,7 +167,7 @@ fn contents_are_adopted_with_their_key_alone() {
     keyless.reboot();
     assert_eq!(keyless.adopt(generation), Status::StaleGeneration);
     drop(keyless);
-    let frontend = Frontend::connect(process.socket(), 19).expect("the device accepts");
+    let frontend = Frontend::connect(process.socket(), MOST_QUEUES).expect("the device accepts");
     let without = !Features::SESSION_KEY.0;
     let mut old = FrontEnd::start_on(frontend, 1, &Layout::default(), without);
     let generation = old.open();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hmm_front_end::{DATA, FrontEnd, Layout, Process};
+use hmm_front_end::{DATA, FrontEnd, Layout, MOST_QUEUES, Process};
 use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status, URGENT_QUEUE};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
@@ -173,7 +173,8 @@ fn workers_look_for_work_as_long_as_they_are_told() {
 #[test]
 fn without_event_idx_signals_follow_the_flag() {
     let process = Process::start(PROGRAM, &["--memory", "16M"]);
-    let frontend = vhost::vhost_user::Frontend::connect(process.socket(), 19).expect("connect");
+    let frontend =
+        vhost::vhost_user::Frontend::connect(process.socket(), MOST_QUEUES).expect("connect");
     let mask = !hmm_front_end::EVENT_IDX;
     let mut front_end = FrontEnd::start_on(frontend, 1, &Layout::default(), mask);
     front_end.open();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hmm_front_end::{DATA, EVENT_IDX, FrontEnd, Layout, Process};
+use hmm_front_end::{DATA, EVENT_IDX, FrontEnd, Layout, MOST_QUEUES, Process};
 use hmm_protocol::{
     BULK_QUEUE_FIRST, BatchFlags, ControlKind, ControlRequest, CopyEntry, EVENT_QUEUE, EventKind,
     Op, Status, URGENT_QUEUE,
@@ -343,7 +343,8 @@ fn a_disabled_queue_has_no_batch_half_done() {
 #[test]
 fn a_broken_queue_signals_the_front_end_without_event_index_too() {
     let process = Process::start(PROGRAM, &["--memory", "16M", "--log-level", "error"]);
-    let frontend = vhost::vhost_user::Frontend::connect(process.socket(), 19).expect("connect");
+    let frontend =
+        vhost::vhost_user::Frontend::connect(process.socket(), MOST_QUEUES).expect("connect");
     let mut front_end = FrontEnd::start_on(frontend, 1, &Layout::default(), !EVENT_IDX);
     front_end.open();
     let error = EventFd::new(EFD_NONBLOCK).expect("an eventfd");

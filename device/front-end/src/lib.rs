@@ -20,9 +20,10 @@ use std::{
 };
 
 use hmm_protocol::{
-    BULK_QUEUE_FIRST, BatchFlags, BatchHeader, BatchKind, CONTROL_BYTES, CONTROL_QUEUE, Completion,
-    Config, ControlKind, ControlReply, ControlRequest, CopyEntry, EVENT_BYTES, EVENT_QUEUE, Event,
-    Features, PageList, SessionFlags, SessionKey, SessionRequest, Status, URGENT_QUEUE,
+    AccessFlags, BULK_QUEUE_FIRST, BatchFlags, BatchHeader, BatchKind, CONTROL_BYTES,
+    CONTROL_QUEUE, Completion, Config, ControlKind, ControlReply, ControlRequest, CopyEntry,
+    EVENT_BYTES, EVENT_QUEUE, Event, Features, MapEntry, MapHeader, PageList, SessionFlags,
+    SessionKey, SessionRequest, Status, URGENT_QUEUE, job_queue_first, mmu_queue,
     status_array_bytes,
 };
 use vhost::{
@@ -40,8 +41,10 @@ const PROTOCOL_FEATURES: u64 = 1 << 30;
 
 /// Where rings and requests are in the guest's memory; data begins at [`DATA`].
 const RING_BYTES: u64 = 64 << 10;
-const SCRATCH: u64 = 2 << 20;
+const SCRATCH: u64 = 3 << 20;
 const SCRATCH_BYTES: u64 = 256 << 10;
+/// More queues than any device has.
+pub const MOST_QUEUES: u64 = 37;
 /// The first address that no ring or request uses.
 pub const DATA: u64 = 16 << 20;
 
@@ -81,13 +84,15 @@ pub struct FrontEnd {
     /// The key with which sessions are opened and contents are adopted.
     pub key: SessionKey,
     features: u64,
+    /// Number of bulk queues, if contexts were negotiated.
+    bulk_queues: Option<u16>,
     next_cookie: AtomicU64,
 }
 
 impl FrontEnd {
     /// Connects to a device with `bulk_queues` bulk queues and starts its queues. No session is open yet.
     pub fn start(socket: &Path, bulk_queues: u16, layout: &Layout) -> Self {
-        let frontend = Frontend::connect(socket, 19).expect("the device accepts");
+        let frontend = Frontend::connect(socket, MOST_QUEUES).expect("the device accepts");
         Self::start_on(frontend, bulk_queues, layout, u64::MAX)
     }
 
@@ -101,6 +106,7 @@ impl FrontEnd {
             generation: 0,
             key: [0x5a; 16],
             features: 0,
+            bulk_queues: None,
             next_cookie: AtomicU64::new(1),
         };
         this.frontend.set_owner().expect("set owner");
@@ -130,7 +136,16 @@ impl FrontEnd {
         for region in &regions {
             this.frontend.add_mem_region(region).expect("add region");
         }
-        for index in 0..BULK_QUEUE_FIRST + bulk_queues {
+        // The last ones are those of contexts and jobs, if the driver has them.
+        let queues = match Features(this.features).contains(Features::CONTEXTS) {
+            true => {
+                this.bulk_queues = Some(bulk_queues);
+                let jobs = this.config().job_queues.get() as u16;
+                job_queue_first(bulk_queues) + jobs
+            }
+            false => BULK_QUEUE_FIRST + bulk_queues,
+        };
+        for index in 0..queues {
             this.rings.push(Ring::new(
                 u64::from(index) * RING_BYTES,
                 256,
@@ -188,18 +203,29 @@ impl FrontEnd {
 
     /// Sends a control request and returns the reply.
     pub fn control(&mut self, request: &[u8]) -> (ControlReply, u32) {
+        let (reply, _, used) = self.control_with_rest(request, 0);
+        (reply, used)
+    }
+
+    /// The same with room for `rest` bytes behind the reply.
+    pub fn control_with_rest(
+        &mut self,
+        request: &[u8],
+        rest: usize,
+    ) -> (ControlReply, Vec<u8>, u32) {
         let at = scratch(CONTROL_QUEUE);
         let reply_at = at + SCRATCH_BYTES / 2;
+        let room = CONTROL_BYTES + rest;
         self.guest.write(at, request);
-        self.guest.write(reply_at, &[0xee; CONTROL_BYTES]);
+        self.guest.write(reply_at, &vec![0xee; room]);
         let readable = [(at, request.len() as u32)];
         let ring = &mut self.rings[usize::from(CONTROL_QUEUE)];
-        ring.submit(&self.guest, &readable, &[(reply_at, CONTROL_BYTES as u32)]);
+        ring.submit(&self.guest, &readable, &[(reply_at, room as u32)]);
         ring.kick();
         let used = ring.wait(&self.guest);
-        let bytes = self.guest.read(reply_at, CONTROL_BYTES);
-        let reply = ControlReply::read_from_bytes(&bytes).expect("a reply");
-        (reply, used.len)
+        let bytes = self.guest.read(reply_at, room);
+        let (reply, rest) = ControlReply::read_from_prefix(&bytes).expect("a reply");
+        (reply, rest.to_vec(), used.len)
     }
 
     /// Opens a fresh session.
@@ -261,6 +287,52 @@ impl FrontEnd {
         );
         let addresses: Vec<u8> = addresses.iter().flat_map(|at| at.to_le_bytes()).collect();
         [header.as_bytes(), list.as_bytes(), &addresses].concat()
+    }
+
+    /// Which queue changes page tables.
+    pub fn mmu_queue(&self) -> u16 {
+        mmu_queue(self.bulk_queues.expect("contexts were negotiated"))
+    }
+
+    /// The bytes of a batch that changes the page tables of `context`.
+    pub fn map_batch(&self, flags: BatchFlags, context: u32, entries: &[MapEntry]) -> Vec<u8> {
+        let header = MapHeader::new(
+            flags,
+            entries.len() as u32,
+            self.cookie(),
+            self.generation,
+            context,
+        );
+        [header.as_bytes(), entries.as_bytes()].concat()
+    }
+
+    /// Changes the page tables of `context`.
+    pub fn change(&mut self, context: u32, entries: &[MapEntry]) -> Answer {
+        let request = self.map_batch(BatchFlags::STATUS_ARRAY, context, entries);
+        self.execute_on(self.mmu_queue(), &request)
+    }
+
+    /// Sends a control request that is not about sessions; returns the status of the reply.
+    pub fn ask(&mut self, kind: ControlKind, argument0: u64, argument1: u64) -> Status {
+        let request = ControlRequest::new(kind, 0, self.cookie(), argument0, argument1);
+        let (reply, _) = self.control(request.as_bytes());
+        Status::from_wire(reply.status).expect("a status of this version")
+    }
+
+    /// Reads the access bits of `blocks` blocks from block `first` on: which were accessed, and which were written.
+    pub fn access_bits(&mut self, first: u64, blocks: u64, clear: bool) -> Result<Vec<u8>, Status> {
+        let flags = if clear { AccessFlags::CLEAR.0 } else { 0 };
+        let kind = ControlKind::AccessBits;
+        let request = ControlRequest::new(kind, flags, self.cookie(), first, blocks);
+        let bytes = (blocks / 4) as usize;
+        let (reply, rest, used) = self.control_with_rest(request.as_bytes(), bytes);
+        match Status::from_wire(reply.status).expect("a status of this version") {
+            Status::Ok => {
+                assert_eq!(used as usize, CONTROL_BYTES + bytes);
+                Ok(rest)
+            }
+            status => Err(status),
+        }
     }
 
     /// Puts a request on `queue` with room for the record and `statuses` statuses; returns where the record will be.

@@ -7,6 +7,7 @@ use hmm_protocol::{ControlKind, ControlRequest, SessionRequest, Status};
 use vhost_user_hmm::{
     engine::{Engine, Job, Pace, Workspace},
     guest_memory::GuestMemory,
+    layout::Role,
 };
 use zerocopy::IntoBytes;
 
@@ -63,7 +64,10 @@ pub fn run(data: &[u8]) {
     }
     let mut workspace = Workspace::default();
     let job = Job {
-        queue: 2 + u16::from(mode >> 7),
+        role: match mode >> 7 {
+            0 => Role::Urgent,
+            _ => Role::Bulk(0),
+        },
         guest: &rig.guest,
         pace: &NoPace,
         status_room: if mode & 4 != 0 { 0 } else { usize::MAX },

@@ -7,7 +7,7 @@ use hmm_protocol::Features;
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{
     device::Device,
-    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine},
+    engine::{CopyChoice, CopyRoutine, CopyRoutines, Engine, Shape},
     inject::Faults,
     memory::DeviceMemory,
     ring::{Ring, no_memory},
@@ -31,7 +31,7 @@ pub(crate) const WORKER_TIMES: WorkerTimes = WorkerTimes {
 pub(crate) fn engine() -> Engine {
     let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
     let copies = CopyRoutines::new(CopyChoice::Fixed(CopyRoutine::Memcpy));
-    let engine = Engine::new(memory, 1, Faults::default(), copies, None);
+    let engine = Engine::new(memory, Shape::default(), Faults::default(), copies, None);
     engine.negotiate(Features::ALL);
     engine
 }

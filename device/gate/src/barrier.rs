@@ -48,6 +48,12 @@ impl<T> Gate<T> {
         self.exclusively(|_| act())
     }
 
+    /// Changes what is behind the gate while no worker is inside. When this returns, no worker uses what it saw there before:
+    /// a translation that `change` took away is not in use any more, also in the middle of a job.
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        self.exclusively(change)
+    }
+
     /// Replaces what is behind the gate; what was there is unused when this returns, and dropped.
     pub fn replace(&self, behind: T) {
         let before = self.exclusively(|current| std::mem::replace(current, behind));

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use hmm_protocol::{
     BatchFlags, BatchHeader, BatchKind, Completion, CopyEntry, EntryFlags, Features, HEADER_BYTES,
-    NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES, PageList, Status,
-    URGENT_QUEUE, status_array_bytes,
+    MapOp, NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES, PageList,
+    Status, status_array_bytes,
 };
 use zerocopy::{
     FromBytes,
@@ -15,10 +15,14 @@ use zerocopy::{
 
 use super::{
     Engine, Job, Report,
+    map::MapTally,
     transfer::{Transfer, Transferrer},
     wait::{wait, wait_until},
 };
-use crate::inject::{Delivery, Step};
+use crate::{
+    inject::{Delivery, Step},
+    layout::Role,
+};
 
 const PAGE_BYTES: u64 = 4096;
 /// Number of operations, for arrays that are indexed by them.
@@ -45,6 +49,8 @@ pub struct Workspace {
     entries_ok: u32,
     bytes_done: u64,
     first_error: Option<(u32, Status)>,
+    /// The same for batches that change page tables.
+    pub(super) map: MapTally,
 }
 
 impl Workspace {
@@ -62,11 +68,22 @@ impl Workspace {
             .filter(|(_, count)| count.ok != 0 || count.failed != 0)
     }
 
-    fn reset(&mut self, entries: u32) {
+    /// What the last batch did to page tables, by operation.
+    pub fn map_ops(&self) -> impl Iterator<Item = (MapOp, OpCount)> + '_ {
+        self.map.ops()
+    }
+
+    /// Forgets a batch that was interrupted.
+    pub fn forget(&mut self) {
+        self.map.forget();
+    }
+
+    pub(super) fn reset(&mut self, entries: u32) {
         self.statuses.clear();
         self.statuses
             .resize(status_array_bytes(entries), Status::NotAttempted.to_wire());
         self.ops = [OpCount::default(); OPS];
+        self.map.reset();
         self.entries_ok = 0;
         self.bytes_done = 0;
         self.first_error = None;
@@ -82,9 +99,18 @@ impl Workspace {
     }
 
     fn fail(&mut self, index: usize, op: Op, status: Status) {
-        self.statuses[index] = status.to_wire();
         self.ops[op as usize].failed += 1;
+        self.note_failure(index, status);
+    }
+
+    pub(super) fn note_failure(&mut self, index: usize, status: Status) {
+        self.statuses[index] = status.to_wire();
         self.first_error.get_or_insert((index as u32, status));
+    }
+
+    pub(super) fn note_success(&mut self, index: usize) {
+        self.statuses[index] = Status::Ok.to_wire();
+        self.entries_ok += 1;
     }
 }
 
@@ -101,7 +127,9 @@ impl Engine {
     pub fn execute(&self, request: &[u8], job: &Job<'_>, workspace: &mut Workspace) -> Report {
         let started = Instant::now();
         workspace.reset(0);
-        let wanted = self.faults.batch(job.queue, Self::first_op(request));
+        let wanted = self
+            .faults
+            .batch(job.role, Self::first_op(request).map(Op::name));
         if !wanted.delay.is_zero() {
             wait(wanted.delay, job);
         }
@@ -138,7 +166,7 @@ impl Engine {
         report
     }
 
-    fn report(&self, with_statuses: bool, cookie: u64, workspace: &Workspace) -> Report {
+    pub(super) fn report(&self, with_statuses: bool, cookie: u64, workspace: &Workspace) -> Report {
         let (first_error, status) = workspace
             .first_error
             .unwrap_or((NO_ERROR_INDEX, Status::Ok));
@@ -170,13 +198,13 @@ impl Engine {
     ) -> Result<bool, Status> {
         let (header, body) =
             BatchHeader::read_from_prefix(request).map_err(|_| Status::BadLength)?;
-        let max_entries = if job.queue == URGENT_QUEUE {
+        let max_entries = if job.role == Role::Urgent {
             self.limits.max_urgent_entries
         } else {
             self.limits.max_batch_entries
         };
         let features = self.features();
-        if job.queue == URGENT_QUEUE && !features.contains(Features::URGENT_QUEUE) {
+        if job.role == Role::Urgent && !features.contains(Features::URGENT_QUEUE) {
             return Err(Status::BadOp);
         }
         let kind = header.validate(max_entries, features)?;
@@ -288,7 +316,7 @@ impl Engine {
         workspace: &mut Workspace,
         item: impl Fn(usize) -> Result<Transfer, (Op, Status)>,
     ) {
-        let large = job.queue != URGENT_QUEUE && batch_bytes > LARGE_BATCH_BYTES;
+        let large = job.role != Role::Urgent && batch_bytes > LARGE_BATCH_BYTES;
         let mut transferrer = Transferrer::new(self, job, large);
         let ordered = header.flags().contains(BatchFlags::ORDERED);
         let merge = !self.faults.any();

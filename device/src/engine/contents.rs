@@ -9,9 +9,14 @@ use super::{Engine, session::Session};
 use crate::{logging::warn_limited, memory::MemoryError};
 
 impl Engine {
-    /// Closes the session. Returns when no batch of it runs any more.
+    /// Closes the session, with its contexts and jobs. Returns when no batch of it runs any more and no job accesses memory.
     pub fn close_session(&self) {
+        // Batches and the requests that create contexts hold the read side, so none runs any more, and none of this
+        // session follows.
         *self.session.write() = Session::Closed;
+        self.contexts.clear();
+        self.jobs.end_all();
+        self.accessed.clear();
     }
 
     /// Closes the session and begins to give all contents up.

@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering;
 
 use hmm_protocol::{
-    ControlKind, ControlReply, ControlRequest, Features, SessionFlags, SessionKey, Status,
+    AccessFlags, ControlKind, ControlReply, ControlRequest, Features, SessionFlags, SessionKey,
+    Status,
 };
 use zerocopy::{FromBytes, byteorder::little_endian::U64};
 
@@ -34,36 +35,56 @@ impl Interrupted {
     }
 }
 
+/// The answer to a request.
+#[derive(Debug)]
+pub struct ControlAnswer {
+    /// The reply.
+    pub reply: ControlReply,
+    /// What follows it.
+    pub rest: Vec<u8>,
+}
+
+impl From<ControlReply> for ControlAnswer {
+    fn from(reply: ControlReply) -> Self {
+        Self {
+            reply,
+            rest: Vec::new(),
+        }
+    }
+}
+
 impl Engine {
     /// Executes the request in `bytes`, which are the whole device-readable part of a chain in private memory.
     pub fn control(&self, bytes: &[u8]) -> ControlReply {
         let mut interrupted = Interrupted::default();
         loop {
-            if let Some(reply) = self.control_unless(bytes, &mut interrupted, &|| false) {
-                return reply;
+            let room = usize::MAX;
+            if let Some(answer) = self.control_unless(bytes, room, &mut interrupted, &|| false) {
+                return answer.reply;
             }
         }
     }
 
-    /// The same, but what takes long ends between two slices if `is_wanted`. Then there is no reply; the request is to be
+    /// The same for a chain with `room` bytes for what follows the reply, but what takes long ends between two slices if `is_wanted`. Then there is no reply; the request is to be
     /// executed again, and goes on where it was `interrupted`.
     pub fn control_unless(
         &self,
         bytes: &[u8],
+        room: usize,
         interrupted: &mut Interrupted,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Option<ControlReply> {
+    ) -> Option<ControlAnswer> {
         let features = self.features();
         let done = interrupted.take(bytes);
         let Ok((request, rest)) = ControlRequest::read_from_prefix(bytes) else {
-            return Some(self.reply(Status::BadLength, 0));
+            return Some(self.reply(Status::BadLength, 0).into());
         };
         let has_key = features.contains(Features::SESSION_KEY)
             && request.kind == ControlKind::SessionOpen as u8;
         let key = match (has_key, SessionKey::read_from_bytes(rest)) {
             (true, Ok(key)) => Some(key),
             (false, _) if rest.is_empty() => None,
-            _ => return Some(self.reply(Status::BadLength, 0)),
+            _ => return Some(self.reply(Status::BadLength, 0).into()),
         };
         let status = match request.validate(self.limits.memory_bytes, features) {
             Ok(ControlKind::Ping) => Ok(Status::Ok),
@@ -71,22 +92,64 @@ impl Engine {
                 self.open_session(&request, key.unwrap_or_default(), is_wanted)
             }
             Ok(ControlKind::Discard) => self.discard(&request, done, is_wanted),
-            // Not offered, so `validate` refuses them.
-            Ok(
-                ControlKind::ContextCreate
-                | ControlKind::ContextDestroy
-                | ControlKind::JobCancel
-                | ControlKind::AccessBits,
-            ) => Ok(Status::BadOp),
+            Ok(ControlKind::AccessBits) => {
+                let (status, bits) = match self.access_bits(&request, room) {
+                    Ok(bits) => (Status::Ok, bits),
+                    Err(status) => (status, Vec::new()),
+                };
+                return Some(ControlAnswer {
+                    reply: self.reply(status, request.cookie.get()),
+                    rest: bits,
+                });
+            }
+            Ok(kind) => Ok(self.of_session(kind, request.argument0.get())),
             Err(status) => Ok(status),
         };
         match status {
-            Ok(status) => Some(self.reply(status, request.cookie.get())),
+            Ok(status) => Some(self.reply(status, request.cookie.get()).into()),
             Err(done) => {
                 interrupted.note(bytes, done);
                 None
             }
         }
+    }
+
+    /// What concerns a context or a job of the open session.
+    fn of_session(&self, kind: ControlKind, argument: u64) -> Status {
+        // Held, so that a session that ends takes the context with it.
+        let session = self.session.read();
+        if *session == Session::Closed {
+            return Status::NoSession;
+        }
+        let done = match kind {
+            ControlKind::ContextCreate => self.contexts.create(argument),
+            ControlKind::ContextDestroy => self
+                .contexts
+                .destroy(argument)
+                .map(|context| self.jobs.end_context(context)),
+            ControlKind::JobCancel => self.jobs.cancel(argument),
+            ControlKind::Ping
+            | ControlKind::SessionOpen
+            | ControlKind::Discard
+            | ControlKind::AccessBits => Err(Status::Internal),
+        };
+        done.err().unwrap_or(Status::Ok)
+    }
+
+    /// The two bitmaps that follow the reply.
+    fn access_bits(&self, request: &ControlRequest, room: usize) -> Result<Vec<u8>, Status> {
+        let (first, blocks) = (request.argument0.get(), request.argument1.get());
+        // A quarter of a byte for each block. Validation has bounded the number of blocks.
+        if room < (blocks / 4) as usize {
+            return Err(Status::BadLength);
+        }
+        let session = self.session.read();
+        if *session == Session::Closed {
+            return Err(Status::NoSession);
+        }
+        let clear = AccessFlags(request.flags) == AccessFlags::CLEAR;
+        let words = self.accessed.read(first, blocks, clear);
+        Ok(words.into_iter().flat_map(u64::to_le_bytes).collect())
     }
 
     /// A `key` of zeros opens a session whose contents no driver can adopt. The error is an
@@ -97,8 +160,7 @@ impl Engine {
         key: SessionKey,
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<Status, u64> {
-        // Batches hold the read side while they run, so none runs any more while contents change hands.
-        *self.session.write() = Session::Closed;
+        self.close_session();
         let generation = if request.flags & SessionFlags::ADOPT.0 == 0 {
             let failed = |error| {
                 warn_limited!(%error, "device memory could not be discarded; no session is open");

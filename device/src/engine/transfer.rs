@@ -134,7 +134,7 @@ impl<'a> Transferrer<'a> {
         if transfer.op == Op::Nop {
             return Ok(());
         }
-        let wanted = self.engine.faults.entry(self.job.queue, transfer.op);
+        let wanted = self.engine.faults.entry(self.job.role, transfer.op.name());
         if !wanted.delay.is_zero() {
             wait(wanted.delay, self.job);
         }

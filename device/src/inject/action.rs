@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use hmm_protocol::{BULK_QUEUE_FIRST, Status, URGENT_QUEUE};
+use hmm_protocol::{MAX_BULK_QUEUES, MAX_JOB_QUEUES, Status};
 
 use super::config_field::ConfigField;
+use crate::layout::Role;
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug)]
@@ -73,16 +74,19 @@ pub enum QueueScope {
     Any,
     /// All bulk queues.
     Bulk,
-    /// One, by its index.
-    One(u16),
+    /// All job queues.
+    Jobs,
+    /// One.
+    One(Role),
 }
 
 impl QueueScope {
-    pub(super) fn contains(self, queue: u16) -> bool {
+    pub(super) fn contains(self, queue: Role) -> bool {
         match self {
             Self::Any => true,
-            Self::Bulk => queue >= BULK_QUEUE_FIRST,
-            Self::One(index) => index == queue,
+            Self::Bulk => matches!(queue, Role::Bulk(_)),
+            Self::Jobs => matches!(queue, Role::Job(_)),
+            Self::One(role) => role == queue,
         }
     }
 }
@@ -98,13 +102,22 @@ pub enum Unit {
 
 /// The queue that a name means.
 pub(super) fn queue_by_name(name: &str) -> Option<QueueScope> {
+    let numbered = |prefix: &str, max: u32| -> Option<u16> {
+        let number: u16 = name.strip_prefix(prefix)?.parse().ok()?;
+        (u32::from(number) < max).then_some(number)
+    };
     match name {
-        "urgent" => Some(QueueScope::One(URGENT_QUEUE)),
+        "urgent" => Some(QueueScope::One(Role::Urgent)),
         "bulk" => Some(QueueScope::Bulk),
+        "mmu" => Some(QueueScope::One(Role::Mmu)),
+        "report" => Some(QueueScope::One(Role::Report)),
+        "job" => Some(QueueScope::Jobs),
         _ => {
-            let number: u16 = name.strip_prefix("bulk")?.parse().ok()?;
-            (u32::from(number) < hmm_protocol::MAX_BULK_QUEUES)
-                .then_some(QueueScope::One(BULK_QUEUE_FIRST + number))
+            let role = match numbered("bulk", MAX_BULK_QUEUES) {
+                Some(number) => Role::Bulk(number),
+                None => Role::Job(numbered("job", MAX_JOB_QUEUES)?),
+            };
+            Some(QueueScope::One(role))
         }
     }
 }

@@ -20,7 +20,7 @@ macro_rules! fields {
     };
 }
 
-static FIELDS: [ConfigField; 14] = fields![
+static FIELDS: [ConfigField; 20] = fields![
     magic: u32,
     version_major: u16,
     version_minor: u16,
@@ -35,6 +35,12 @@ static FIELDS: [ConfigField; 14] = fields![
     preferred_alignment: u32,
     max_batch_bytes: u64,
     health: u32,
+    job_queues: u32,
+    max_contexts: u32,
+    max_jobs: u32,
+    max_map_entries: u32,
+    max_harts: u32,
+    fault_timeout_ms: u32,
 ];
 
 impl ConfigField {

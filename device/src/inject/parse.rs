@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hmm_protocol::{Op, Status};
+use hmm_protocol::{JobKind, MapOp, Op, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,10 +25,11 @@ pub struct FaultSpec {
     /// `batch` or `entry`; for `fail` and `delay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
-    /// Only this operation: `to_device`, `to_system`, `copy`, `fill` or `nop`.
+    /// Only this operation: `to_device`, `to_system`, `copy`, `fill` or `nop`; `map`, `unmap`, `protect`, `resume` or `fail`; or
+    /// a kind of job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub op: Option<String>,
-    /// Only this queue: `urgent`, `bulk` (all), `bulk0`, `bulk1` …
+    /// Only this queue: `urgent`, `bulk` (all), `bulk0`, `bulk1` …, `mmu`, `report`, `job` (all), `job0`, `job1` …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
     /// Only the n-th in scope, counted from 1.
@@ -72,7 +73,7 @@ pub struct FaultSpec {
     pub step: Option<String>,
 }
 
-type Checked = (Action, Unit, Option<Op>, QueueScope, Trigger);
+type Checked = (Action, Unit, Option<&'static str>, QueueScope, Trigger);
 
 impl FaultSpec {
     /// The first byte that it poisons, if it does.
@@ -98,7 +99,10 @@ impl FaultSpec {
         let queue = match self.queue.as_deref() {
             None => QueueScope::Any,
             Some(name) => queue_by_name(name)
-                .ok_or_else(|| unknown("queue", "'urgent', 'bulk' or 'bulk0' to 'bulk15'", name))?,
+                .ok_or_else(|| {
+                let expected = "'urgent', 'bulk', 'bulk0' to 'bulk15', 'mmu', 'report', 'job' or 'job0' to 'job15'";
+                unknown("queue", expected, name)
+            })?,
         };
         Ok((action, unit, op, queue, self.trigger()?))
     }
@@ -223,11 +227,22 @@ impl FaultSpec {
     }
 }
 
-fn op_by_name(name: &str) -> Result<Op, FaultError> {
-    [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop]
-        .into_iter()
-        .find(|op| op.name() == name)
-        .ok_or_else(|| unknown("op", "to_device, to_system, copy, fill or nop", name))
+/// The name of an operation. Some are those of an entry's operation and of a kind of job: the queue tells which.
+fn op_by_name(name: &str) -> Result<&'static str, FaultError> {
+    let copies = [Op::ToDevice, Op::ToSystem, Op::Copy, Op::Fill, Op::Nop].map(Op::name);
+    let maps = [
+        MapOp::Map,
+        MapOp::Unmap,
+        MapOp::Protect,
+        MapOp::Resume,
+        MapOp::Fail,
+    ]
+    .map(MapOp::name);
+    let mut names: Vec<&'static str> =
+        [&copies[..], &maps, &JobKind::ALL.map(JobKind::name)].concat();
+    names.dedup();
+    (names.iter().copied().find(|known| *known == name))
+        .ok_or_else(|| unknown("op", &format!("one of {}", names.join(", ")), name))
 }
 
 fn unknown(field: &'static str, expected: &str, found: &str) -> FaultError {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Batch queues: urgent and bulk.
+//! Batch queues: urgent, bulk and MMU.
 
 use std::{
     sync::atomic::Ordering,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use hmm_gate::Gate;
-use hmm_protocol::{BatchFlags, COMPLETION_BYTES, Status, URGENT_QUEUE};
+use hmm_protocol::{BatchFlags, COMPLETION_BYTES, MapOp, Op, Status, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
 
@@ -21,8 +21,8 @@ use crate::{
     engine::{Engine, Job, MAX_REQUEST_BYTES, Pace, Report},
     guest_memory::{GuestMemory, OutOfTable},
     inject::{Delivery, Step},
+    layout::Role,
     ring::Ring,
-    threads::thread_of_queue,
     trace::Span,
 };
 
@@ -96,7 +96,7 @@ impl Device {
             }
         }
         // A ring that is never empty: the other queues come first, and then this one again.
-        self.wake(thread_of_queue(index));
+        self.wake(self.layout().thread_of(index));
     }
 
     /// Executes what is available, up to a set, and publishes it. Returns why it ended and whether there was anything.
@@ -187,13 +187,17 @@ impl Device {
         } else {
             None
         };
-        if refused.is_none() && has_fence(&worker.request) {
+        let Some(role) = self.layout().role(index) else {
+            return false;
+        };
+        let copies = matches!(role, Role::Urgent | Role::Bulk(_));
+        if refused.is_none() && copies && has_fence(&worker.request) {
             self.publish(index, ring, guest, &mut worker.used);
             if !self.wait_for_fence(index, guest) {
                 return false;
             }
         }
-        let urgent = index == URGENT_QUEUE;
+        let urgent = role == Role::Urgent;
         let pace = WorkerPace {
             device: self,
             gate: self.gate(),
@@ -207,15 +211,24 @@ impl Device {
             Some(status) => Report::refusal(status, Engine::cookie_of(&worker.request)),
             None => {
                 let job = Job {
-                    queue: index,
+                    role,
                     guest,
                     pace: &pace,
                     status_room: usize::try_from(chain.writable_bytes())
                         .unwrap_or(usize::MAX)
                         .saturating_sub(COMPLETION_BYTES),
                 };
-                self.engine()
-                    .execute(&worker.request, &job, &mut worker.workspace)
+                let (request, workspace) = (&worker.request, &mut worker.workspace);
+                match role {
+                    Role::Mmu => match self.engine().execute_map(request, &job, workspace) {
+                        Some(report) => report,
+                        None => return false,
+                    },
+                    Role::Urgent | Role::Bulk(_) => self.engine().execute(request, &job, workspace),
+                    Role::Control | Role::Event | Role::Report | Role::Job(_) => {
+                        Report::refusal(Status::Busy, Engine::cookie_of(request))
+                    }
+                }
             }
         };
         if urgent {
@@ -228,7 +241,10 @@ impl Device {
                 queue: index,
                 started,
                 time,
-                op: Engine::first_op(&worker.request),
+                op: match role {
+                    Role::Mmu => Engine::first_map_op(&worker.request).map(MapOp::name),
+                    _ => Engine::first_op(&worker.request).map(Op::name),
+                },
                 report: &report,
             });
         }

@@ -5,7 +5,7 @@ use hmm_protocol::{CONTROL_BYTES, CONTROL_QUEUE, SESSION_REQUEST_BYTES, Status};
 use zerocopy::IntoBytes;
 
 use super::{Worker, pop::Popped};
-use crate::{device::Device, guest_memory::GuestMemory, ring::Ring, threads::FIRST_THREAD};
+use crate::{device::Device, guest_memory::GuestMemory, layout::FIRST_THREAD, ring::Ring};
 
 /// The control queue shares its worker with the urgent queue: after so many requests others have a turn.
 const REQUESTS_OF_A_TURN: usize = 64;
@@ -67,10 +67,14 @@ impl Device {
             request.clear();
         }
         let is_wanted = || self.gate().is_wanted();
-        let reply = (self.engine()).control_unless(request, interrupted, &is_wanted)?;
+        let room = usize::try_from(chain.writable_bytes()).unwrap_or(usize::MAX) - CONTROL_BYTES;
+        let answer = (self.engine()).control_unless(request, room, interrupted, &is_wanted)?;
+        let (reply, rest) = (answer.reply, answer.rest);
         stats.record_control(Status::from_wire(reply.status).unwrap_or(Status::Internal));
-        match chain.write(guest, 0, reply.as_bytes()) {
-            Ok(()) => Some(CONTROL_BYTES as u32),
+        let written = (chain.write(guest, CONTROL_BYTES, &rest))
+            .and_then(|()| chain.write(guest, 0, reply.as_bytes()));
+        match written {
+            Ok(()) => Some((CONTROL_BYTES + rest.len()) as u32),
             Err(_) => {
                 stats.without_record.add(1);
                 Some(0)

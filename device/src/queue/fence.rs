@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `FENCE`: a batch that starts only when all earlier batches of all queues are complete.
+//! `FENCE`: a batch that starts only when all earlier copy batches of all queues are complete.
 //!
 //! Rings carry no order among queues, so "earlier" is what was available when the device came to the fence, whether the
 //! driver has kicked or not. Two fences that meet would wait for each other; the one that came first goes first.
@@ -9,7 +9,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use vhost_user_backend::VringT;
 use virtio_queue::QueueT;
 
-use crate::{device::Device, guest_memory::GuestMemory, threads::thread_of_queue};
+use crate::{device::Device, guest_memory::GuestMemory};
 
 /// How long to sleep between two looks.
 const PERIOD: Duration = Duration::from_micros(20);
@@ -21,7 +21,8 @@ impl Device {
         let ticket = self.tickets().take(self.queue(index));
         let rings = self.rings();
         let targets: Vec<(u16, Option<u16>)> = self
-            .batch_queues()
+            .layout()
+            .copy_queues()
             .filter(|other| *other != index)
             .map(|other| {
                 let target = rings.get(usize::from(other)).and_then(|ring| {
@@ -41,7 +42,7 @@ impl Device {
         // A driver may kick once for several queues' chains, or not yet: their workers may be asleep.
         for (other, target) in &targets {
             if target.is_some_and(|target| !self.has_passed(*other, target, ticket)) {
-                self.wake(thread_of_queue(*other));
+                self.wake(self.layout().thread_of(*other));
             }
         }
         let reached = loop {

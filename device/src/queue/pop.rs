@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hmm_protocol::{EventKind, queue_name};
+use hmm_protocol::EventKind;
 use vhost_user_backend::VringT;
 use virtio_queue::{QueueOwnedT, QueueT};
 
@@ -164,7 +164,7 @@ impl Device {
         self.stats().queue(index).broken.add(1);
         warn_limited!(
             queue = index,
-            name = queue_name(index),
+            name = self.layout().name(index),
             reason,
             "queue is broken and not served until the driver sets it up again"
         );

@@ -54,6 +54,7 @@ impl Worker {
     /// Queue `index` was set up again: what was known of its chains is of other ones.
     pub(super) fn forget(&mut self, index: u16) {
         self.seen.remove(&index);
+        self.workspace.forget();
         if index == CONTROL_QUEUE {
             self.interrupted = Interrupted::default();
         }

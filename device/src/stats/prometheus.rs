@@ -150,7 +150,7 @@ impl Snapshot {
                 }
             }
         }
-        let help = "Bytes copied or filled";
+        let help = "Bytes copied or filled, or mapped";
         let mut family = to.encode_descriptor("bytes", help, None, counter)?;
         for (queue, counters) in &self.queues {
             for (op, number) in &counters.ops {
@@ -223,13 +223,14 @@ mod tests {
 
     use super::text;
     use crate::{
+        layout::QueueLayout,
         memory::BackingReport,
         stats::{Conditions, Stats},
     };
 
     #[test]
     fn the_text_has_every_counter_once() {
-        let stats = Stats::new(4);
+        let stats = Stats::new(QueueLayout::new(1, 0));
         stats.queue(3).kicks.add(7);
         stats.queue(0).record_control(Status::NoSession);
         stats.queue(2).record_delay(Duration::from_nanos(300));

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use hmm_protocol::{BULK_QUEUE_FIRST, Status, queue_name};
+use hmm_protocol::Status;
 use serde::Serialize;
 
-use super::{HistogramSnapshot, OPS, QueueStats, Stats};
+use super::{HistogramSnapshot, MAP_OPS, OPS, OpStats, QueueStats, Stats};
 use crate::memory::BackingReport;
 
 /// Under what conditions was counted.
@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub backing: BackingReport,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
-    /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …
+    /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …, `mmu`, `report`, `job0` …
     pub queues: BTreeMap<String, QueueSnapshot>,
 }
 
@@ -90,7 +90,7 @@ pub struct OpSnapshot {
     pub entries_ok: u64,
     /// Entries that failed.
     pub entries_failed: u64,
-    /// Bytes copied or filled.
+    /// Bytes copied or filled, or mapped.
     pub bytes: u64,
 }
 
@@ -114,7 +114,7 @@ impl Stats {
             },
             queues: (0u16..)
                 .zip(&self.queues)
-                .map(|(index, queue)| (full_name(index), queue.snapshot()))
+                .map(|(index, queue)| (self.layout.name(index), queue.snapshot()))
                 .collect(),
         }
     }
@@ -138,18 +138,10 @@ impl QueueStats {
                 .filter(|(_, count)| count.get() > 0)
                 .map(|(status, count)| (status.name(), count.get()))
                 .collect(),
-            ops: OPS
-                .iter()
-                .zip(&self.ops)
+            ops: (OPS.iter().map(|op| op.name()).zip(&self.ops))
+                .chain(MAP_OPS.iter().map(|op| op.name()).zip(&self.map_ops))
                 .filter(|(_, count)| count.ok.get() + count.failed.get() > 0)
-                .map(|(op, count)| {
-                    let snapshot = OpSnapshot {
-                        entries_ok: count.ok.get(),
-                        entries_failed: count.failed.get(),
-                        bytes: count.bytes.get(),
-                    };
-                    (op.name(), snapshot)
-                })
+                .map(|(name, count)| (name, count.snapshot()))
                 .collect(),
             service: self.service.snapshot(),
             delay: self.delay.snapshot(),
@@ -158,10 +150,12 @@ impl QueueStats {
     }
 }
 
-/// The name of a queue, with a number where there are several.
-pub fn full_name(index: u16) -> String {
-    match index.checked_sub(BULK_QUEUE_FIRST) {
-        Some(number) => format!("bulk{number}"),
-        None => queue_name(index).to_owned(),
+impl OpStats {
+    fn snapshot(&self) -> OpSnapshot {
+        OpSnapshot {
+            entries_ok: self.ok.get(),
+            entries_failed: self.failed.get(),
+            bytes: self.bytes.get(),
+        }
     }
 }

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Batches of the MMU queue: from the bytes of a request to changes of page tables and answers to page faults.
+
+use std::time::Instant;
+
+use hmm_protocol::{
+    BatchFlags, MAP_ENTRY_BYTES, MAP_HEADER_BYTES, MapEntry, MapFlags, MapHeader, MapOp, Status,
+    status_array_bytes,
+};
+use zerocopy::{
+    FromBytes,
+    byteorder::little_endian::{U32, U64},
+};
+
+use super::{Engine, Job, OpCount, Report, Workspace, wait::wait};
+use crate::{
+    guest_memory::GuestMemory,
+    inject::{BatchFaults, Step},
+    jobs::Answer,
+    mmu::{Change, Context, Progress},
+};
+
+const OPS: [MapOp; 5] = [
+    MapOp::Map,
+    MapOp::Unmap,
+    MapOp::Protect,
+    MapOp::Resume,
+    MapOp::Fail,
+];
+
+/// What a batch did so far, by operation, and where to go on with one that was interrupted.
+#[derive(Debug, Default)]
+pub(super) struct MapTally {
+    ops: [OpCount; OPS.len()],
+    interrupted: Option<Interrupted>,
+}
+
+/// A batch that was put back because its worker had to leave the gate. It is taken again, and goes on.
+#[derive(Debug)]
+struct Interrupted {
+    request: Vec<u8>,
+    /// The entry to go on with.
+    index: usize,
+    /// The address in it, if a part of it is done.
+    at: Option<u64>,
+    /// What faults wanted of it when it began.
+    wanted: BatchFaults,
+}
+
+impl MapTally {
+    pub(super) fn ops(&self) -> impl Iterator<Item = (MapOp, OpCount)> + '_ {
+        (OPS.into_iter().zip(self.ops)).filter(|(_, count)| count.ok != 0 || count.failed != 0)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.ops = [OpCount::default(); OPS.len()];
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.interrupted = None;
+    }
+
+    fn of(&mut self, op: MapOp) -> &mut OpCount {
+        &mut self.ops[op as usize - 1]
+    }
+}
+
+/// How far the entries of a batch came.
+enum Reached {
+    End,
+    Interrupted { index: usize, at: Option<u64> },
+}
+
+impl Engine {
+    /// Executes the MMU batch in `request`, which is the whole device-readable part of a chain in private memory. Afterwards
+    /// `workspace` has the entries' statuses.
+    ///
+    /// `None`: the worker is wanted outside the gate, and the batch is not done. Execute the same request again: it goes on
+    /// where it was.
+    pub fn execute_map(
+        &self,
+        request: &[u8],
+        job: &Job<'_>,
+        workspace: &mut Workspace,
+    ) -> Option<Report> {
+        let started = Instant::now();
+        let resumed = (workspace.map.interrupted.take()).filter(|before| before.request == request);
+        let op = Self::first_map_op(request).map(MapOp::name);
+        let wanted = match &resumed {
+            None => self.faults.batch(job.role, op),
+            Some(before) => before.wanted,
+        };
+        if resumed.is_none() && !wanted.delay.is_zero() {
+            wait(wanted.delay, job);
+        }
+        if wanted.die == Some(Step::BeforeCopy) {
+            Step::BeforeCopy.die();
+        }
+        let cookie = Self::cookie_of(request);
+        let from = match resumed {
+            Some(Interrupted { index, at, .. }) => (index, at),
+            None => {
+                workspace.reset(0);
+                (0, None)
+            }
+        };
+        let mut report = match wanted.fail {
+            Some(status) => Report::refusal(status, cookie),
+            None => match self.run_map(request, from, job, workspace) {
+                Ok((with_statuses, Reached::End)) => self.report(with_statuses, cookie, workspace),
+                Ok((_, Reached::Interrupted { index, at })) => {
+                    workspace.map.interrupted = Some(Interrupted {
+                        request: request.to_vec(),
+                        index,
+                        at,
+                        wanted,
+                    });
+                    return None;
+                }
+                Err(status) => {
+                    workspace.reset(0);
+                    Report::refusal(status, cookie)
+                }
+            },
+        };
+        if wanted.die == Some(Step::AfterCopy) {
+            Step::AfterCopy.die();
+        }
+        if wanted.wrong_cookie {
+            report.completion.cookie = U64::new(!cookie);
+        }
+        report.delivery = wanted.delivery;
+        report.measured = started.elapsed().saturating_sub(wanted.delay);
+        let elapsed = u32::try_from(started.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        report.completion.device_ns = U32::new(elapsed);
+        Some(report)
+    }
+
+    /// The operation of an MMU batch's first entry.
+    pub fn first_map_op(request: &[u8]) -> Option<MapOp> {
+        MapOp::from_wire(*request.get(MAP_HEADER_BYTES)?)
+    }
+
+    /// Checks the header and runs the entries. `Ok` says whether a status array was asked for; `Err` is the status of a batch of
+    /// which nothing was executed.
+    fn run_map(
+        &self,
+        request: &[u8],
+        from: (usize, Option<u64>),
+        job: &Job<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<(bool, Reached), Status> {
+        let (header, body) = MapHeader::read_from_prefix(request).map_err(|_| Status::BadLength)?;
+        header.validate(self.shape.jobs.max_map_entries, self.features())?;
+        let with_statuses = BatchFlags(header.flags).contains(BatchFlags::STATUS_ARRAY);
+        let count = header.entry_count.get();
+        if with_statuses && job.status_room < status_array_bytes(count) {
+            return Err(Status::BadLength);
+        }
+        let entries = <[MapEntry]>::ref_from_bytes(body).map_err(|_| Status::BadLength)?;
+        if entries.len() != count as usize {
+            return Err(Status::BadLength);
+        }
+        // Held to the end: a session does not change hands while a batch of it runs.
+        let session = self.session.read();
+        session.check(header.generation.get())?;
+        let context = (self.contexts.get(header.context.get())).ok_or(Status::BadContext)?;
+        if from == (0, None) {
+            workspace.reset(count);
+        }
+        let reached = self.run_map_entries(entries, from, &context, job, workspace);
+        Ok((with_statuses, reached))
+    }
+
+    fn run_map_entries(
+        &self,
+        entries: &[MapEntry],
+        from: (usize, Option<u64>),
+        context: &Context,
+        job: &Job<'_>,
+        workspace: &mut Workspace,
+    ) -> Reached {
+        let (first, mut at) = from;
+        for (index, entry) in entries.iter().enumerate().skip(first) {
+            if job.pace.is_wanted() && (index, at) != from {
+                return Reached::Interrupted { index, at: None };
+            }
+            match self.run_map_entry(entry, at.take(), context, job) {
+                Ok(Progress::Done) => {
+                    workspace.note_success(index);
+                    if let Some(op) = MapOp::from_wire(entry.op) {
+                        let count = workspace.map.of(op);
+                        count.ok += 1;
+                        if op == MapOp::Map {
+                            // 1 GiB an entry at most.
+                            count.bytes = count.bytes.saturating_add(entry.len.get());
+                        }
+                    }
+                }
+                Ok(Progress::Upto(at)) => {
+                    return Reached::Interrupted {
+                        index,
+                        at: Some(at),
+                    };
+                }
+                Err(status) => {
+                    let op = MapOp::from_wire(entry.op).unwrap_or(MapOp::Map);
+                    workspace.map.of(op).failed += 1;
+                    workspace.note_failure(index, status);
+                    return Reached::End;
+                }
+            }
+        }
+        Reached::End
+    }
+
+    /// Executes one entry, from address `at` on if a part of it is done. It makes some progress, and then stops when its worker
+    /// is wanted.
+    fn run_map_entry(
+        &self,
+        entry: &MapEntry,
+        at: Option<u64>,
+        context: &Context,
+        job: &Job<'_>,
+    ) -> Result<Progress, Status> {
+        let op = entry.validate(&self.limits)?;
+        if at.is_none() && self.faults.any() {
+            let wanted = self.faults.entry(job.role, op.name());
+            if !wanted.delay.is_zero() {
+                wait(wanted.delay, job);
+            }
+            if let Some(status) = wanted.fail {
+                return Err(status);
+            }
+        }
+        let answer = match op {
+            MapOp::Resume => Answer::Resume,
+            MapOp::Fail => Answer::Fail(entry.failure()?),
+            MapOp::Map | MapOp::Unmap | MapOp::Protect => {
+                return self.change(entry, op, at, context, job);
+            }
+        };
+        (self.jobs).answer(context.number(), entry.address.get(), answer)?;
+        Ok(Progress::Done)
+    }
+
+    fn change(
+        &self,
+        entry: &MapEntry,
+        op: MapOp,
+        at: Option<u64>,
+        context: &Context,
+        job: &Job<'_>,
+    ) -> Result<Progress, Status> {
+        let Some(change) = Change::of(entry, op) else {
+            return Err(Status::Internal);
+        };
+        if let Change::Map { target, flags, .. } = change {
+            check_target(target, entry.len.get(), flags, job.guest)?;
+        }
+        let mut at = at.unwrap_or(change.start());
+        loop {
+            match change.make(context, at)? {
+                Progress::Done => return Ok(Progress::Done),
+                Progress::Upto(reached) if job.pace.is_wanted() => {
+                    return Ok(Progress::Upto(reached));
+                }
+                Progress::Upto(reached) => at = reached,
+            }
+        }
+    }
+}
+
+/// What is mapped must be in the guest's memory table now. Each access looks again: the table may change.
+fn check_target(target: u64, len: u64, flags: MapFlags, guest: &GuestMemory) -> Result<(), Status> {
+    let is_known = flags.contains(MapFlags::DEVICE) || guest.contains(target, len);
+    is_known.then_some(()).ok_or(Status::BadGuestAddress)
+}
+
+const _: () = assert!(MAP_ENTRY_BYTES == size_of::<MapEntry>());
