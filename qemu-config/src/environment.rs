@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::driver;
-use crate::kernel::{self, ModuleTree, OwnModule};
+use crate::kernel::{self, ModuleTree, OwnModule, ProgramBuild};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
 use crate::sysroot::{BuildRoot, emulator};
@@ -197,6 +197,19 @@ pub fn own_module(
 /// As [`prepare`].
 pub fn test_hmm(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
     own_module(OwnModule::TestHmm, options, progress)
+}
+
+/// Finds or builds programs from the source of the kernel that is chosen, and returns the folder with them.
+///
+/// # Errors
+/// As [`prepare`], and when the script fails or builds nothing.
+pub fn kernel_programs(
+    build: ProgramBuild<'_>,
+    options: &SetupOptions,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let tree = ModuleTree::open(&options.kernel)?;
+    kernel::programs(build, &workshop(options, progress)?, &tree)
 }
 
 /// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.

@@ -10,6 +10,7 @@ mod modules;
 mod overlay;
 mod own_module;
 mod prepared;
+mod programs;
 mod source;
 mod symbols;
 mod users_tree;
@@ -21,6 +22,8 @@ pub(crate) use modules::Modules;
 pub use own_module::OwnModule;
 pub(crate) use own_module::own_module;
 pub(crate) use prepared::{STEP as TREE_STEP, key as tree_key};
+pub use programs::ProgramBuild;
+pub(crate) use programs::programs;
 pub(crate) use source::{STEP as SOURCE_STEP, key as source_key};
 pub use symbols::SymbolDifference;
 

@@ -34,11 +34,11 @@ pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts, Controls};
 pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
-    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, lint_driver, own_module,
-    prepare, test_hmm,
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, kernel_programs,
+    lint_driver, own_module, prepare, test_hmm,
 };
 pub use error::{Result, SetupError};
-pub use kernel::{OwnModule, SymbolDifference};
+pub use kernel::{OwnModule, ProgramBuild, SymbolDifference};
 pub use pins::{BuildRootPins, KernelPin, Pins, QemuPins, Suites};
 pub use progress::{Progress, Step};
 pub use size::{ByteSize, SizeError};

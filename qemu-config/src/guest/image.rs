@@ -36,7 +36,8 @@ fn build(artifacts: &Artifacts, spec: &BootSpec) -> std::result::Result<Tree, Tr
         tree.host_file(module, &artifacts.environment.module)?;
     }
     let mut helper_modules = Vec::new();
-    for (number, module) in artifacts.environment.helper_modules.iter().enumerate() {
+    let modules = (artifacts.environment.helper_modules.iter()).chain(&spec.modules);
+    for (number, module) in modules.enumerate() {
         let path = format!("/hmm/helper{number}.ko");
         tree.host_file(&path, module)?;
         helper_modules.push(path);

@@ -2,6 +2,7 @@
 //! What kind of guest is wanted.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::interrupts::Interrupts;
@@ -25,6 +26,8 @@ pub struct BootSpec {
     pub memory: ByteSize,
     /// The devices, in the order in which the guest finds them.
     pub devices: Vec<DeviceSpec>,
+    /// Modules that the guest loads before the driver, in this order, beside those that the kernel itself needs.
+    pub modules: Vec<PathBuf>,
     /// Whether the driver is in the image and loaded.
     pub load_driver: bool,
     /// How many device nodes the driver has to make before the guest is ready; one for each device when `None`.
@@ -55,6 +58,7 @@ impl BootSpec {
             cpus: machine.cpus,
             memory: machine.memory,
             devices: vec![DeviceSpec::new(&machine)],
+            modules: Vec::new(),
             load_driver: true,
             device_nodes: None,
             driver_parameters: String::new(),

@@ -70,6 +70,14 @@ impl ModuleTree {
         }
     }
 
+    /// What the kernel's source is made of: one key for all kernels that are built from the same source.
+    pub(super) fn source_key(&self, workshop: &Workshop) -> Result<Key> {
+        match self {
+            Self::Stock | Self::Debug => Ok(source::key(workshop)),
+            Self::Users(tree) => tree.key(),
+        }
+    }
+
     /// What the tree is made of.
     pub(crate) fn key(&self, workshop: &Workshop) -> Result<Key> {
         match self {
