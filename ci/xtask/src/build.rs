@@ -22,7 +22,15 @@ pub(crate) fn artifacts(
     arguments: &SetupArguments,
     progress: &Progress,
 ) -> anyhow::Result<Artifacts> {
-    let artifacts = make(&arguments.options(), progress)?;
+    artifacts_for(&arguments.options(), progress)
+}
+
+/// The same with the kernel that `options` name.
+pub(crate) fn artifacts_for(
+    options: &SetupOptions,
+    progress: &Progress,
+) -> anyhow::Result<Artifacts> {
+    let artifacts = make(options, progress)?;
     artifacts.save(&target_folder()?.join("hmm").join("artifacts.json"))?;
     Ok(artifacts)
 }

@@ -19,6 +19,7 @@ mod setup;
 mod setup_arguments;
 mod shell;
 mod signals;
+mod suite;
 mod surroundings;
 mod test;
 mod trace_join;
@@ -50,6 +51,8 @@ enum Command {
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
     Test(test::Arguments),
+    /// Run an unmodified test suite by others, on this driver and on what it was written for.
+    Suite(suite::Arguments),
     /// Look for inputs that the device does not stand, guided by coverage, for a bounded time.
     Fuzz(fuzz::Arguments),
     /// Model-check the device's workers against changes of what they work on, in all interleavings.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Suite(arguments) => suite::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Models => models::run(),
         Command::Bench(arguments) => bench::run(&arguments),
