@@ -11,6 +11,7 @@ use crate::{
         AttachedDevice,
         Device, //
     },
+    dmirror::Dmirror,
     link::{
         Link,
         FEATURES,
@@ -84,6 +85,7 @@ pub(crate) struct Bound {
     // First, so that nothing opens it while the rest goes.
     #[pin]
     _node: Node<Session>,
+    _dmirror: Option<Pin<KBox<Node<Dmirror>>>>,
     #[cfg(CONFIG_PM_SLEEP)]
     #[pin]
     _hibernation: HibernationNotifier<HibernationListener>,
@@ -141,12 +143,18 @@ impl virtio::Driver for HmmDriver {
                 name
             );
             let session = Session::new(pool.clone())?;
+            let dmirror = number
+                .dmirror_name()
+                .filter(|_| *crate::module_parameters::dmirror.value_ref() != 0)
+                .map(|name| KBox::pin_init(Node::new(name, Dmirror::new(pool.clone())), GFP_KERNEL))
+                .transpose()?;
             Ok(try_pin_init!(Bound {
                 #[cfg(CONFIG_PM_SLEEP)]
                 _hibernation <- HibernationNotifier::new(HibernationListener(device)),
                 _debugfs <- debugfs::folder(name, stats, pool),
                 _number: number,
                 attached,
+                _dmirror: dmirror,
                 _node <- Node::new(name, session),
             }? Error))
         })

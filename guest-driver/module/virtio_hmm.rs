@@ -6,6 +6,7 @@
 //! process to and from it, and lets the device do the copying.
 
 mod device;
+mod dmirror;
 mod driver;
 mod engine;
 mod link;
@@ -30,6 +31,10 @@ kernel::prelude::module! {
         huge_pages: u8 {
             default: 1,
             description: "0: huge pages are split on their way to the device",
+        },
+        dmirror: u8 {
+            default: 0,
+            description: "1: the first two devices also speak the interface of the kernel's test_hmm",
         },
     },
 }

@@ -45,6 +45,11 @@ bool vhmm_page_is_of_a_device(const struct page *page)
 	return page_zonenum(page) == ZONE_DEVICE;
 }
 
+bool vhmm_page_is_zero(const struct page *page)
+{
+	return is_zero_pfn(page_to_pfn(page));
+}
+
 bool vhmm_page_is_anon(struct page *page)
 {
 	return folio_test_anon(page_folio(page));

@@ -21,6 +21,7 @@ unsigned long vhmm_page_to_pfn(const struct page *page);
 struct page *vhmm_pfn_to_page(unsigned long pfn);
 struct dev_pagemap *vhmm_page_pgmap(const struct page *page);
 bool vhmm_page_is_of_a_device(const struct page *page);
+bool vhmm_page_is_zero(const struct page *page);
 bool vhmm_page_is_anon(struct page *page);
 bool vhmm_page_is_ksm(struct page *page);
 bool vhmm_page_is_charged(struct page *page);

@@ -23,6 +23,7 @@ pub(super) struct SystemDestinations<'a> {
     stock: PageStock<'a>,
     /// The address of the first source.
     start: usize,
+    refuse_huge: bool,
 }
 
 impl<'a> SystemDestinations<'a> {
@@ -35,6 +36,15 @@ impl<'a> SystemDestinations<'a> {
         Self {
             stock: PageStock::for_mapping(vma, migration.collected_pages().single),
             start,
+            refuse_huge: false,
+        }
+    }
+
+    /// The same, but without huge ones if `refuse_huge`.
+    pub(super) fn refusing_huge(self, refuse_huge: bool) -> Self {
+        Self {
+            refuse_huge,
+            ..self
         }
     }
 
@@ -43,6 +53,7 @@ impl<'a> SystemDestinations<'a> {
         Self {
             stock: PageStock::for_owner(placement, wanted),
             start: 0,
+            refuse_huge: false,
         }
     }
 
@@ -53,6 +64,7 @@ impl<'a> SystemDestinations<'a> {
         let page = match visit.source() {
             Source::Skipped | Source::Hole | Source::HugeHole => return true,
             Source::Page(_) => self.stock.single(address),
+            Source::HugePage(_) if self.refuse_huge => return false,
             Source::HugePage(_) => self.stock.huge(address),
         };
         page.map(|page| visit.give(page)).is_ok()

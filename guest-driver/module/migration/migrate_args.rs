@@ -22,6 +22,8 @@ pub(crate) struct MigrateArgs {
     pub(crate) flags: MigrateFlags,
     /// Whether huge pages may be huge on the device.
     pub(crate) huge: bool,
+    /// Whether no huge page is found for a destination, so that single ones are used.
+    pub(crate) refuse_huge: bool,
     /// When the request began: what was wanted on the device before may be evicted for it.
     pub(crate) ticket: Ticket,
     /// What it is migrated for.

@@ -53,6 +53,8 @@ fn refused(source: Source<'_>, populate: bool) -> Option<SkipReason> {
 /// Device pages for a batch, in as few runs as the device has.
 struct DevicePages<'a> {
     device: &'a Device,
+    /// Whether there are none for a huge page.
+    refuse_huge: bool,
     ticket: Ticket,
     account: AccountId,
     /// Why there was no page the last time that there was none.
@@ -89,6 +91,10 @@ impl DevicePages<'_> {
 
     /// Pages for a huge page; `None` as for `next`.
     fn huge(&mut self) -> Option<Destination> {
+        if self.refuse_huge {
+            self.short = SkipReason::NoDeviceMemory;
+            return None;
+        }
         if !self.accounts().charge(self.account, HUGE_PAGES) {
             self.short = SkipReason::OverLimit;
             return None;
@@ -102,7 +108,7 @@ impl DevicePages<'_> {
     }
 
     /// Gives the pages of a huge page a destination each, as long as there are any. Returns how
-    /// many got one. A huge hole stays as it is.
+    /// many got one.
     fn split(&mut self, visit: &mut Visit<'_, '_>) -> usize {
         if !matches!(visit.source(), Source::HugePage(_)) {
             return 0;
@@ -171,6 +177,7 @@ pub(super) fn collect<'a>(
 
     let mut pages = DevicePages {
         device,
+        refuse_huge: args.refuse_huge,
         ticket: args.ticket,
         account: args.account,
         short: SkipReason::NoDeviceMemory,
@@ -203,13 +210,12 @@ pub(super) fn collect<'a>(
             (Source::HugeHole | Source::HugePage(_), None) => {
                 if let Some(destination) = pages.huge() {
                     visit.give(destination);
+                } else if visit.split_hole() {
+                    pages.wanted += HUGE_PAGES;
                 } else {
-                    let is_page = matches!(visit.source(), Source::HugePage(_));
                     let given = pages.split(visit);
-                    is_full = may_evict
-                        && is_page
-                        && given < span
-                        && pages.short == SkipReason::NoDeviceMemory;
+                    is_full =
+                        may_evict && given < span && pages.short == SkipReason::NoDeviceMemory;
                     skip(pages.short, span - given);
                 }
             }

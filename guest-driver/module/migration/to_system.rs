@@ -52,7 +52,8 @@ pub(super) fn collect<'a>(
     let time = account.stats.measure(Stage::Setup, args.trigger);
     let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
-    let mut destinations = SystemDestinations::for_mapping(vma, start, &migration);
+    let mut destinations =
+        SystemDestinations::for_mapping(vma, start, &migration).refusing_huge(args.refuse_huge);
     migration.for_each_source(|visit| match visit.source() {
         Source::Skipped => account.not_collected(visit.index()),
         Source::Hole | Source::HugeHole => account.skip(SkipReason::Hole, visit.pages()),

@@ -64,6 +64,7 @@ impl Call<'_> {
             direction,
             flags,
             huge: *crate::module_parameters::huge_pages.value_ref() != 0,
+            refuse_huge: false,
             ticket: self.device.pages().ticket(),
             trigger,
             account,

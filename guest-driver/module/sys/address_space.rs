@@ -9,6 +9,7 @@ mod interval;
 pub(crate) mod locked;
 pub(crate) mod mm;
 pub(crate) mod mmap_lock;
+pub(crate) mod page_mapping;
 pub(crate) mod process;
 pub(crate) mod snapshot;
 pub(crate) mod watch;

@@ -12,6 +12,7 @@
 
 #[cfg(all(feature = "client", not(MODULE)))]
 pub mod client;
+pub mod dmirror;
 mod ioctl;
 mod job;
 mod policy;

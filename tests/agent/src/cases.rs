@@ -12,6 +12,7 @@ mod bounce;
 mod case;
 mod child;
 mod control;
+mod dmirror;
 mod ends;
 mod errors;
 mod evict;
@@ -63,6 +64,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(hmmctl::CASES)
         .chain(errors::cases())
         .chain(policy::cases())
+        .chain(dmirror::cases())
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())

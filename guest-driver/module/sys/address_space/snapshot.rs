@@ -28,10 +28,10 @@ use kernel::{
     types::Opaque, //
 };
 
-const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
-const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
+pub(super) const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
+pub(super) const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
 const ORDER_SHIFT: u32 = bindings::hmm_pfn_flags_HMM_PFN_ORDER_SHIFT as u32;
-const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
+pub(super) const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
 
 /// What a snapshot says of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Snapshot {
     }
 
     /// Has the kernel fill the entries of `range`.
-    fn entries<'e>(
+    pub(super) fn entries<'e>(
         &self,
         guard: &dyn MmapLocked,
         range: Range<usize>,
@@ -231,7 +231,7 @@ fn place(entry: usize) -> Place {
 
 /// log2 of the pages that an entry of `hmm_range_fault()` and its neighbours stand for, all with the
 /// same.
-fn order(entry: usize) -> usize {
+pub(super) fn order(entry: usize) -> usize {
     if entry & (ERROR | VALID) == VALID {
         (entry >> ORDER_SHIFT) & 0x1f
     } else {

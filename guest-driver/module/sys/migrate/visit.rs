@@ -3,6 +3,7 @@
 //! Decides the destination of every source.
 
 use super::{
+    entry::MIGRATE,
     source::Source,
     Collected,
     Migration, //
@@ -18,12 +19,13 @@ impl<'a> Migration<'a, Collected> {
         let mut index = 0;
         while index < self.inner.pages {
             let pages = self.source(index).pages();
-            decide(&mut Visit {
+            let mut visit = Visit {
                 migration: self,
                 index,
                 pages,
-            });
-            index += pages;
+            };
+            decide(&mut visit);
+            index += visit.pages;
         }
     }
 }
@@ -65,6 +67,24 @@ impl Visit<'_, '_> {
         if fits {
             self.migration.put_destination(self.index, destination);
         }
+    }
+
+    /// Makes single holes of a huge hole, which are the next sources to be visited. Does nothing for any
+    /// other source. Returns whether it was a huge hole.
+    ///
+    /// The kernel inserts a single page into such a hole as into any other, after it has split the huge
+    /// page of zeros if there is one.
+    pub(crate) fn split_hole(&mut self) -> bool {
+        if !matches!(self.source(), Source::HugeHole) {
+            return false;
+        }
+        let src = &mut self.migration.inner.lease.buffers.src;
+        let Some(entries) = src.get_mut(self.index..self.index + HUGE_PAGES) else {
+            return false;
+        };
+        entries.fill(MIGRATE);
+        self.pages = 0;
+        true
     }
 
     /// Gives the pages of a huge page a destination each, until `next`, which is told the number

@@ -12,6 +12,7 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    mm::virt::VmaNew,
     prelude::*, //
 };
 
@@ -33,6 +34,15 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ///
     /// Whatever `ioctl()` is to return.
     fn ioctl(file: &Self::File, command: u32, argument: usize) -> Result<isize>;
+
+    /// An open file is mapped, also after the node is gone.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `mmap()` is to return; `ENODEV` unless a node says otherwise.
+    fn mmap(_file: &Self::File, _vma: &VmaNew) -> Result {
+        Err(ENODEV)
+    }
 }
 
 /// A registered misc device.
@@ -84,5 +94,9 @@ impl<H: Handler> MiscDevice for OpenFile<H> {
 
     fn ioctl(this: &Self, _file: &File, command: u32, argument: usize) -> Result<isize> {
         H::ioctl(&this.0, command, argument)
+    }
+
+    fn mmap(this: &Self, _file: &File, vma: &VmaNew) -> Result {
+        H::mmap(&this.0, vma)
     }
 }

@@ -14,6 +14,7 @@ pub(in crate::cases) mod intx;
 pub(in crate::cases) mod ioctl;
 pub(in crate::cases) mod kernel;
 pub(in crate::cases) mod memory;
+pub(in crate::cases) mod mirror;
 pub(in crate::cases) mod modelled;
 pub(in crate::cases) mod moves;
 pub(in crate::cases) mod nodes;

@@ -12,6 +12,12 @@ use std::path::Path;
 #[derive(Debug)]
 pub(in crate::cases) struct RawNode(OwnedFd);
 
+impl From<OwnedFd> for RawNode {
+    fn from(node: OwnedFd) -> Self {
+        Self(node)
+    }
+}
+
 impl RawNode {
     /// Opens a node.
     pub(in crate::cases) fn open(path: &Path) -> Result<Self> {

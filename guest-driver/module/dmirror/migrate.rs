@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Migrates the memory that a file mirrors, by the same way as requests of `/dev/hmmN`.
+
+use super::{
+    command::Outcome,
+    mirror_file::MirrorFile, //
+};
+use crate::{
+    device::Device,
+    migration::{
+        evict,
+        range::{
+            migrate,
+            Target, //
+        },
+        MigrateArgs,
+        Tally, //
+    },
+    pool::AccountId,
+    sys::address_space::{
+        mm::{
+            Vma,
+            VmaObstacle, //
+        },
+        mmap_lock::MmapReadGuard,
+        process::{
+            may_touch_all,
+            Process, //
+        }, //
+    }, //
+};
+use core::ops::Range;
+use hmm_uapi::{
+    Direction,
+    MigrateFlags,
+    Trigger, //
+};
+use kernel::{
+    mm::MmWithUser,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::atomic::ordering::Relaxed, //
+};
+
+impl MirrorFile {
+    /// Migrates `range` in one direction; to the device also holes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` the address space has ended, or a part of the range has no mapping, or one that cannot
+    /// be read or migrated; `ERESTARTSYS` a signal came; `ENOMEM`; `ENODEV`.
+    pub(super) fn migrate(
+        &self,
+        device: &Device,
+        range: Range<usize>,
+        direction: Direction,
+    ) -> Result<Outcome> {
+        let process = self.process()?;
+        check(process.mm(), range.clone())?;
+        let refuse_huge = self.refuse_huge.load(Relaxed);
+        self.refuse_huge.store(false, Relaxed);
+        let pages = self.attempt(device, &process, range, direction, refuse_huge)?;
+        Ok(Outcome { pages, faults: 0 })
+    }
+
+    /// Returns how many pages moved.
+    fn attempt(
+        &self,
+        device: &Device,
+        process: &Process,
+        range: Range<usize>,
+        direction: Direction,
+        refuse_huge: bool,
+    ) -> Result<usize> {
+        let pool = device.pool();
+        // Its account stays open as long as pages are charged to it.
+        let (known, entry) = match direction {
+            Direction::ToDevice => {
+                device.engine().hibernation.wait_until_over()?;
+                let entry = pool.processes().of(process.id()?)?;
+                (Some(device.spaces().of(process.mm())?), Some(entry))
+            }
+            Direction::ToSystem => (device.spaces().find(process.mm()), None),
+        };
+        let account = entry
+            .as_ref()
+            .map_or(Ok(AccountId::NONE), |entry| entry.account())?;
+        let flags = match direction {
+            Direction::ToDevice => MigrateFlags::POPULATE,
+            Direction::ToSystem => MigrateFlags::default(),
+        };
+        let args = MigrateArgs {
+            direction,
+            flags,
+            huge: *crate::module_parameters::huge_pages.value_ref() != 0,
+            refuse_huge,
+            ticket: device.pages().ticket(),
+            trigger: Trigger::User,
+            account,
+        };
+        let target = Target {
+            process,
+            known,
+            is_stopped: &|| false,
+        };
+        let (mut tally, end) = (Tally::default(), range.end);
+        let reached = migrate(device, target, range, end, args, &mut tally)?;
+        if reached < end {
+            // What has moved is passed when the call begins anew.
+            return Err(ERESTARTSYS);
+        }
+        Ok(usize::try_from(tally.moved)?)
+    }
+
+    /// Evicts what is on the device, of whichever process. What is in use there stays.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: the caller may not deal with the memory of every process (`CAP_SYS_PTRACE`).
+    pub(super) fn release(&self, device: &Device) -> Result<Outcome> {
+        if !may_touch_all() {
+            return Err(EPERM);
+        }
+        let ticket = device.pages().ticket();
+        let resident = usize::try_from(device.pages().resident_bytes())? / PAGE_SIZE;
+        let pages = evict::some(device, resident, ticket);
+        Ok(Outcome { pages, faults: 0 })
+    }
+}
+
+/// Whether the kernel would migrate the whole range: it has mappings everywhere, all of which can be
+/// read and have pages of the usual kind.
+fn check(mm: &MmWithUser, range: Range<usize>) -> Result {
+    let guard = MmapReadGuard::lock(mm, || false)?;
+    let mut address = range.start;
+    while address < range.end {
+        let vma = Vma::find(&guard, address)
+            .filter(|vma| vma.start() <= address)
+            .ok_or(EINVAL)?;
+        match vma.obstacle() {
+            None | Some(VmaObstacle::Shared) => address = vma.end(),
+            Some(VmaObstacle::Hugetlb | VmaObstacle::Special | VmaObstacle::NoAccess) => {
+                return Err(EINVAL);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[kunit_tests(virtio_hmm_dmirror_migrate)]
+mod tests {
+    use super::*;
+    use crate::sys::services::kunit::TestMemory;
+
+    #[test]
+    fn a_range_has_readable_mappings_everywhere() -> Result {
+        let memory = TestMemory::new(2)?;
+        let (mm, range) = (memory.mm()?, memory.range());
+        check(&mm, range.clone())?;
+        let hidden = TestMemory::without_access(1)?;
+        assert!(check(&mm, hidden.range()) == Err(EINVAL));
+        check(&mm, TestMemory::shared(1)?.range())?;
+        memory.unmap()?;
+        assert!(check(&mm, range) == Err(EINVAL));
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `dmirror/*`: the nodes that speak the interface of the kernel's `test_hmm`. Upstream's own cases run by
+//! `cargo xtask suite hmm-tests`; these have what those leave out.
+
+mod calls;
+mod devices;
+mod look;
+
+use crate::cases::case::Case;
+
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
+    (calls::CASES.iter())
+        .chain(look::CASES)
+        .chain(devices::CASES)
+}
