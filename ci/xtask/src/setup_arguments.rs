@@ -18,7 +18,7 @@ pub(crate) struct SetupArguments {
     #[arg(long, value_name = "FILE", env = "HMM_PINS")]
     pins: Option<PathBuf>,
     /// The guest's kernel: `stock`, `debug` (finds bugs; it is built once, which takes long), or the path of a kernel tree
-    /// that you have built. Without it `test` and `check` take stock and debug, and all others stock.
+    /// that you have built. Without it `test`, `suite` and `check` take stock and debug, and all others stock.
     #[arg(long, value_name = "stock|debug|PATH")]
     kernel: Option<KernelChoice>,
 }

@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let rules = Rules::read(&repository.join("ci"))?;
     let progress = Progress::new();
     progress.line(&format!("{}: {}", suite.name, suite.declaration.summary));
-    // What takes a Ctrl-C badly comes before the guests, which take it for themselves.
+    // A Ctrl-C ends the set-up at once. From the first boot on, the guests are told of it.
     let mut ready = Vec::new();
     for kernel in arguments.setup.kernels() {
         ready.push(prepare(
@@ -123,7 +123,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 options: side::Options {
                     accelerator: arguments.accel,
                     interrupts: interrupts.clone(),
-                    keep: arguments.keep,
                 },
                 selection: arguments.filter.is_some().then_some(cases.as_slice()),
                 outputs: &build::target_folder()?.join("suites").join(&suite.name),
@@ -133,6 +132,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         let judgement = Judgement::new(&suite, &ready.kernel, &cases, &runs);
         println!("{}", report::Table(&judgement));
+        for (run, side) in runs.iter().zip(&judgement.sides) {
+            if arguments.keep {
+                eprintln!("logs of {}: {}", run.side, run.folder.display());
+            } else if side.is_good() {
+                // A folder that stays is no failure.
+                let _ = std::fs::remove_dir_all(&run.folder);
+            }
+        }
         judgements.push(judgement);
     }
     if let Some(path) = &arguments.junit {

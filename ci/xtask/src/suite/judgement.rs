@@ -26,6 +26,8 @@ pub(super) struct JudgedSide {
     pub(super) problems: Vec<String>,
     /// The file with everything that was printed.
     pub(super) log: String,
+    /// The folder with the boot's logs.
+    pub(super) folder: String,
 }
 
 /// One case on one side.
@@ -81,6 +83,7 @@ impl Judgement {
                 .collect(),
             problems: run.problems.clone(),
             log: run.log.display().to_string(),
+            folder: run.folder.display().to_string(),
         });
         Self {
             kernel: kernel.to_string(),
@@ -91,9 +94,7 @@ impl Judgement {
 
     /// Whether all is as expected.
     pub(super) fn is_good(&self) -> bool {
-        self.sides
-            .iter()
-            .all(|side| side.problems.is_empty() && side.cases.iter().all(|case| case.is_expected))
+        self.sides.iter().all(JudgedSide::is_good)
     }
 }
 
@@ -129,6 +130,11 @@ fn judge(
 }
 
 impl JudgedSide {
+    /// Whether all is as expected.
+    pub(super) fn is_good(&self) -> bool {
+        self.problems.is_empty() && self.cases.iter().all(|case| case.is_expected)
+    }
+
     /// How many cases gave what.
     pub(super) fn count(&self) -> Count {
         let mut count = Count::default();
@@ -165,6 +171,7 @@ pub(super) mod tests {
                 problems: output.problem().into_iter().collect(),
                 output,
                 log: "all.log".into(),
+                folder: "boot".into(),
             }
         };
         let runs = [run("virtio-hmm", ours), run("test_hmm", theirs)];

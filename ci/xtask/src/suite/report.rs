@@ -85,7 +85,10 @@ fn problems(side: &JudgedSide) -> Vec<String> {
         .collect();
     problems.extend((side.problems.iter()).map(|problem| format!("the run as a whole: {problem}")));
     if !problems.is_empty() {
-        problems.push(format!("everything it printed: {}", side.log));
+        problems.push(format!(
+            "everything it printed: {}; logs: {}",
+            side.log, side.folder
+        ));
     }
     problems
 }

@@ -45,7 +45,6 @@ pub(super) struct Ground<'a> {
 pub(super) struct Options {
     pub(super) accelerator: AcceleratorChoice,
     pub(super) interrupts: Interrupts,
-    pub(super) keep: bool,
 }
 
 /// What came of it.
@@ -60,6 +59,8 @@ pub(super) struct SideRun {
     pub(super) problems: Vec<String>,
     /// The file with everything that was printed.
     pub(super) log: PathBuf,
+    /// The folder with the boot's logs, which stays.
+    pub(super) folder: PathBuf,
 }
 
 /// Boots a guest, runs the suite in it, powers it off and looks at the kernel's log.
@@ -127,12 +128,6 @@ pub(super) fn run(
     };
     problems.extend(output.problem());
     problems.extend(splats(side, ground, rules, &folder));
-    if problems.is_empty() && !ground.options.keep {
-        // A folder that stays is no failure.
-        let _ = fs::remove_dir_all(&folder);
-    } else {
-        progress.line(&format!("{what}: logs: {}", folder.display()));
-    }
     if let Some(step) = Arc::into_inner(step) {
         step.finish(&format!(
             "{} results in {seconds:.0} s",
@@ -145,6 +140,7 @@ pub(super) fn run(
         output,
         problems,
         log,
+        folder,
     })
 }
 
