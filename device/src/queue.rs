@@ -12,6 +12,7 @@ mod fence;
 mod poll;
 mod pop;
 mod used;
+mod window;
 mod worker;
 
 pub use self::worker::Worker;

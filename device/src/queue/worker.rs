@@ -7,8 +7,8 @@ use hmm_protocol::{COMPLETION_BYTES, CONTROL_QUEUE};
 
 use super::{
     chain::{Chain, Seen},
-    poll::PollWindow,
     used::UsedSet,
+    window::PollWindow,
 };
 use crate::{
     engine::{Interrupted, Workspace},
