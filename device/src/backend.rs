@@ -87,7 +87,8 @@ impl HmmBackend {
             Some(Role::Urgent | Role::Bulk(_) | Role::Mmu | Role::Job(_)) => {
                 device.serve_batches(queue, ring, worker);
             }
-            Some(Role::Report) | None => {}
+            Some(Role::Report) => device.serve_reports(ring),
+            None => {}
         }
     }
 }

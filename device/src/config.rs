@@ -132,6 +132,20 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub max_contexts: u32,
 
+    /// Number of threads that execute jobs; 4 if not given, but no more than there are processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub executors: Option<u16>,
+
+    /// Most jobs that were accepted and whose end was not reported yet
+    #[arg(long, value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_jobs: u32,
+
+    /// Time, in milliseconds, after which a job ends whose page fault was not answered
+    #[arg(long, value_name = "N", default_value_t = 30_000,
+          value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
+    pub fault_timeout_ms: u32,
+
     /// Most memory for the page tables of all contexts; what does not fit is refused as busy
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub page_tables: u64,
@@ -257,6 +271,8 @@ impl Args {
             jobs: JobLimits {
                 job_queues: self.job_queues,
                 max_contexts: self.max_contexts,
+                max_jobs: self.max_jobs,
+                fault_timeout_ms: self.fault_timeout_ms,
                 ..default.jobs
             },
             table_bytes: self.page_tables,
@@ -362,6 +378,9 @@ mod tests {
             ["--bulk-queues", "17"],
             ["--job-queues", "17"],
             ["--max-contexts", "0"],
+            ["--executors", "0"],
+            ["--max-jobs", "0"],
+            ["--fault-timeout-ms", "0"],
             ["--max-contexts", "1048577"],
             ["--page-tables", "string"],
             ["--queue-size", "1"],

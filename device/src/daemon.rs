@@ -7,6 +7,7 @@ mod signals;
 
 use std::{
     io::Write,
+    num::NonZero,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use crate::{
     device::Device,
     end::End,
     engine::{CopyRoutines, Engine},
+    executor::Executors,
     inject::{Faults, read_script},
     logging::LogLevel,
     memory::DeviceMemory,
@@ -35,6 +37,8 @@ use crate::{
 
 /// How long the end may take before the process leaves without waiting for the rest.
 const END_TIME: Duration = Duration::from_secs(2);
+/// Threads that execute jobs, if there are so many processors and no option says otherwise.
+const DEFAULT_EXECUTORS: usize = 4;
 
 /// Serves front ends until a signal, or the only front end, ends it.
 ///
@@ -87,9 +91,9 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     );
     // Now, while the limits of a control group can be read: with one processor, to look for work is to keep others from
     // making it.
-    let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let worker_times = WorkerTimes {
-        poll: Duration::from_micros(if several { args.poll_us } else { 0 }),
+        poll: Duration::from_micros(if processors > 1 { args.poll_us } else { 0 }),
         set: Duration::from_micros(args.completion_us),
     };
     let device = Arc::new(
@@ -136,6 +140,14 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     )
     .map_err(system("make descriptors for front ends"))?;
     let connection = front_ends.connection();
+    let executors = match args.job_queues {
+        0 => 0,
+        _ => args
+            .executors
+            .map_or(processors.min(DEFAULT_EXECUTORS), usize::from),
+    };
+    let executors =
+        Executors::start(&device, executors).map_err(system("start the threads of jobs"))?;
     if let Some(listener) = control {
         let server = ControlServer::new(listener, Arc::clone(&device), level)
             .map_err(system("use the control socket"))?;
@@ -173,6 +185,8 @@ pub fn run(args: &Args, socket: &Socket, level: LogLevel) -> Result<(), DaemonEr
     device.keep_contents();
     let until = Instant::now() + END_TIME;
     let ended = connection.end(until);
+    // Sessions are closed, and with them jobs: no executor touches memory any more.
+    drop(executors);
     device
         .trace()
         .finish()

@@ -13,7 +13,7 @@ use std::{
 use crossbeam_utils::CachePadded;
 use hmm_gate::{Gate, QueueState, Tickets};
 use hmm_protocol::{Event, EventKind, Features};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use vhost_user_backend::VringT;
 use virtio_bindings::{
     virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1},
@@ -34,6 +34,7 @@ use crate::{
     inject::{FaultError, FaultSpec},
     layout::{FIRST_THREAD, QueueLayout},
     memory::MemoryError,
+    queue::Worker,
     ring::Ring,
     stats::{Conditions, Snapshot, Stats},
     threads::WorkerTimes,
@@ -62,6 +63,8 @@ pub struct Device {
     paused: AtomicBool,
     keeps_contents: AtomicBool,
     tickets: Tickets,
+    /// What delivers reports: workers and executors take turns.
+    reporter: Mutex<Worker>,
     queue_size: u16,
     worker_times: WorkerTimes,
     trace: Trace,
@@ -100,6 +103,7 @@ impl Device {
             paused: AtomicBool::new(false),
             keeps_contents: AtomicBool::new(false),
             tickets: Tickets::new(),
+            reporter: Mutex::new(Worker::new(worker_times)),
             queue_size,
             worker_times,
             trace,
@@ -122,7 +126,14 @@ impl Device {
             modelled: self.engine.link().is_some(),
             copies: self.engine.copies().names(),
             backing: self.engine.memory().backing(),
+            jobs: self.engine.jobs().snapshot(),
         })
+    }
+
+    /// Sets every counter to zero.
+    pub fn reset_counters(&self) {
+        self.stats.reset();
+        self.engine.jobs().reset_counts();
     }
 
     /// The trace.
@@ -361,6 +372,11 @@ impl Device {
         !self.is_paused()
             && (self.layout().role(index))
                 .is_some_and(|role| !self.engine.faults().is_stalled(role))
+    }
+
+    /// What delivers reports. Lock order: the gate, this, the jobs, a ring.
+    pub(crate) fn reporter(&self) -> &Mutex<Worker> {
+        &self.reporter
     }
 
     pub(crate) fn tickets(&self) -> &Tickets {

@@ -12,6 +12,7 @@ mod control;
 mod copy;
 mod map;
 mod session;
+mod submit;
 mod transfer;
 mod wait;
 
@@ -39,7 +40,7 @@ pub use self::{
 use crate::{
     guest_memory::GuestMemory,
     inject::{Delivery, Faults},
-    jobs::Jobs,
+    jobs::{Bounds, Jobs},
     layout::{QueueLayout, Role},
     memory::DeviceMemory,
     mmu::{AccessBits, Budget, Contexts, Memories},
@@ -91,7 +92,7 @@ impl Default for Shape {
                 max_jobs: 1024,
                 max_map_entries: MAX_MAP_ENTRIES,
                 max_harts: 0,
-                fault_timeout_ms: 10_000,
+                fault_timeout_ms: 30_000,
             },
             table_bytes: 256 << 20,
         }
@@ -196,7 +197,10 @@ impl Engine {
                 bulk_queues: shape.bulk_queues,
             },
             contexts: Contexts::new(shape.jobs.max_contexts, Budget::new(shape.table_bytes)),
-            jobs: Jobs::default(),
+            jobs: Jobs::new(Bounds {
+                max_jobs: shape.jobs.max_jobs,
+                fault_timeout: Duration::from_millis(shape.jobs.fault_timeout_ms.into()),
+            }),
             accessed: AccessBits::new(memory.bytes()),
             shape,
             memory,

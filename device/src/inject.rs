@@ -7,6 +7,7 @@
 mod action;
 mod config_field;
 mod error;
+mod jobs;
 mod parse;
 mod script;
 mod trigger;
@@ -24,6 +25,7 @@ pub use self::{
     action::{Action, QueueScope, Step, Unit},
     config_field::ConfigField,
     error::FaultError,
+    jobs::{JobFaults, ReportFaults},
     parse::FaultSpec,
     script::{ScriptError, read_script},
 };
@@ -223,8 +225,11 @@ impl Faults {
                 Action::Cookie => wanted.wrong_cookie = true,
                 Action::Die(step @ (Step::BeforeCopy | Step::AfterCopy)) => wanted.die = Some(step),
                 Action::Die(step) => wanted.delivery.die = Some(step),
-                Action::Corrupt(_) | Action::Stall | Action::Poison { .. } | Action::Config(..) => {
-                }
+                Action::Corrupt(_)
+                | Action::Hang
+                | Action::Stall
+                | Action::Poison { .. }
+                | Action::Config(..) => {}
             }
         }
         wanted

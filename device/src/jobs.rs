@@ -1,41 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Jobs: what the device does at the virtual addresses of a context.
+//!
+//! - [`Jobs`]: all jobs of a session, as executors and workers share them.
+//! - [`Work`]: what a job does, as a state machine that is interrupted at will and goes on after a page fault. There is one
+//!   for each kind of job, and [`Access`] is all that it sees of memory.
+//! - [`Buffers`]: where reports of page faults and of ends go. None is lost; they wait for buffers in the table of jobs, which
+//!   is bounded by the number of jobs.
+//!
+//! The threads that execute jobs are in [`executor`](crate::executor).
 
-use hmm_protocol::Status;
+mod access;
+mod atomic_add;
+mod copy;
+mod counts;
+mod crc32c;
+mod fill;
+#[cfg(test)]
+mod model;
+mod parts;
+mod probe;
+mod report;
+mod scheduler;
+mod table;
+mod walk;
+mod work;
 
-/// The answer to a page fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The job tries its access again.
-    Resume,
-    /// The job ends with this status.
-    Fail(Status),
-}
-
-/// All jobs of a device.
-#[derive(Debug, Default)]
-pub struct Jobs {}
-
-impl Jobs {
-    /// Answers page fault `fault` of a job of context `context`.
-    ///
-    /// # Errors
-    /// `BadFault`: no such fault waits for an answer.
-    pub fn answer(&self, _context: u32, _fault: u64, _answer: Answer) -> Result<(), Status> {
-        Err(Status::BadFault)
-    }
-
-    /// Cancels the job with this cookie.
-    ///
-    /// # Errors
-    /// `BadOp`: there is no such job.
-    pub fn cancel(&self, _cookie: u64) -> Result<(), Status> {
-        Err(Status::BadOp)
-    }
-
-    /// Ends all jobs of context `context`, which was destroyed.
-    pub fn end_context(&self, _context: u32) {}
-
-    /// Ends all jobs: the session is over.
-    pub fn end_all(&self) {}
-}
+pub use self::{
+    access::Access,
+    counts::JobsSnapshot,
+    scheduler::{Buffers, Jobs, Next},
+    table::{Answer, Bounds, Turn, TurnEnd},
+    work::{End, Step, Work},
+};

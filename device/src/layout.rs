@@ -78,6 +78,11 @@ impl QueueLayout {
         }
     }
 
+    /// The report queue, if there is one.
+    pub fn report(self) -> Option<u16> {
+        (self.jobs > 0).then(|| report_queue(self.bulk))
+    }
+
     /// The queues of copy batches, which fences are about.
     pub fn copy_queues(self) -> impl Iterator<Item = u16> {
         URGENT_QUEUE..mmu_queue(self.bulk)

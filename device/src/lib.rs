@@ -25,6 +25,7 @@ pub mod device;
 pub mod end;
 pub mod engine;
 pub mod events;
+pub mod executor;
 pub mod guest_memory;
 pub mod inject;
 pub mod jobs;

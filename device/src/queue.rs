@@ -11,6 +11,7 @@ mod events;
 mod fence;
 mod poll;
 mod pop;
+mod reports;
 mod used;
 mod window;
 mod worker;

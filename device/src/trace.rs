@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A trace of all batches in the JSON that Chrome's and Perfetto's viewers open. Batches carry the driver's cookie, by
+//! A trace of all batches, page faults and jobs in the JSON that Chrome's and Perfetto's viewers open. Batches carry the driver's cookie, by
 //! which its own trace can be joined.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hmm_protocol::{Report as JobReport, ReportKind, Status};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
@@ -109,6 +110,52 @@ impl Trace {
 
     /// Records a batch.
     pub fn record(&self, span: &Span<'_>) {
+        let completion = &span.report.completion;
+        self.append(span.started, |start| {
+            format!(
+                ",\n{{\"name\":\"{}\",\"cat\":\"batch\",\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{start:.3},\"dur\":{:.3},\
+                 \"args\":{{\"cookie\":\"{:#x}\",\"status\":\"{}\",\"entries_ok\":{},\"bytes\":{},\"measured_us\":{:.3}}}}}",
+                span.op.unwrap_or("batch"),
+                span.queue,
+                span.time.as_secs_f64() * 1e6,
+                completion.cookie.get(),
+                span.report.status.name(),
+                completion.entries_ok.get(),
+                completion.bytes_done.get(),
+                span.report.measured.as_secs_f64() * 1e6,
+            )
+        });
+    }
+
+    /// Records a report that was delivered just now: a page fault as an instant, a job as a span that ends now.
+    pub fn record_report(&self, queue: u16, report: &JobReport) {
+        let time = Duration::from_nanos(report.device_ns.get());
+        let now = Instant::now();
+        self.append(now.checked_sub(time).unwrap_or(now), |start| {
+            let is_fault = report.kind == ReportKind::Fault as u8;
+            let (name, shape, args) = if is_fault {
+                let (number, access) = (report.value.get(), report.status);
+                let args = format!("\"fault\":{number},\"access\":{access}");
+                ("fault", "\"ph\":\"i\",\"s\":\"t\"".to_owned(), args)
+            } else {
+                let status = Status::from_wire(report.status).map_or("unknown", Status::name);
+                let args = format!("\"status\":\"{status}\",\"faults\":{}", report.faults.get());
+                let dur = time.as_secs_f64() * 1e6;
+                ("job", format!("\"ph\":\"X\",\"dur\":{dur:.3}"), args)
+            };
+            format!(
+                ",\n{{\"name\":\"{name}\",\"cat\":\"job\",{shape},\"pid\":1,\"tid\":{queue},\"ts\":{start:.3},\
+                 \"args\":{{\"cookie\":\"{:#x}\",\"context\":{},\"address\":\"{:#x}\",\"amount\":{},{args}}}}}",
+                report.cookie.get(),
+                report.context.get(),
+                report.address.get(),
+                report.amount.get(),
+            )
+        });
+    }
+
+    /// Appends the event that `event` makes of its start, which is `when`, in microseconds.
+    fn append(&self, when: Instant, event: impl FnOnce(f64) -> String) {
         let Some(file) = &self.file else {
             return;
         };
@@ -117,22 +164,8 @@ impl Trace {
             file.dropped += 1;
             return;
         }
-        let start = span.started.saturating_duration_since(file.origin.0) + file.origin.1;
-        let completion = &span.report.completion;
-        let event = format!(
-            ",\n{{\"name\":\"{}\",\"cat\":\"batch\",\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{:.3},\"dur\":{:.3},\
-             \"args\":{{\"cookie\":\"{:#x}\",\"status\":\"{}\",\"entries_ok\":{},\"bytes\":{},\"measured_us\":{:.3}}}}}",
-            span.op.unwrap_or("batch"),
-            span.queue,
-            start.as_secs_f64() * 1e6,
-            span.time.as_secs_f64() * 1e6,
-            completion.cookie.get(),
-            span.report.status.name(),
-            completion.entries_ok.get(),
-            completion.bytes_done.get(),
-            span.report.measured.as_secs_f64() * 1e6,
-        );
-        if let Err(error) = file.write(&event) {
+        let start = when.saturating_duration_since(file.origin.0) + file.origin.1;
+        if let Err(error) = file.write(&event(start.as_secs_f64() * 1e6)) {
             self.on.store(false, Ordering::Relaxed);
             tracing::error!(%error, "the trace cannot be written and ends here");
         }

@@ -100,6 +100,10 @@ fn join(guest: &[GuestEvent], device: &[Value]) -> Result<(Vec<Value>, Clock, us
 
 /// A batch of the device's trace: its cookie and its time.
 fn device_batch(event: &Value) -> Option<(u64, Span)> {
+    // Jobs have cookies of their own.
+    if event["cat"] != "batch" {
+        return None;
+    }
     let cookie = event["args"]["cookie"].as_str()?.strip_prefix("0x")?;
     let start = event["ts"].as_f64()?;
     Some((

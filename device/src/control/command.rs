@@ -88,7 +88,7 @@ impl Commands {
                 format: StatsFormat::Prometheus,
             } => Ok(json!({ "text": prometheus::text(device.snapshot())? })),
             Command::StatsReset {} => {
-                device.stats().reset();
+                device.reset_counters();
                 Ok(json!({}))
             }
             Command::FaultAdd { fault } => {

@@ -127,7 +127,10 @@ impl Engine {
                 .contexts
                 .destroy(argument)
                 .map(|context| self.jobs.end_context(context)),
-            ControlKind::JobCancel => self.jobs.cancel(argument),
+            ControlKind::JobCancel => {
+                self.jobs.cancel(argument);
+                Ok(())
+            }
             ControlKind::Ping
             | ControlKind::SessionOpen
             | ControlKind::Discard

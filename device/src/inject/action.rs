@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hmm_protocol::{MAX_BULK_QUEUES, MAX_JOB_QUEUES, Status};
+use hmm_protocol::{MAX_BULK_QUEUES, MAX_JOB_QUEUES, ReportKind, Status};
 
 use super::config_field::ConfigField;
 use crate::layout::Role;
@@ -23,7 +23,7 @@ pub enum Action {
     Duplicate,
     /// The completion waits for the next one of its queue and follows it.
     Reorder,
-    /// One bit of the byte at this offset of the entry's destination is inverted after the copy.
+    /// One bit of the byte at this offset of the entry's destination is inverted after the copy; or this bit of a job's result.
     Corrupt(u64),
     /// The record carries another cookie than the header.
     Cookie,
@@ -38,6 +38,8 @@ pub enum Action {
     },
     /// The configuration space says this.
     Config(ConfigField, u64),
+    /// The job never starts.
+    Hang,
     /// The process dies.
     Die(Step),
 }
@@ -98,6 +100,10 @@ pub enum Unit {
     Batch,
     /// Entries of batches, or pages of page lists.
     Entry,
+    /// Jobs that are accepted.
+    Job,
+    /// Reports of page faults and of the ends of jobs.
+    Report,
 }
 
 /// The queue that a name means.
@@ -119,5 +125,13 @@ pub(super) fn queue_by_name(name: &str) -> Option<QueueScope> {
             };
             Some(QueueScope::One(role))
         }
+    }
+}
+
+/// The name of a kind of report, as faults name it.
+pub(super) const fn report_name(kind: ReportKind) -> &'static str {
+    match kind {
+        ReportKind::Fault => "fault",
+        ReportKind::JobEnd => "job-end",
     }
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use hmm_protocol::{JobKind, MapOp, Op, Status};
+use hmm_protocol::{JobKind, MapOp, Op, ReportKind, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    action::{Action, QueueScope, Step, Unit, queue_by_name},
+    action::{Action, QueueScope, Step, Unit, queue_by_name, report_name},
     config_field::ConfigField,
     error::FaultError,
     trigger::{Trigger, When},
@@ -20,9 +20,10 @@ const MAX_DELAY: Duration = Duration::from_secs(3600);
 #[serde(deny_unknown_fields, default)]
 pub struct FaultSpec {
     /// What it does: `fail`, `delay`, `shorten`, `drop`, `duplicate`, `reorder`, `corrupt`, `cookie`, `stall`,
-    /// `poison`, `config` or `die`.
+    /// `hang`, `poison`, `config` or `die`.
     pub action: String,
-    /// `batch` or `entry`; for `fail` and `delay`.
+    /// `batch` or `entry`, for `fail` and `delay`; `job`, also for `corrupt`; `report`, for `delay`, `drop`, `duplicate` and
+    /// `cookie`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// Only this operation: `to_device`, `to_system`, `copy`, `fill` or `nop`; `map`, `unmap`, `protect`, `resume` or `fail`; or
@@ -88,13 +89,7 @@ impl FaultSpec {
     pub(super) fn check(&self) -> Result<Checked, FaultError> {
         let (action, allowed) = self.action()?;
         self.refuse_strangers(allowed)?;
-        let unit = match (self.on.as_deref(), action) {
-            (None, Action::Fail(_) | Action::Corrupt(_)) | (Some("entry"), _) => Unit::Entry,
-            (None | Some("batch"), _) => Unit::Batch,
-            (Some(other), _) => {
-                return Err(unknown("on", "'batch' or 'entry'", other));
-            }
-        };
+        let unit = self.unit(action)?;
         let op = self.op.as_deref().map(op_by_name).transpose()?;
         let queue = match self.queue.as_deref() {
             None => QueueScope::Any,
@@ -105,6 +100,39 @@ impl FaultSpec {
             })?,
         };
         Ok((action, unit, op, queue, self.trigger()?))
+    }
+
+    /// What it counts.
+    fn unit(&self, action: Action) -> Result<Unit, FaultError> {
+        let (expected, found) = match (self.on.as_deref(), action) {
+            (None, Action::Hang) => return Ok(Unit::Job),
+            (None, Action::Fail(_) | Action::Corrupt(_)) => return Ok(Unit::Entry),
+            (None, _) => return Ok(Unit::Batch),
+            (Some(on), Action::Fail(_)) => match on {
+                "batch" => return Ok(Unit::Batch),
+                "entry" => return Ok(Unit::Entry),
+                "job" => return Ok(Unit::Job),
+                _ => ("'batch', 'entry' or 'job'", on),
+            },
+            (Some(on), Action::Delay(_)) => match on {
+                "batch" => return Ok(Unit::Batch),
+                "entry" => return Ok(Unit::Entry),
+                "job" => return Ok(Unit::Job),
+                "report" => return Ok(Unit::Report),
+                _ => ("'batch', 'entry', 'job' or 'report'", on),
+            },
+            (Some(on), Action::Corrupt(_)) => match on {
+                "entry" => return Ok(Unit::Entry),
+                "job" => return Ok(Unit::Job),
+                _ => ("'entry' or 'job'", on),
+            },
+            (Some(on), _) => match on {
+                "batch" => return Ok(Unit::Batch),
+                "report" => return Ok(Unit::Report),
+                _ => ("'batch' or 'report'", on),
+            },
+        };
+        Err(unknown("on", expected, found))
     }
 
     /// The action, and which fields it takes beside those of scope and trigger.
@@ -137,12 +165,13 @@ impl FaultSpec {
                     .map_err(|_| FaultError::UsedLength)?;
                 (Action::Shorten(length), &["length"])
             }
-            "drop" => (Action::Drop, &[]),
-            "duplicate" => (Action::Duplicate, &[]),
+            "drop" => (Action::Drop, &["on"]),
+            "duplicate" => (Action::Duplicate, &["on"]),
             "reorder" => (Action::Reorder, &[]),
-            "corrupt" => (Action::Corrupt(self.offset.unwrap_or(0)), &["offset"]),
-            "cookie" => (Action::Cookie, &[]),
+            "corrupt" => (Action::Corrupt(self.offset.unwrap_or(0)), &["on", "offset"]),
+            "cookie" => (Action::Cookie, &["on"]),
             "stall" => (Action::Stall, &[]),
+            "hang" => (Action::Hang, &[]),
             "poison" => {
                 let (start, length) = (need("start", self.start)?, need("length", self.length)?);
                 if length == 0 || start.checked_add(length).is_none() {
@@ -240,6 +269,7 @@ fn op_by_name(name: &str) -> Result<&'static str, FaultError> {
     .map(MapOp::name);
     let mut names: Vec<&'static str> =
         [&copies[..], &maps, &JobKind::ALL.map(JobKind::name)].concat();
+    names.extend([ReportKind::Fault, ReportKind::JobEnd].map(report_name));
     names.dedup();
     (names.iter().copied().find(|known| *known == name))
         .ok_or_else(|| unknown("op", &format!("one of {}", names.join(", ")), name))
@@ -278,6 +308,14 @@ mod tests {
             r#"{"action":"poison","start":0,"length":4096}"#,
             r#"{"action":"config","field":"magic","value":0}"#,
             r#"{"action":"die","step":"after-record"}"#,
+            r#"{"action":"fail","on":"job","status":"unmapped","op":"walk"}"#,
+            r#"{"action":"delay","on":"job","microseconds":5,"queue":"job1"}"#,
+            r#"{"action":"corrupt","on":"job","op":"crc32c","offset":3}"#,
+            r#"{"action":"hang","nth":2}"#,
+            r#"{"action":"delay","on":"report","microseconds":5,"op":"fault"}"#,
+            r#"{"action":"drop","on":"report","op":"job-end"}"#,
+            r#"{"action":"duplicate","on":"report"}"#,
+            r#"{"action":"cookie","on":"report"}"#,
         ] {
             assert_eq!(check(json).expect("a fault"), Ok(()), "{json}");
         }
@@ -299,6 +337,10 @@ mod tests {
             r#"{"action":"delay","microseconds":99999999999}"#,
             r#"{"action":"shorten","length":4294967296}"#,
             r#"{"action":"drop","on":"entry"}"#,
+            r#"{"action":"drop","on":"job"}"#,
+            r#"{"action":"corrupt","on":"report"}"#,
+            r#"{"action":"hang","on":"job"}"#,
+            r#"{"action":"fail","on":"report"}"#,
             r#"{"action":"poison","start":0,"length":0}"#,
             r#"{"action":"poison","start":18446744073709551615,"length":2}"#,
             r#"{"action":"config","field":"colour","value":1}"#,

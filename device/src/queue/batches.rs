@@ -7,7 +7,7 @@ use std::{
 };
 
 use hmm_gate::Gate;
-use hmm_protocol::{BatchFlags, COMPLETION_BYTES, MapOp, Op, Status, URGENT_QUEUE};
+use hmm_protocol::{BatchFlags, COMPLETION_BYTES, JobKind, MapOp, Op, Status, URGENT_QUEUE};
 use vhost_user_backend::VringT;
 use zerocopy::IntoBytes;
 
@@ -225,7 +225,8 @@ impl Device {
                         None => return false,
                     },
                     Role::Urgent | Role::Bulk(_) => self.engine().execute(request, &job, workspace),
-                    Role::Control | Role::Event | Role::Report | Role::Job(_) => {
+                    Role::Job(_) => self.engine().submit(request, &job, workspace),
+                    Role::Control | Role::Event | Role::Report => {
                         Report::refusal(Status::Busy, Engine::cookie_of(request))
                     }
                 }
@@ -243,6 +244,7 @@ impl Device {
                 time,
                 op: match role {
                     Role::Mmu => Engine::first_map_op(&worker.request).map(MapOp::name),
+                    Role::Job(_) => Engine::job_kind(&worker.request).map(JobKind::name),
                     _ => Engine::first_op(&worker.request).map(Op::name),
                 },
                 report: &report,

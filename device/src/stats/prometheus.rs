@@ -2,15 +2,19 @@
 //! The counters in Prometheus' text format, version 0.0.4. Every number is measured, but for service times behind a modelled
 //! link, which say so.
 
+mod jobs;
+mod series;
+
 use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text},
+    encoding::{DescriptorEncoder, NoLabelSet, prometheus_text},
     metrics::MetricType,
     registry::Registry,
 };
 
+use self::series::{buckets, count};
 use super::{HistogramSnapshot, QueueSnapshot, Snapshot};
 
 /// A name, its meaning, and where the number comes from.
@@ -61,7 +65,8 @@ impl Collector for Snapshot {
             }
         }
         self.encode_results(&mut to)?;
-        self.encode_times(&mut to)
+        self.encode_times(&mut to)?;
+        jobs::encode(&self.jobs, &mut to)
     }
 }
 
@@ -202,27 +207,15 @@ impl Snapshot {
     }
 }
 
-fn count(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-    family
-        .encode_family(labels)?
-        .encode_counter::<NoLabelSet, _, u64>(&value, None)
-}
-
-/// Upper bounds in seconds, and counts. Times beyond all bounds are in the histogram's count alone.
-fn buckets(times: &HistogramSnapshot) -> Vec<(f64, u64)> {
-    (times.buckets.iter())
-        .filter_map(|(bound, count)| Some(((*bound)? as f64 / 1e9, *count)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use hmm_protocol::Status;
 
     use super::text;
     use crate::{
+        jobs::JobsSnapshot,
         layout::QueueLayout,
         memory::BackingReport,
         stats::{Conditions, Stats},
@@ -243,11 +236,19 @@ mod tests {
                 resident_bytes: Some(4096),
                 huge_bytes: None,
             },
+            jobs: JobsSnapshot {
+                resumed: 3,
+                ends: BTreeMap::from([("stalled", 2)]),
+                ..JobsSnapshot::default()
+            },
         }))
         .expect("a text");
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
+            "hmm_fault_answers_total{answer=\"resume\"} 3\n",
+            "hmm_jobs_ended_total{status=\"stalled\"} 2\n",
+            "hmm_jobs_present 0\n",
             "hmm_memory_resident_bytes{kind=\"memfd\"} 4096\n",
             "hmm_copies{by=\"mem\\\"cpy\\\"\"} 1\n",
             "# TYPE hmm_kicks_total counter\n",

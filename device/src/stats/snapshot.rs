@@ -7,7 +7,7 @@ use hmm_protocol::Status;
 use serde::Serialize;
 
 use super::{HistogramSnapshot, MAP_OPS, OPS, OpStats, QueueStats, Stats};
-use crate::memory::BackingReport;
+use crate::{jobs::JobsSnapshot, memory::BackingReport};
 
 /// Under what conditions was counted.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Conditions {
     pub copies: String,
     /// What backs device memory.
     pub backing: BackingReport,
+    /// Jobs and their page faults.
+    pub jobs: JobsSnapshot,
 }
 
 /// All counters.
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub backing: BackingReport,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
+    /// Jobs and their page faults.
+    pub jobs: JobsSnapshot,
     /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …, `mmu`, `report`, `job0` …
     pub queues: BTreeMap<String, QueueSnapshot>,
 }
@@ -112,6 +116,7 @@ impl Stats {
                 config_reads: self.config_reads.get(),
                 config_writes: self.config_writes.get(),
             },
+            jobs: conditions.jobs,
             queues: (0u16..)
                 .zip(&self.queues)
                 .map(|(index, queue)| (self.layout.name(index), queue.snapshot()))
