@@ -5,11 +5,13 @@
 //! Whatever should not happen ends in a panic, because its users are tests.
 
 mod guest;
+mod jobs;
 mod process;
 mod ring;
 
 pub use self::{
     guest::{Guest, Layout},
+    jobs::end_status,
     process::Process,
     ring::{Descriptor, Ring, Used},
 };
@@ -34,6 +36,8 @@ use vhost::{
     },
 };
 use zerocopy::{FromBytes, IntoBytes};
+
+use self::jobs::ReportBuffers;
 
 /// The feature bit `VIRTIO_F_EVENT_IDX`.
 pub const EVENT_IDX: u64 = 1 << 29;
@@ -86,6 +90,7 @@ pub struct FrontEnd {
     features: u64,
     /// Number of bulk queues, if contexts were negotiated.
     bulk_queues: Option<u16>,
+    reports: ReportBuffers,
     next_cookie: AtomicU64,
 }
 
@@ -107,6 +112,7 @@ impl FrontEnd {
             key: [0x5a; 16],
             features: 0,
             bulk_queues: None,
+            reports: ReportBuffers::default(),
             next_cookie: AtomicU64::new(1),
         };
         this.frontend.set_owner().expect("set owner");
@@ -171,10 +177,15 @@ impl FrontEnd {
 
     /// Tells the device of a ring as it is.
     pub fn start_ring(&mut self, index: usize) {
+        self.continue_ring(index, 0);
+    }
+
+    /// The same of a ring that was stopped at `base`.
+    pub fn continue_ring(&mut self, index: usize, base: u16) {
         let ring = &self.rings[index];
         let frontend = &mut self.frontend;
         frontend.set_vring_num(index, ring.size()).expect("num");
-        frontend.set_vring_base(index, 0).expect("base");
+        frontend.set_vring_base(index, base).expect("base");
         frontend
             .set_vring_addr(index, &ring.config(&self.guest))
             .expect("addresses");

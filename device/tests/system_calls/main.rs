@@ -36,6 +36,10 @@ const NOT_ALWAYS: &[(i64, &str)] = &[
         "where the vDSO cannot tell the time",
     ),
     (libc::SYS_restart_syscall, "the kernel's own, after a stop"),
+    (
+        libc::SYS_rt_sigaction,
+        "of the first thread, which starts before the sandbox where there are executors",
+    ),
     (libc::SYS_brk, "the allocator's choice"),
     (libc::SYS_mremap, "the allocator's choice"),
     (libc::SYS_madvise, "the allocator's choice"),
