@@ -6,7 +6,7 @@
 pub(crate) mod cpu;
 pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
-pub(in crate::sys) mod kunit;
+pub(crate) mod kunit;
 pub(crate) mod log_limit;
 pub(crate) mod module_ref;
 pub(crate) mod node;

@@ -48,22 +48,22 @@ use kernel::{
 
 /// Anonymous memory of the calling test. Its thread gets an address space for it, which ends when the
 /// thread does.
-pub(in crate::sys) struct TestMemory(Range<usize>);
+pub(crate) struct TestMemory(Range<usize>);
 
 impl TestMemory {
     /// So many private pages, none of which has been touched.
-    pub(in crate::sys) fn new(pages: usize) -> Result<Self> {
+    pub(crate) fn new(pages: usize) -> Result<Self> {
         let access = bindings::PROT_READ | bindings::PROT_WRITE;
         Self::map(pages, access, bindings::MAP_PRIVATE)
     }
 
     /// As [`TestMemory::new`], but without access permission.
-    pub(in crate::sys) fn without_access(pages: usize) -> Result<Self> {
+    pub(crate) fn without_access(pages: usize) -> Result<Self> {
         Self::map(pages, bindings::PROT_NONE, bindings::MAP_PRIVATE)
     }
 
     /// As [`TestMemory::new`], but shared.
-    pub(in crate::sys) fn shared(pages: usize) -> Result<Self> {
+    pub(crate) fn shared(pages: usize) -> Result<Self> {
         let access = bindings::PROT_READ | bindings::PROT_WRITE;
         Self::map(pages, access, bindings::MAP_SHARED)
     }
@@ -83,12 +83,12 @@ impl TestMemory {
     }
 
     /// Its addresses.
-    pub(in crate::sys) fn range(&self) -> Range<usize> {
+    pub(crate) fn range(&self) -> Range<usize> {
         self.0.clone()
     }
 
     /// Its address space.
-    pub(in crate::sys) fn mm(&self) -> Result<ARef<MmWithUser>> {
+    pub(crate) fn mm(&self) -> Result<ARef<MmWithUser>> {
         current!().mm().map(ARef::from).ok_or(EFAULT)
     }
 
@@ -97,7 +97,7 @@ impl TestMemory {
     }
 
     /// Writes the number of each page into it.
-    pub(in crate::sys) fn fill(&self) -> Result {
+    pub(crate) fn fill(&self) -> Result {
         for page in 0..self.0.len() / PAGE_SIZE {
             self.byte(page).writer().write_slice(&[page as u8])?;
         }
@@ -105,14 +105,14 @@ impl TestMemory {
     }
 
     /// What is in a page, for [`TestMemory::fill`].
-    pub(in crate::sys) fn read(&self, page: usize) -> Result<u8> {
+    pub(crate) fn read(&self, page: usize) -> Result<u8> {
         let mut byte = [0];
         self.byte(page).reader().read_slice(&mut byte)?;
         Ok(byte[0])
     }
 
     /// Unmaps it.
-    pub(in crate::sys) fn unmap(self) -> Result {
+    pub(crate) fn unmap(self) -> Result {
         // SAFETY: The thread has an address space, and nothing else refers to these addresses.
         to_result(unsafe { bindings::vm_munmap(self.0.start, self.0.len()) })
     }
