@@ -80,6 +80,8 @@ pub struct DeviceShape {
     pub memory: ByteSize,
     /// Bulk queues unless told otherwise.
     pub bulk_queues: u32,
+    /// Job queues unless told otherwise.
+    pub job_queues: u32,
     /// Entries of each queue unless told otherwise.
     pub queue_size: u32,
     /// Further properties.

@@ -66,6 +66,7 @@ pub(super) fn qemu(
         .map(|(endpoint, device)| DevicePart {
             endpoint,
             bulk_queues: device.bulk_queues,
+            job_queues: device.job_queues,
             queue_size: device.queue_size,
         })
         .collect();
@@ -115,6 +116,7 @@ pub(super) fn device(
     line.option(connection.0, connection.1);
     line.option("--memory", spec.memory.to_string());
     line.option("--bulk-queues", spec.bulk_queues.to_string());
+    line.option("--job-queues", spec.job_queues.to_string());
     line.option("--queue-size", spec.queue_size.to_string());
     line.option("--control-socket", control_socket(index));
     for arg in &spec.args {

@@ -80,6 +80,8 @@ pub struct DeviceSpec {
     pub memory: ByteSize,
     /// How many bulk queues it offers.
     pub bulk_queues: u32,
+    /// How many job queues it offers.
+    pub job_queues: u32,
     /// Entries of each queue.
     pub queue_size: u32,
     /// Further arguments for the device process.
@@ -93,6 +95,7 @@ impl DeviceSpec {
         Self {
             memory: machine.device.memory,
             bulk_queues: machine.device.bulk_queues,
+            job_queues: machine.device.job_queues,
             queue_size: machine.device.queue_size,
             args: Vec::new(),
         }

@@ -26,6 +26,14 @@ pub enum Endpoint {
     Listen(PathBuf),
 }
 
+/// How many queues there are for jobs: beside the job queues one for page tables and one for reports.
+fn queues_for_jobs(job_queues: u32) -> u32 {
+    match job_queues {
+        0 => 0,
+        queues => queues + 2,
+    }
+}
+
 /// A device of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePart {
@@ -33,6 +41,8 @@ pub struct DevicePart {
     pub endpoint: Endpoint,
     /// How many bulk queues it has.
     pub bulk_queues: u32,
+    /// How many job queues it has; with them come two further queues.
+    pub job_queues: u32,
     /// Entries of each queue.
     pub queue_size: u32,
 }
@@ -159,7 +169,7 @@ impl Machine {
         let mut text = format!(
             "{},id=hmm{index},bus=root{index},chardev=device{index},num_vqs={},vq_size={}",
             self.device.driver,
-            FIXED_QUEUES + device.bulk_queues,
+            FIXED_QUEUES + device.bulk_queues + queues_for_jobs(device.job_queues),
             device.queue_size
         );
         for (name, value) in &self.device.properties {
@@ -240,13 +250,14 @@ mod tests {
 
     #[test]
     fn every_device_has_its_own_port_and_queues() {
-        let device = |fd, bulk_queues| DevicePart {
+        let device = |fd, bulk_queues, job_queues| DevicePart {
             endpoint: Endpoint::Fd(fd),
             bulk_queues,
+            job_queues,
             queue_size: 128,
         };
         let args = render(&Parts {
-            devices: vec![device(7, 1), device(8, 4)],
+            devices: vec![device(7, 1, 0), device(8, 4, 2)],
             ..parts()
         });
         let devices = values_of(&args, "-device");
@@ -254,7 +265,7 @@ mod tests {
             &"vhost-user-test-device-pci,id=hmm0,bus=root0,chardev=device0,num_vqs=4,vq_size=128,config_size=128,virtio-id=37"
         ), "{devices:?}");
         assert!(devices.contains(
-            &"vhost-user-test-device-pci,id=hmm1,bus=root1,chardev=device1,num_vqs=7,vq_size=128,config_size=128,virtio-id=37"
+            &"vhost-user-test-device-pci,id=hmm1,bus=root1,chardev=device1,num_vqs=11,vq_size=128,config_size=128,virtio-id=37"
         ), "{devices:?}");
         assert!(devices.contains(&"pcie-root-port,id=root1,chassis=2,slot=2"));
         assert!(values_of(&args, "-chardev").contains(&"socket,id=device1,fd=8"));
