@@ -272,3 +272,153 @@ fn fences_that_meet_go_one_after_the_other() {
         assert_eq!(shared.memory.count(), 2);
     });
 }
+
+/// A context: the gate of its page tables, which say which page is mapped. `None`: it was destroyed.
+type Tables = Gate<Option<[bool; 2]>>;
+
+/// A stretch of a job: it accesses page `page` if that is mapped.
+fn section(tables: &Tables, page: usize, memory: &[Memory; 2]) {
+    let inside = tables.enter();
+    if inside.as_ref().is_some_and(|mapped| mapped[page]) {
+        memory[page].touch();
+    }
+}
+
+#[test]
+fn no_access_follows_an_invalidation() {
+    model(|| {
+        let tables: Arc<Tables> = Arc::new(Gate::new(Some([true, true])));
+        let memory = Arc::new([Memory::new(), Memory::new()]);
+        let job = thread::spawn({
+            let (tables, memory) = (Arc::clone(&tables), Arc::clone(&memory));
+            move || {
+                // An invalidation comes before, between or after these; a job in the middle goes on with what is left.
+                for _ in 0..2 {
+                    section(&tables, 0, &memory);
+                }
+                section(&tables, 1, &memory);
+            }
+        });
+        tables.change(|tables| {
+            if let Some(mapped) = tables {
+                mapped[0] = false;
+            }
+        });
+        // The batch is answered: the page is the guest's again. Loom says if the job may still access it.
+        memory[0].touch();
+        job.join().expect("it ends");
+        assert_eq!(memory[1].count(), 1, "what stays mapped is there");
+    });
+}
+
+#[test]
+fn what_was_mapped_is_there_for_the_next_section() {
+    model(|| {
+        let tables: Arc<Tables> = Arc::new(Gate::new(Some([false, false])));
+        let memory = Arc::new([Memory::new(), Memory::new()]);
+        let resumed = Arc::new(Mutex::new(false));
+        let job = thread::spawn({
+            let (tables, memory) = (Arc::clone(&tables), Arc::clone(&memory));
+            let resumed = Arc::clone(&resumed);
+            move || {
+                let is_resumed = *resumed.lock().expect("not poisoned");
+                section(&tables, 0, &memory);
+                if is_resumed {
+                    assert_eq!(memory[0].count(), 2, "it faults again for nothing");
+                }
+            }
+        });
+        // What the driver put into the page before it mapped it.
+        memory[0].touch();
+        tables.change(|tables| {
+            if let Some(mapped) = tables {
+                mapped[0] = true;
+            }
+        });
+        *resumed.lock().expect("not poisoned") = true;
+        job.join().expect("it ends");
+    });
+}
+
+#[test]
+fn a_long_section_gives_way_to_an_invalidation() {
+    model(|| {
+        let tables: Arc<Tables> = Arc::new(Gate::new(Some([true, false])));
+        let memory = Arc::new([Memory::new(), Memory::new()]);
+        let job = thread::spawn({
+            let (tables, memory) = (Arc::clone(&tables), Arc::clone(&memory));
+            move || {
+                // It may come in again before the change does, as an executor may; the models take no turn for ever.
+                for _ in 0..3 {
+                    let inside = tables.enter();
+                    if !inside.as_ref().is_some_and(|mapped| mapped[0]) {
+                        return;
+                    }
+                    memory[0].touch();
+                    // A job that would go on for ever.
+                    while !tables.is_wanted() {
+                        thread::yield_now();
+                    }
+                }
+            }
+        });
+        tables.change(|tables| *tables = Some([false, false]));
+        memory[0].touch();
+        job.join().expect("it gives way");
+    });
+}
+
+#[test]
+fn a_destroyed_context_accesses_nothing() {
+    model(|| {
+        let tables: Arc<Tables> = Arc::new(Gate::new(Some([true, true])));
+        let memory = Arc::new([Memory::new(), Memory::new()]);
+        // Two executors, each with a job of the context, on pages of their own.
+        let jobs: Vec<_> = (0..2)
+            .map(|page| {
+                let (tables, memory) = (Arc::clone(&tables), Arc::clone(&memory));
+                thread::spawn(move || section(&tables, page, &memory))
+            })
+            .collect();
+        tables.replace(None);
+        for page in &*memory {
+            page.touch();
+        }
+        for job in jobs {
+            job.join().expect("it ends");
+        }
+    });
+}
+
+#[test]
+fn an_executor_passes_both_gates_and_neither_change_waits_for_the_other() {
+    model(|| {
+        // The device's gate holds the memory table, here whether there is memory at all.
+        let device = Arc::new(Gate::new(true));
+        let tables: Arc<Tables> = Arc::new(Gate::new(Some([true, false])));
+        let memory = Arc::new([Memory::new(), Memory::new()]);
+        let executor = thread::spawn({
+            let (device, tables) = (Arc::clone(&device), Arc::clone(&tables));
+            let memory = Arc::clone(&memory);
+            move || {
+                let table = device.enter();
+                if *table {
+                    section(&tables, 0, &memory);
+                }
+            }
+        });
+        // The worker of the MMU queue is in the device's gate itself while it changes page tables.
+        let worker = thread::spawn({
+            let (device, tables) = (Arc::clone(&device), Arc::clone(&tables));
+            move || {
+                let _inside = device.enter();
+                tables.change(|tables| *tables = Some([false, false]));
+            }
+        });
+        // The front end takes its memory away.
+        device.replace(false);
+        memory[0].touch();
+        executor.join().expect("it ends");
+        worker.join().expect("it ends");
+    });
+}
