@@ -15,6 +15,7 @@ mod session;
 mod submit;
 mod transfer;
 mod wait;
+mod workspace;
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,9 +34,9 @@ use zerocopy::{
 
 use self::session::Session;
 pub use self::{
-    batch::{OpCount, Workspace},
     control::{ControlAnswer, Interrupted},
     copy::{CopyChoice, CopyRoutine, CopyRoutines, Measured, Pattern, UnknownRoutine},
+    workspace::{OpCount, Workspace},
 };
 use crate::{
     guest_memory::GuestMemory,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use hmm_protocol::{
     BatchFlags, BatchHeader, BatchKind, Completion, CopyEntry, EntryFlags, Features, HEADER_BYTES,
-    MapOp, NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES, PageList,
-    Status, status_array_bytes,
+    NO_ERROR_INDEX, Op, PAGE_ADDRESS_SKIP, PAGE_ADDRESS_ZERO, PAGE_LIST_BYTES, PageList, Status,
+    status_array_bytes,
 };
 use zerocopy::{
     FromBytes,
@@ -14,8 +14,7 @@ use zerocopy::{
 };
 
 use super::{
-    Engine, Job, Report,
-    map::MapTally,
+    Engine, Job, Report, Workspace,
     transfer::{Transfer, Transferrer},
     wait::{wait, wait_until},
 };
@@ -25,94 +24,8 @@ use crate::{
 };
 
 const PAGE_BYTES: u64 = 4096;
-/// Number of operations, for arrays that are indexed by them.
-const OPS: usize = Op::Nop as usize + 1;
 /// A batch of more bytes than this is copied past the caches: its destination would only push other data out.
 const LARGE_BATCH_BYTES: u64 = 256 << 10;
-
-/// What was done by one operation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OpCount {
-    /// Entries whose status is `Ok`.
-    pub ok: u32,
-    /// Entries with another status.
-    pub failed: u32,
-    /// Bytes copied or filled.
-    pub bytes: u64,
-}
-
-/// A worker's memory for the entries' results. It is used again for each batch.
-#[derive(Debug, Default)]
-pub struct Workspace {
-    statuses: Vec<u8>,
-    ops: [OpCount; OPS],
-    entries_ok: u32,
-    bytes_done: u64,
-    first_error: Option<(u32, Status)>,
-    /// The same for batches that change page tables.
-    pub(super) map: MapTally,
-}
-
-impl Workspace {
-    /// The status array of the last batch, with its padding.
-    pub fn statuses(&self) -> &[u8] {
-        &self.statuses
-    }
-
-    /// What the last batch did, by operation. Entries that were never understood count as `Nop`.
-    pub fn ops(&self) -> impl Iterator<Item = (Op, OpCount)> + '_ {
-        self.ops
-            .iter()
-            .enumerate()
-            .filter_map(|(wire, count)| Some((Op::from_wire(wire as u8)?, *count)))
-            .filter(|(_, count)| count.ok != 0 || count.failed != 0)
-    }
-
-    /// What the last batch did to page tables, by operation.
-    pub fn map_ops(&self) -> impl Iterator<Item = (MapOp, OpCount)> + '_ {
-        self.map.ops()
-    }
-
-    /// Forgets a batch that was interrupted.
-    pub fn forget(&mut self) {
-        self.map.forget();
-    }
-
-    pub(super) fn reset(&mut self, entries: u32) {
-        self.statuses.clear();
-        self.statuses
-            .resize(status_array_bytes(entries), Status::NotAttempted.to_wire());
-        self.ops = [OpCount::default(); OPS];
-        self.map.reset();
-        self.entries_ok = 0;
-        self.bytes_done = 0;
-        self.first_error = None;
-    }
-
-    fn succeed(&mut self, first: usize, count: usize, op: Op, bytes: u64) {
-        self.statuses[first..first + count].fill(Status::Ok.to_wire());
-        self.entries_ok += count as u32;
-        self.bytes_done += bytes;
-        let counted = &mut self.ops[op as usize];
-        counted.ok += count as u32;
-        counted.bytes += bytes;
-    }
-
-    fn fail(&mut self, index: usize, op: Op, status: Status) {
-        self.ops[op as usize].failed += 1;
-        self.note_failure(index, status);
-    }
-
-    pub(super) fn note_failure(&mut self, index: usize, status: Status) {
-        self.statuses[index] = status.to_wire();
-        self.first_error.get_or_insert((index as u32, status));
-    }
-
-    pub(super) fn note_success(&mut self, index: usize) {
-        self.statuses[index] = Status::Ok.to_wire();
-        self.entries_ok += 1;
-    }
-}
 
 /// Entries that are transferred in one go because they lie side by side on both sides.
 struct Run {

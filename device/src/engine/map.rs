@@ -12,58 +12,13 @@ use zerocopy::{
     byteorder::little_endian::{U32, U64},
 };
 
-use super::{Engine, Job, OpCount, Report, Workspace, wait::wait};
+use super::{Engine, Job, Report, Workspace, wait::wait, workspace::Interrupted};
 use crate::{
     guest_memory::GuestMemory,
-    inject::{BatchFaults, Step},
+    inject::Step,
     jobs::Answer,
     mmu::{Change, Context, Progress},
 };
-
-const OPS: [MapOp; 5] = [
-    MapOp::Map,
-    MapOp::Unmap,
-    MapOp::Protect,
-    MapOp::Resume,
-    MapOp::Fail,
-];
-
-/// What a batch did so far, by operation, and where to go on with one that was interrupted.
-#[derive(Debug, Default)]
-pub(super) struct MapTally {
-    ops: [OpCount; OPS.len()],
-    interrupted: Option<Interrupted>,
-}
-
-/// A batch that was put back because its worker had to leave the gate. It is taken again, and goes on.
-#[derive(Debug)]
-struct Interrupted {
-    request: Vec<u8>,
-    /// The entry to go on with.
-    index: usize,
-    /// The address in it, if a part of it is done.
-    at: Option<u64>,
-    /// What faults wanted of it when it began.
-    wanted: BatchFaults,
-}
-
-impl MapTally {
-    pub(super) fn ops(&self) -> impl Iterator<Item = (MapOp, OpCount)> + '_ {
-        (OPS.into_iter().zip(self.ops)).filter(|(_, count)| count.ok != 0 || count.failed != 0)
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.ops = [OpCount::default(); OPS.len()];
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.interrupted = None;
-    }
-
-    fn of(&mut self, op: MapOp) -> &mut OpCount {
-        &mut self.ops[op as usize - 1]
-    }
-}
 
 /// How far the entries of a batch came.
 enum Reached {
