@@ -8,6 +8,7 @@
 //! dropped by one of its own workers.
 
 use crate::{
+    contexts::Contexts,
     engine::Engine,
     link::Link,
     policy::Spaces,
@@ -37,6 +38,7 @@ pub(crate) type DeviceMemory = PrivateMemory<PagemapOps<Device>>;
 pub(crate) struct Device {
     // Dropped, hence idle, before the link goes.
     engine: Pin<KBox<Engine>>,
+    contexts: Pin<KBox<Contexts>>,
     link: Pin<KBox<Link>>,
     pool: Arc<DevicePool>,
     stats: Arc<Stats>,
@@ -54,8 +56,10 @@ impl Device {
         stats: Arc<Stats>,
     ) -> Result<Arc<Self>> {
         let engine = KBox::pin_init(Engine::new(link.max_batch_bytes()), GFP_KERNEL)?;
+        let contexts = KBox::pin_init(Contexts::new(), GFP_KERNEL)?;
         let device = Self {
             engine,
+            contexts,
             link,
             pool,
             stats,
@@ -71,6 +75,11 @@ impl Device {
     /// Its migration engine.
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Its contexts and jobs.
+    pub(crate) fn contexts(&self) -> &Contexts {
+        &self.contexts
     }
 
     /// The pool that it works with.

@@ -23,6 +23,7 @@ use crate::{
     },
     pool::Pool,
     session::Session,
+    space::ContextThreads,
     stats::Stats,
     sys::{
         services::{
@@ -93,6 +94,8 @@ pub(crate) struct Bound {
     _debugfs: Scope<debugfs::Sources>,
     _number: NodeNumber,
     attached: AttachedDevice,
+    // They serve what the pool waits for when the device is detached.
+    _threads: ContextThreads,
 }
 
 impl virtio::Driver for HmmDriver {
@@ -142,6 +145,7 @@ impl virtio::Driver for HmmDriver {
                 bytes >> 20,
                 name
             );
+            let threads = ContextThreads::new(device.clone())?;
             let session = Session::new(pool.clone())?;
             let dmirror = number
                 .dmirror_name()
@@ -155,6 +159,7 @@ impl virtio::Driver for HmmDriver {
                 _number: number,
                 attached,
                 _dmirror: dmirror,
+                _threads: threads,
                 _node <- Node::new(name, session),
             }? Error))
         })
@@ -226,6 +231,7 @@ impl Bound {
         let device = self.device();
         device.link().ask_to_stop();
         device.pool().drain();
+        device.contexts().numbers.close();
         evict::all(device, patience);
         // Faults that are being served still need the device; later ones get SIGBUS.
         device.pool().detach();

@@ -12,20 +12,32 @@
 //! contents are still there nothing is lost. Otherwise, or if the device still does not answer, the
 //! link is dead, and stays so.
 //!
+//! # Contexts
+//!
+//! What changes the page tables of a context runs where memory is reclaimed, so it must neither allocate
+//! nor wait for the recovery, which does. A request about contexts that fails leaves it to a thread of
+//! its own to start the device anew ([`Link::repair`]), and waits only until the device is reset: with that
+//! all contexts have ended.
+//!
 //! # Lock order
 //!
 //! `Link::recovery` > `Virtqueues::life` > a queue's ring. The batch path takes only the latter,
-//! unless the device has failed.
+//! unless the device has failed. `Link::contexts` > `Repairs::wanted`, a queue's ring.
 
 mod answer;
 mod ask;
 mod batch;
 mod config;
+mod contexts;
 mod control;
 mod event_log;
 mod events;
 mod in_flight;
+mod jobs;
+mod mmu;
 mod recovery;
+mod repairs;
+mod reports;
 mod request_pool;
 mod state;
 
@@ -36,6 +48,14 @@ pub(crate) use self::{
         UNWANTED_FEATURES, //
     },
     in_flight::InFlight,
+    mmu::{
+        MapBatch,
+        Mapped, //
+    },
+    reports::{
+        Reports,
+        Told, //
+    },
     state::{
         Lane,
         Link,

@@ -3,15 +3,19 @@
 //! Counters and times of a device. The names and units of the counters are those of
 //! `hmm_uapi::Stats`.
 
+mod contexts;
 mod counter;
 mod stage;
 
-use self::counter::Counter;
 pub(crate) use self::stage::{
     Stage,
     StageTimes,
     Stopwatch,
     Times, //
+};
+use self::{
+    contexts::ContextStats,
+    counter::Counter, //
 };
 use hmm_uapi::{
     SkipReason,
@@ -33,6 +37,7 @@ pub(crate) struct Stats {
     pub(crate) copy_errors: Counter,
     pub(crate) timeouts: Counter,
     pub(crate) protocol_errors: Counter,
+    pub(crate) contexts: ContextStats,
     skipped: [Counter; SKIP_REASONS],
     times: Times,
 }
@@ -56,6 +61,7 @@ impl Stats {
             copy_errors: Counter::new(),
             timeouts: Counter::new(),
             protocol_errors: Counter::new(),
+            contexts: ContextStats::new(),
             skipped: [const { Counter::new() }; SKIP_REASONS],
             times: Times::new()?,
         })

@@ -5,6 +5,7 @@
 //! The driver registers the memory of the device as `MEMORY_DEVICE_PRIVATE`, moves ranges of any
 //! process to and from it, and lets the device do the copying.
 
+mod contexts;
 mod device;
 mod dmirror;
 mod driver;
@@ -14,6 +15,7 @@ mod migration;
 mod policy;
 mod pool;
 mod session;
+mod space;
 mod stats;
 mod sys;
 

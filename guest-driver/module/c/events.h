@@ -164,6 +164,112 @@ TRACE_EVENT(vhmm_loss,
 		  __get_str(dev), __get_str(cause), __entry->generation)
 );
 
+TRACE_EVENT(vhmm_device_fault,
+	TP_PROTO(const struct device *dev, u32 context, u64 number, u64 address,
+		 const char *access, u32 access_len,
+		 const char *result, u32 result_len, u64 pages, u64 ns),
+	TP_ARGS(dev, context, number, address, access, access_len, result, result_len, pages, ns),
+	TP_STRUCT__entry(
+		__string(dev, dev_name(dev))
+		__field(u64, number)
+		__field(u64, address)
+		__field(u64, pages)
+		__field(u64, ns)
+		__field(u32, context)
+		__string_len(access, access, access_len)
+		__string_len(result, result, result_len)
+	),
+	TP_fast_assign(
+		__assign_str(dev);
+		__entry->number = number;
+		__entry->address = address;
+		__entry->pages = pages;
+		__entry->ns = ns;
+		__entry->context = context;
+		__assign_str(access);
+		__assign_str(result);
+	),
+	TP_printk("dev=%s context=%u number=%llu address=%#llx access=%s result=%s pages=%llu ns=%llu",
+		  __get_str(dev), __entry->context, __entry->number, __entry->address,
+		  __get_str(access), __get_str(result), __entry->pages, __entry->ns)
+);
+
+TRACE_EVENT(vhmm_invalidate,
+	TP_PROTO(const struct device *dev, u32 context, const char *cause, u32 cause_len,
+		 u64 start, u64 end, u64 ns),
+	TP_ARGS(dev, context, cause, cause_len, start, end, ns),
+	TP_STRUCT__entry(
+		__string(dev, dev_name(dev))
+		__field(u64, start)
+		__field(u64, end)
+		__field(u64, ns)
+		__field(u32, context)
+		__string_len(cause, cause, cause_len)
+	),
+	TP_fast_assign(
+		__assign_str(dev);
+		__entry->start = start;
+		__entry->end = end;
+		__entry->ns = ns;
+		__entry->context = context;
+		__assign_str(cause);
+	),
+	TP_printk("dev=%s context=%u cause=%s range=%#llx-%#llx ns=%llu",
+		  __get_str(dev), __entry->context, __get_str(cause), __entry->start,
+		  __entry->end, __entry->ns)
+);
+
+TRACE_EVENT(vhmm_job_submit,
+	TP_PROTO(const struct device *dev, u32 context, u64 cookie, const char *kind, u32 kind_len,
+		 const char *result, u32 result_len),
+	TP_ARGS(dev, context, cookie, kind, kind_len, result, result_len),
+	TP_STRUCT__entry(
+		__string(dev, dev_name(dev))
+		__field(u64, cookie)
+		__field(u32, context)
+		__string_len(kind, kind, kind_len)
+		__string_len(result, result, result_len)
+	),
+	TP_fast_assign(
+		__assign_str(dev);
+		__entry->cookie = cookie;
+		__entry->context = context;
+		__assign_str(kind);
+		__assign_str(result);
+	),
+	TP_printk("dev=%s context=%u cookie=%#llx kind=%s result=%s", __get_str(dev),
+		  __entry->context, __entry->cookie, __get_str(kind), __get_str(result))
+);
+
+TRACE_EVENT(vhmm_job_end,
+	TP_PROTO(const struct device *dev, u32 context, u64 cookie, const char *status, u32 status_len,
+		 u64 address, u64 amount, u32 faults, u64 device_ns),
+	TP_ARGS(dev, context, cookie, status, status_len, address, amount, faults, device_ns),
+	TP_STRUCT__entry(
+		__string(dev, dev_name(dev))
+		__field(u64, cookie)
+		__field(u64, address)
+		__field(u64, amount)
+		__field(u64, device_ns)
+		__field(u32, context)
+		__field(u32, faults)
+		__string_len(status, status, status_len)
+	),
+	TP_fast_assign(
+		__assign_str(dev);
+		__entry->cookie = cookie;
+		__entry->address = address;
+		__entry->amount = amount;
+		__entry->device_ns = device_ns;
+		__entry->context = context;
+		__entry->faults = faults;
+		__assign_str(status);
+	),
+	TP_printk("dev=%s context=%u cookie=%#llx status=%s address=%#llx amount=%llu faults=%u device_ns=%llu",
+		  __get_str(dev), __entry->context, __entry->cookie, __get_str(status),
+		  __entry->address, __entry->amount, __entry->faults, __entry->device_ns)
+);
+
 #endif
 
 /* Read again by define_trace.h, under this name, from this folder. */

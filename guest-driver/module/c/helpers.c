@@ -34,6 +34,11 @@ struct page *vhmm_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
+unsigned long vhmm_buffer_to_pfn(const void *buffer)
+{
+	return PHYS_PFN(virt_to_phys((void *)buffer));
+}
+
 struct dev_pagemap *vhmm_page_pgmap(const struct page *page)
 {
 	return page_pgmap(page);
@@ -291,6 +296,13 @@ bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range)
 	return mmu_notifier_range_blockable(range);
 }
 
+struct page *vhmm_page_make_exclusive(struct mm_struct *mm, unsigned long address, void *owner)
+{
+	struct folio *folio;
+
+	return make_device_exclusive(mm, address, owner, &folio);
+}
+
 void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)
 {
 	mmu_interval_set_seq(notifier, seq);
@@ -340,6 +352,18 @@ struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int fla
 unsigned int vhmm_online_cpus(void)
 {
 	return num_online_cpus();
+}
+
+/* Whether the device accesses system memory itself, so that a mapping holds nothing and is never undone. */
+bool vhmm_dma_can_share(struct device *device)
+{
+	return !dma_need_unmap(device) && !dma_addressing_limited(device);
+}
+
+dma_addr_t vhmm_dma_share(struct device *device, unsigned long pfn, size_t len)
+{
+	return dma_map_phys(device, PFN_PHYS(pfn), len, DMA_BIDIRECTIONAL,
+			    DMA_ATTR_REQUIRE_COHERENT);
 }
 
 bool vhmm_dma_mapping_failed(struct device *device, dma_addr_t address)

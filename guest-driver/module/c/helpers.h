@@ -19,6 +19,7 @@ struct workqueue_struct;
 /* struct page and folio */
 unsigned long vhmm_page_to_pfn(const struct page *page);
 struct page *vhmm_pfn_to_page(unsigned long pfn);
+unsigned long vhmm_buffer_to_pfn(const void *buffer);
 struct dev_pagemap *vhmm_page_pgmap(const struct page *page);
 bool vhmm_page_is_of_a_device(const struct page *page);
 bool vhmm_page_is_zero(const struct page *page);
@@ -70,6 +71,7 @@ void vhmm_vma_start_write(struct vm_area_struct *vma);
 
 /* mmu_notifier */
 bool vhmm_notifier_range_may_sleep(const struct mmu_notifier_range *range);
+struct page *vhmm_page_make_exclusive(struct mm_struct *mm, unsigned long address, void *owner);
 void vhmm_notifier_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
 bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned long seq);
 
@@ -85,6 +87,8 @@ struct workqueue_struct *vhmm_workqueue_alloc(const char *name, unsigned int fla
 unsigned int vhmm_online_cpus(void);
 
 /* virtio */
+bool vhmm_dma_can_share(struct device *device);
+dma_addr_t vhmm_dma_share(struct device *device, unsigned long pfn, size_t len);
 bool vhmm_dma_mapping_failed(struct device *device, dma_addr_t address);
 bool vhmm_may_warn(void);
 bool vhmm_may_log_error(void);

@@ -49,9 +49,12 @@ fn fill<'data>(sources: &'data Sources, folder: &ScopedDir<'data, '_>) {
     }
 }
 
-/// One counter a line: its name, as `hmm_uapi::Stats` has it, and its value.
+/// One counter a line: its name, as `hmm_uapi::Stats` has it or [`ContextStats`](crate::stats), and its value.
 fn counters(sources: &Sources, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, counter) in sources.stats.named() {
+        writeln!(f, "{name} {}", counter.get())?;
+    }
+    for (name, counter) in sources.stats.contexts.named() {
         writeln!(f, "{name} {}", counter.get())?;
     }
     let pages = sources.pool.pages();

@@ -38,6 +38,11 @@ impl Hibernation {
         }
     }
 
+    /// Whether the system is about to hibernate.
+    pub(crate) fn is_near(&self) -> bool {
+        *self.is_near.lock()
+    }
+
     /// Waits until the system does not hibernate. The freezer wakes a task that waits, as a signal
     /// does, and its system call begins again once tasks are thawed.
     ///

@@ -9,27 +9,68 @@ use super::{
     },
     state::Link, //
 };
-use crate::sys::virtio::request::Returned;
+use crate::sys::virtio::request::{
+    Idle,
+    Returned,
+    Submitted, //
+};
 use hmm_protocol::{
     ControlReply,
     CONTROL_BYTES, //
 };
 use kernel::{
     prelude::*,
-    time::Delta, //
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use zerocopy::{
     FromBytes,
     IntoBytes, //
 };
 
+/// How often a task looks whether a request has come back.
+const PAUSE: Delta = Delta::from_micros(100);
+
 impl Control {
-    /// Asks the device and waits for the reply. Does not recover the link: recovery asks, too.
+    /// Asks the device and waits for the reply. A device that does not answer is stopped for good, since
+    /// recovery asks, too.
     ///
     /// # Errors
     ///
     /// `ETIMEDOUT` no answer, `EIO` an answer that makes no sense, `ENODEV` no device.
     pub(super) fn ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
+        self.ask_or(link, question, |submitted| {
+            // The device must not have it any more before the request can be used again.
+            link.queues.stop();
+            submitted.into_returned()
+        })
+    }
+
+    /// Asks the device and waits for the reply. A device that does not answer is started anew. Does not
+    /// allocate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub(super) fn try_ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
+        let resets = link.resets();
+        self.ask_or(link, question, |submitted| {
+            link.repair(resets);
+            while !submitted.is_returned() {
+                fsleep(PAUSE);
+            }
+            submitted.into_returned()
+        })
+    }
+
+    fn ask_or(
+        &self,
+        link: &Link,
+        question: Question,
+        take_back: impl FnOnce(Submitted) -> Option<Idle>,
+    ) -> Result<ControlReply> {
         let queue = link.control_queue()?;
         let mut slot = self.request.lock();
         let mut request = slot.take().ok_or(ENODEV)?;
@@ -62,9 +103,7 @@ impl Control {
                 Err(ENODEV)
             }
             Returned::Pending(submitted) => {
-                // The device must not have it any more before the request can be used again.
-                link.queues.stop();
-                *slot = submitted.into_returned();
+                *slot = take_back(submitted);
                 Err(ETIMEDOUT)
             }
         }

@@ -6,6 +6,7 @@ use crate::sys::virtio;
 use hmm_protocol::{
     Config,
     Features,
+    JobLimits,
     Limits,
     BULK_QUEUE_FIRST,
     CONFIG_BYTES, //
@@ -29,6 +30,9 @@ pub(crate) const FEATURES: &[u32] = &[
     7,  // DISCARD
     8,  // POLLED_COMPLETION
     9,  // SESSION_KEY
+    10, // CONTEXTS
+    11, // PROGRAMS
+    12, // ACCESS_BITS
     23, // FAULT_INJECTION
 ];
 
@@ -85,18 +89,44 @@ pub(super) fn features(vdev: &virtio::Device<Bound>) -> Result<Features> {
     Ok(features)
 }
 
+/// What bounds contexts and jobs; `None` without contexts.
+///
+/// # Errors
+///
+/// `ENODEV`: something in it makes no sense; the log says what.
+pub(super) fn job_limits(
+    vdev: &virtio::Device<Bound>,
+    config: &Config,
+    features: Features,
+) -> Result<Option<JobLimits>> {
+    config.validate_jobs(features).map_err(|reason| {
+        dev_err!(vdev, "configuration space: {}\n", reason);
+        ENODEV
+    })
+}
+
 /// Names of all queues, for the transport.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(super) fn queue_names(bulk_queues: u32) -> Result<KVec<&'static CStr>> {
+pub(super) fn queue_names(
+    bulk_queues: u32,
+    jobs: Option<&JobLimits>,
+) -> Result<KVec<&'static CStr>> {
     let mut names = KVec::with_capacity(usize::from(BULK_QUEUE_FIRST), GFP_KERNEL)?;
     names.push(c"control", GFP_KERNEL)?;
     names.push(c"event", GFP_KERNEL)?;
     names.push(c"urgent", GFP_KERNEL)?;
     for _ in 0..bulk_queues {
         names.push(c"bulk", GFP_KERNEL)?;
+    }
+    if let Some(jobs) = jobs {
+        names.push(c"mmu", GFP_KERNEL)?;
+        names.push(c"report", GFP_KERNEL)?;
+        for _ in 0..jobs.job_queues {
+            names.push(c"job", GFP_KERNEL)?;
+        }
     }
     Ok(names)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The request of the control queue.
+//! The requests of the control queue.
 
 use crate::sys::virtio::request::Idle;
 use hmm_protocol::{
@@ -27,24 +27,49 @@ pub(super) enum Question {
         adopt: Option<u64>,
         key: Option<SessionKey>,
     },
+    /// A context with this number, without mappings.
+    CreateContext(u32),
+    /// That a context goes, with its jobs.
+    DestroyContext(u32),
+    /// That the job with this cookie ends.
+    CancelJob(u64),
 }
 
 impl Question {
     /// The request, and how many of its bytes are sent.
     pub(super) fn to_wire(self, cookie: u64) -> (SessionRequest, usize) {
-        let Self::OpenSession { adopt, key } = self;
-        let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
-        let argument = adopt.unwrap_or(0);
-        let request = SessionRequest {
-            request: ControlRequest::new(ControlKind::SessionOpen, flags, cookie, argument, 0),
-            key: key.unwrap_or_default(),
+        let plain = |kind, argument| {
+            let request = SessionRequest {
+                request: ControlRequest::new(kind, 0, cookie, argument, 0),
+                key: SessionKey::default(),
+            };
+            (request, CONTROL_BYTES)
         };
-        let length = key.map_or(CONTROL_BYTES, |_| SESSION_REQUEST_BYTES);
-        (request, length)
+        match self {
+            Self::OpenSession { adopt, key } => {
+                let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
+                let argument = adopt.unwrap_or(0);
+                let request = SessionRequest {
+                    request: ControlRequest::new(
+                        ControlKind::SessionOpen,
+                        flags,
+                        cookie,
+                        argument,
+                        0,
+                    ),
+                    key: key.unwrap_or_default(),
+                };
+                let length = key.map_or(CONTROL_BYTES, |_| SESSION_REQUEST_BYTES);
+                (request, length)
+            }
+            Self::CreateContext(context) => plain(ControlKind::ContextCreate, u64::from(context)),
+            Self::DestroyContext(context) => plain(ControlKind::ContextDestroy, u64::from(context)),
+            Self::CancelJob(cookie) => plain(ControlKind::JobCancel, cookie),
+        }
     }
 }
 
-/// The one request of the control queue; `None` if the device kept it.
+/// A request of the control queue; `None` if the device kept it.
 #[pin_data]
 pub(super) struct Control {
     #[pin]

@@ -63,7 +63,7 @@ impl Link {
     }
 
     /// Starts the device anew, or gives it up. The caller holds `recovery`.
-    fn recover(&self) {
+    pub(super) fn recover(&self) {
         self.state.store(RECOVERING, Release);
         let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
         let result = if strikes > STRIKES {

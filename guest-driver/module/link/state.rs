@@ -9,6 +9,11 @@ use super::{
         Question, //
     },
     events::Events,
+    mmu::{
+        Mmu,
+        MMU_REQUESTS, //
+    },
+    repairs::Repairs,
     request_pool::{
         request_pool,
         RequestPool, //
@@ -31,8 +36,12 @@ use crate::{
     }, //
 };
 use hmm_protocol::{
+    job_queue_first,
+    mmu_queue,
+    report_queue,
     status_array_bytes,
     Features,
+    JobLimits,
     Limits,
     SessionKey,
     Status,
@@ -42,6 +51,7 @@ use hmm_protocol::{
     ENTRY_BYTES,
     EVENT_QUEUE,
     HEADER_BYTES,
+    JOB_BYTES,
     PAGE_LIST_BYTES,
     URGENT_QUEUE, //
 };
@@ -76,6 +86,8 @@ pub(crate) const BULK_BATCHES: usize = 8;
 /// Requests of the urgent queue: as many CPUs may wait for a page at once without waiting for
 /// each other.
 const URGENT_REQUESTS: usize = 32;
+/// Jobs that are submitted at once; others wait until the device has accepted one.
+const JOB_REQUESTS: usize = 8;
 /// Descriptors of a request: what the device reads and what it writes.
 const CHAIN_DESCRIPTORS: usize = 2;
 /// Time-outs in a row after which the device is given up.
@@ -95,7 +107,11 @@ impl Lane {
     pub(super) fn of(trigger: Trigger) -> Self {
         match trigger {
             Trigger::CpuFault => Self::Urgent,
-            Trigger::User | Trigger::Prefetch | Trigger::Eviction | Trigger::Unbind => Self::Bulk,
+            Trigger::User
+            | Trigger::Prefetch
+            | Trigger::Eviction
+            | Trigger::Unbind
+            | Trigger::DeviceFault => Self::Bulk,
         }
     }
 }
@@ -120,6 +136,15 @@ pub(crate) struct Link {
     #[pin]
     bulk: RequestPool,
     #[pin]
+    pub(super) mmu: Mmu,
+    /// Asks about contexts, apart from what recovery asks.
+    #[pin]
+    pub(super) contexts: Control,
+    #[pin]
+    pub(super) submissions: RequestPool,
+    #[pin]
+    pub(super) repairs: Repairs,
+    #[pin]
     pub(super) events: Events,
     #[pin]
     pub(super) recovery: Mutex<()>,
@@ -135,6 +160,8 @@ pub(crate) struct Link {
     /// Never logged.
     key: Option<SessionKey>,
     limits: Limits,
+    jobs: Option<JobLimits>,
+    next_job_queue: Atomic<u32>,
     features: Features,
     uuid: [u8; 16],
     pub(super) timeout: Delta,
@@ -160,7 +187,8 @@ impl Link {
             let has_keys = features.contains(Features::SESSION_KEY);
             let key = has_keys.then(random::secret).transpose()?;
 
-            let names = config::queue_names(limits.bulk_queues)?;
+            let jobs = config::job_limits(vdev, &config, features)?;
+            let names = config::queue_names(limits.bulk_queues, jobs.as_ref())?;
             // CAST: Both are small constants.
             let entries = limits.max_batch_entries.min(BATCH_ENTRIES as u32);
             let bulk_bytes = HEADER_BYTES + PAGE_LIST_BYTES + entries as usize * ENTRY_BYTES;
@@ -181,6 +209,10 @@ impl Link {
                     bulk_bytes,
                     COMPLETION_BYTES + status_array_bytes(entries),
                 ),
+                mmu <- Mmu::new(jobs.as_ref()),
+                contexts <- Control::new(),
+                submissions <- request_pool(JOB_REQUESTS, JOB_BYTES, COMPLETION_BYTES),
+                repairs <- Repairs::new(),
                 events <- Events::new(),
                 recovery <- new_mutex!((), "Link::recovery"),
                 state: Atomic::new(RUNNING),
@@ -192,6 +224,8 @@ impl Link {
                 generation: Atomic::new(0),
                 key,
                 limits,
+                jobs,
+                next_job_queue: Atomic::new(0),
                 features,
                 uuid: config.uuid,
                 timeout,
@@ -218,12 +252,67 @@ impl Link {
             );
             return Err(ENODEV);
         }
+        self.limit_contexts()?;
         self.open_session(None)
+    }
+
+    /// Checks that the queues of contexts and jobs hold as many requests as there are.
+    fn limit_contexts(&self) -> Result {
+        if self.jobs.is_none() {
+            return Ok(());
+        }
+        let needed = [
+            (self.mmu_queue()?, MMU_REQUESTS * CHAIN_DESCRIPTORS),
+            (self.job_queue()?, JOB_REQUESTS * CHAIN_DESCRIPTORS),
+            (self.report_queue()?, 1),
+        ];
+        for (queue, needed) in needed {
+            if queue.descriptors() < needed {
+                error_limited!(
+                    self.device(),
+                    "queue {} has {} descriptors; {} are needed\n",
+                    queue.index(),
+                    queue.descriptors(),
+                    needed
+                );
+                return Err(ENODEV);
+            }
+        }
+        Ok(())
     }
 
     /// What the device publishes.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What bounds contexts and jobs; `None` if the device has no contexts.
+    pub(crate) fn jobs(&self) -> Option<&JobLimits> {
+        self.jobs.as_ref()
+    }
+
+    /// Whether jobs can access system memory, which they do at any time.
+    pub(crate) fn can_share(&self) -> bool {
+        self.jobs.is_some() && self.mmu_queue().is_ok_and(Queue::can_share)
+    }
+
+    /// Where jobs find the page with a number.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` the device does not reach the page, `ENODEV` there is no device.
+    pub(crate) fn shared_address(&self, pfn: usize) -> Result<u64> {
+        self.mmu_queue()?.shared_address(pfn)
+    }
+
+    /// How often the device was started.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// How often the device was reset. A context exists only until the next time.
+    pub(crate) fn resets(&self) -> u32 {
+        self.queues.resets()
     }
 
     /// The negotiated device features.
@@ -344,6 +433,27 @@ impl Link {
 
     pub(super) fn control_queue(&self) -> Result<&Queue> {
         self.queue(CONTROL_QUEUE)
+    }
+
+    pub(super) fn mmu_queue(&self) -> Result<&Queue> {
+        self.queue(mmu_queue(self.bulk_queues()))
+    }
+
+    pub(super) fn report_queue(&self) -> Result<&Queue> {
+        self.queue(report_queue(self.bulk_queues()))
+    }
+
+    /// The queue for the next job.
+    pub(super) fn job_queue(&self) -> Result<&Queue> {
+        let jobs = self.jobs.as_ref().ok_or(EOPNOTSUPP)?;
+        let turn = self.next_job_queue.fetch_add(1, Relaxed) % jobs.job_queues;
+        // CAST: There are at most 16 job queues.
+        self.queue(job_queue_first(self.bulk_queues()) + turn as u16)
+    }
+
+    fn bulk_queues(&self) -> u16 {
+        // CAST: There are at most 16 bulk queues.
+        self.limits.bulk_queues as u16
     }
 
     pub(super) fn event_queue(&self) -> Result<&Queue> {

@@ -155,6 +155,12 @@ impl<D: FaultServer> Pool<D> {
         self.attachment.detach();
     }
 
+    /// The attached device, for a change of an address space that it mirrors; `None` if there is none. Also
+    /// one that is being drained is found.
+    pub(crate) fn attached_for_change(&self) -> Option<Attached<'_, D>> {
+        self.attachment.for_fault()
+    }
+
     /// The attached device, for a request; `None` if there is none, or it is being drained.
     pub(crate) fn attached(&self) -> Option<Attached<'_, D>> {
         self.attachment.for_request()

@@ -36,11 +36,15 @@ pub(crate) enum Stage {
     Finalize = 5,
     /// A CPU fault, from beginning to end.
     Fault = 6,
+    /// A device fault, from when the driver hears of it to when its job goes on.
+    DeviceFault = 7,
+    /// A change of page tables is waited for until the device has no access any more.
+    Invalidate = 8,
 }
 
 impl Stage {
     /// Every stage, in order of its number.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Setup,
         Self::Destinations,
         Self::Submit,
@@ -48,6 +52,8 @@ impl Stage {
         Self::Pages,
         Self::Finalize,
         Self::Fault,
+        Self::DeviceFault,
+        Self::Invalidate,
     ];
 
     /// The name of its file in debugfs.
@@ -60,6 +66,8 @@ impl Stage {
             Self::Pages => c"pages",
             Self::Finalize => c"finalize",
             Self::Fault => c"fault",
+            Self::DeviceFault => c"device_fault",
+            Self::Invalidate => c"invalidate",
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod clear_hold;
 pub(crate) mod exclusive;
 mod interval;
 pub(crate) mod locked;
+pub(crate) mod mirror;
 pub(crate) mod mm;
 pub(crate) mod mmap_lock;
 pub(crate) mod page_mapping;

@@ -16,16 +16,19 @@ pub enum Trigger {
     Eviction = 3,
     /// The driver leaves the device, or the system goes down.
     Unbind = 4,
+    /// A job on the device touched a page that its process wants there.
+    DeviceFault = 5,
 }
 
 impl Trigger {
     /// Every trigger, in order of its number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::User,
         Self::Prefetch,
         Self::CpuFault,
         Self::Eviction,
         Self::Unbind,
+        Self::DeviceFault,
     ];
 
     /// The name used in trace events and debugfs.
@@ -36,6 +39,7 @@ impl Trigger {
             Self::CpuFault => "cpu_fault",
             Self::Eviction => "eviction",
             Self::Unbind => "unbind",
+            Self::DeviceFault => "device_fault",
         }
     }
 }

@@ -188,3 +188,118 @@ pub(crate) fn loss(device: &virtio::Device, cause: &'static str, generation: u64
         generation,
     );
 }
+
+/// A device fault as its event tells it.
+#[derive(Clone, Copy)]
+pub(crate) struct DeviceFaultEvent {
+    /// The number of the context.
+    pub(crate) context: u32,
+    /// The number that the device knows the fault by.
+    pub(crate) number: u64,
+    /// The virtual address, bytes.
+    pub(crate) address: u64,
+    /// What the job was about to do.
+    pub(crate) access: &'static str,
+}
+
+/// A device fault was answered, and mapped `pages`. The driver heard of it at `start_time`. Any context.
+pub(crate) fn device_fault(
+    device: &virtio::Device,
+    fault: &DeviceFaultEvent,
+    result: &'static str,
+    pages: u64,
+    start_time: Instant<Monotonic>,
+) {
+    emit!(
+        bindings::__tracepoint_vhmm_device_fault,
+        bindings::rust_do_trace_vhmm_device_fault,
+        device.as_device_raw(),
+        fault.context,
+        fault.number,
+        fault.address,
+        start(fault.access),
+        length(fault.access),
+        start(result),
+        length(result),
+        pages,
+        nanoseconds_since(start_time),
+    );
+}
+
+/// A range was taken away from a context, which began at `start_time`. Any context.
+pub(crate) fn invalidate(
+    device: &virtio::Device,
+    context: u32,
+    cause: &'static str,
+    range: &Range<u64>,
+    start_time: Instant<Monotonic>,
+) {
+    emit!(
+        bindings::__tracepoint_vhmm_invalidate,
+        bindings::rust_do_trace_vhmm_invalidate,
+        device.as_device_raw(),
+        context,
+        start(cause),
+        length(cause),
+        range.start,
+        range.end,
+        nanoseconds_since(start_time),
+    );
+}
+
+/// A job was handed to the device, which accepted it or did not. Any context.
+pub(crate) fn job_submit(
+    device: &virtio::Device,
+    context: u32,
+    cookie: u64,
+    kind: &'static str,
+    result: &'static str,
+) {
+    emit!(
+        bindings::__tracepoint_vhmm_job_submit,
+        bindings::rust_do_trace_vhmm_job_submit,
+        device.as_device_raw(),
+        context,
+        cookie,
+        start(kind),
+        length(kind),
+        start(result),
+        length(result),
+    );
+}
+
+/// A job's end, as the device reports it.
+#[derive(Clone, Copy)]
+pub(crate) struct JobEndEvent {
+    /// The number of the context.
+    pub(crate) context: u32,
+    /// The number that the device knows the job by.
+    pub(crate) cookie: u64,
+    /// How it ended.
+    pub(crate) status: &'static str,
+    /// The first virtual address that could not be accessed, bytes, or 0.
+    pub(crate) address: u64,
+    /// What was done, in the units of the kind.
+    pub(crate) amount: u64,
+    /// Its device faults.
+    pub(crate) faults: u32,
+    /// How long it took, as the device says, ns.
+    pub(crate) device_ns: u64,
+}
+
+/// The device reports the end of a job. Any context.
+pub(crate) fn job_end(device: &virtio::Device, end: &JobEndEvent) {
+    emit!(
+        bindings::__tracepoint_vhmm_job_end,
+        bindings::rust_do_trace_vhmm_job_end,
+        device.as_device_raw(),
+        end.context,
+        end.cookie,
+        start(end.status),
+        length(end.status),
+        end.address,
+        end.amount,
+        end.faults,
+        end.device_ns,
+    );
+}

@@ -315,6 +315,14 @@ impl Submitted {
         unsafe { bindings::wait_for_completion_timeout(self.0.returned.get(), timeout) };
     }
 
+    /// As [`Submitted::sleep`], for a thread of the kernel that gets no signals: it does not count as busy.
+    pub(in crate::sys) fn sleep_idly(&self, timeout: usize) {
+        // SAFETY: As above.
+        unsafe {
+            bindings::wait_for_completion_interruptible_timeout(self.0.returned.get(), timeout)
+        };
+    }
+
     /// Takes the request back that a ring did not accept, along with the reference that the ring
     /// was to have.
     pub(in crate::sys) fn withdraw(self, reference: Arc<Request>) -> Idle {

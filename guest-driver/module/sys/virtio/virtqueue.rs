@@ -11,13 +11,15 @@
 mod mapper;
 mod queue;
 mod ring;
+mod shared;
 
 pub(crate) use self::{
     mapper::{
         DmaAddress,
         DmaDirection, //
     },
-    queue::Queue, //
+    queue::Queue,
+    shared::SharedBuffer, //
 };
 use crate::sys::{
     bindings,
@@ -37,6 +39,13 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            ordering::{
+                Acquire,
+                Release, //
+            },
+            Atomic, //
+        },
         Mutex, //
     }, //
 };
@@ -66,6 +75,8 @@ pub(crate) struct Virtqueues {
     queues: KVec<Pin<KBox<Queue>>>,
     #[pin]
     life: Mutex<Life>,
+    /// See [`Virtqueues::resets`].
+    resets: Atomic<u32>,
 }
 
 /// What the queues of a device go through.
@@ -101,6 +112,7 @@ impl Virtqueues {
                 names,
                 queues,
                 life <- new_mutex!(Life::Stopped, "virtqueue::Virtqueues::life"),
+                resets: Atomic::new(0),
                 _: {
                     // SAFETY: All fields are initialised.
                     let this = unsafe { this.as_ref() };
@@ -179,6 +191,12 @@ impl Virtqueues {
         self.queues.get(usize::from(index)).map(|queue| &**queue)
     }
 
+    /// How often running queues were stopped by a reset of the device. What the device was told before has
+    /// no effect once the number has changed.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets.load(Acquire)
+    }
+
     /// Accepts no more requests, resets the device, returns all requests to their waiters, and deletes
     /// the queues, for good. May sleep. The device accesses no memory afterwards.
     pub(crate) fn stop(&self) {
@@ -202,6 +220,9 @@ impl Virtqueues {
             queue.close();
         }
         self.vdev.reset();
+        // ORDERING: Release pairs with the acquire in `resets`: a reader that sees the new number comes after
+        // the reset.
+        self.resets.fetch_add(1, Release);
         for queue in &self.queues {
             let mut ring = queue.ring.lock();
             ring.cancel();

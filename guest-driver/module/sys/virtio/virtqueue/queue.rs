@@ -178,6 +178,16 @@ impl Queue {
     /// Waits until the device returns the request: polls for `poll`, then sleeps, for `timeout`
     /// altogether.
     pub(crate) fn wait(&self, submitted: Submitted, poll: Delta, timeout: Delta) -> Returned {
+        self.wait_in(submitted, poll, timeout, Submitted::sleep)
+    }
+
+    fn wait_in(
+        &self,
+        submitted: Submitted,
+        poll: Delta,
+        timeout: Delta,
+        sleep: impl Fn(&Submitted, usize),
+    ) -> Returned {
         let start = Instant::<Monotonic>::now();
         loop {
             if submitted.first_byte_written() {
@@ -201,10 +211,18 @@ impl Queue {
             }
             let left = (timeout - elapsed).as_millis().max(1);
             // CAST: The time is positive. SAFETY: Has no requirements.
-            submitted.sleep(unsafe { bindings::__msecs_to_jiffies(left as u32) });
+            sleep(&submitted, unsafe {
+                bindings::__msecs_to_jiffies(left as u32)
+            });
         }
         self.ring.lock().end_sleep();
         submitted.try_take()
+    }
+
+    /// As [`Queue::wait`], for a thread of the kernel that may wait for ever: it does not count as busy
+    /// meanwhile.
+    pub(crate) fn wait_idly(&self, submitted: Submitted, poll: Delta, timeout: Delta) -> Returned {
+        self.wait_in(submitted, poll, timeout, Submitted::sleep_idly)
     }
 
     /// Takes returned requests out of the ring.

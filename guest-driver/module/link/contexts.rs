@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Asks the device about contexts. Nothing here allocates, so it may be called where memory is reclaimed.
+
+use super::{
+    control::Question,
+    state::Link, //
+};
+use hmm_protocol::Status;
+use kernel::prelude::*;
+
+impl Link {
+    /// Creates a context, which exists until the device is reset. Returns the number of resets until which
+    /// that is so.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` the device refuses or was reset meanwhile, `ENODEV` there is none.
+    pub(crate) fn create_context(&self, context: u32) -> Result<u32> {
+        let resets = self.resets();
+        match self.ask_about(Question::CreateContext(context), resets)? {
+            Status::Ok => Ok(resets),
+            // The answer to an earlier request was lost, along with whoever had asked.
+            Status::BadContext => {
+                self.ask_about(Question::DestroyContext(context), resets)?;
+                match self.ask_about(Question::CreateContext(context), resets)? {
+                    Status::Ok => Ok(resets),
+                    _ => Err(EIO),
+                }
+            }
+            _ => Err(EIO),
+        }
+    }
+
+    /// Destroys a context that was created when the device had been reset `resets` times. When this
+    /// returns, nothing of the context touches memory.
+    pub(crate) fn destroy_context(&self, context: u32, resets: u32) {
+        if self.resets() != resets {
+            return;
+        }
+        match self.ask_about(Question::DestroyContext(context), resets) {
+            Ok(Status::Ok) => {}
+            // Only a reset tells for sure.
+            _ if self.resets() == resets => self.repair(resets),
+            _ => {}
+        }
+    }
+
+    /// Asks the device to end a job. Returns whether it knows the job.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` the device was reset meanwhile, `ENODEV` there is none.
+    pub(crate) fn cancel_job(&self, cookie: u64) -> Result<bool> {
+        let resets = self.resets();
+        let status = self.ask_about(Question::CancelJob(cookie), resets)?;
+        Ok(status == Status::Ok)
+    }
+
+    /// Asks, and has the device reset if it does not answer.
+    fn ask_about(&self, question: Question, resets: u32) -> Result<Status> {
+        match self.contexts.try_ask(self, question) {
+            Ok(reply) => Status::from_wire(reply.status).ok_or(EIO),
+            Err(error) if error == ENODEV => Err(ENODEV),
+            Err(_) => {
+                if self.resets() == resets {
+                    self.repair(resets);
+                }
+                Err(EIO)
+            }
+        }
+    }
+}

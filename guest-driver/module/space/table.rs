@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the device may access, and how it is told. All of this happens with the update lock.
+
+mod entries;
+mod windows;
+
+use self::entries::Entries;
+pub(crate) use self::windows::WindowRecord;
+pub(super) use self::windows::FIRST;
+use crate::{
+    device::DeviceMemory,
+    link::{
+        Link,
+        MapBatch,
+        Mapped, //
+    },
+    sys::address_space::mirror::SeenPage, //
+};
+use core::ops::Range;
+use hmm_logic::{
+    Granule,
+    PageAccess,
+    GRANULE_PAGES, //
+};
+use hmm_protocol::{
+    MapEntry,
+    Status, //
+};
+use kernel::{
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    }, //
+};
+
+/// Bytes of a granule.
+pub(super) const GRANULE_BYTES: usize = GRANULE_PAGES * PAGE_SIZE;
+
+/// Room for a granule, which is made before the update lock is taken.
+pub(super) struct Spare(Option<RBTreeNodeReservation<usize, Granule>>);
+
+impl Spare {
+    /// Makes room.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self(Some(RBTreeNodeReservation::new(GFP_KERNEL)?)))
+    }
+}
+
+/// A page that is being made exclusive.
+struct Exclusive {
+    address: usize,
+    /// Whether the page may have gone since.
+    is_broken: bool,
+}
+
+/// What is to be mapped, within one granule: the pages from an address on, one after the other.
+pub(super) struct Pages<'a> {
+    /// Of the first page.
+    pub(super) start: usize,
+    /// What to map at each page; `None` leaves it as it is.
+    pub(super) seen: &'a mut dyn Iterator<Item = Option<(SeenPage, PageAccess)>>,
+}
+
+/// See the module.
+pub(crate) struct Table {
+    granules: RBTree<usize, Granule>,
+    /// How often the device had been reset when the context was created.
+    session: Option<u32>,
+    /// Whether no context may be created any more.
+    is_closed: bool,
+    /// Whether the address space has ended.
+    has_ended: bool,
+    exclusive: Option<Exclusive>,
+    pub(super) windows: KVec<WindowRecord>,
+    /// Where the next window begins.
+    pub(super) next_window: u64,
+}
+
+impl Table {
+    /// Nothing is mapped.
+    pub(super) fn new() -> Self {
+        Self {
+            granules: RBTree::new(),
+            session: None,
+            is_closed: false,
+            has_ended: false,
+            exclusive: None,
+            windows: KVec::new(),
+            next_window: FIRST,
+        }
+    }
+
+    /// As [`super::view::View::ensure_context`].
+    pub(super) fn ensure_context(&mut self, link: &Link, context: u32) -> Result<u32> {
+        if self.is_closed {
+            return Err(ENODEV);
+        }
+        if self.has_ended {
+            return Err(ESRCH);
+        }
+        if let Some(session) = self.session(link) {
+            return Ok(session);
+        }
+        self.session = None;
+        self.granules = RBTree::new();
+        let session = link.create_context(context)?;
+        for window in &self.windows {
+            window.map(link, context, session)?;
+        }
+        self.session = Some(session);
+        Ok(session)
+    }
+
+    /// How often the device had been reset when the context was created that exists now.
+    pub(super) fn session(&self, link: &Link) -> Option<u32> {
+        self.session.filter(|&session| session == link.resets())
+    }
+
+    /// Ends the context. With this and [`Table::end`] nothing is mapped any more.
+    pub(super) fn close(&mut self, link: Option<&Link>, context: u32) {
+        self.is_closed = true;
+        if let (Some(session), Some(link)) = (self.session.take(), link) {
+            link.destroy_context(context, session);
+        }
+        self.granules = RBTree::new();
+    }
+
+    /// The address space has ended.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Whether the device may access the page at `address` in this way.
+    pub(super) fn has(&self, link: &Link, address: usize, access: PageAccess) -> bool {
+        self.session(link).is_some()
+            && self
+                .granules
+                .get(&(address / GRANULE_BYTES))
+                .is_some_and(|granule| granule.has(page_in_granule(address), access))
+    }
+
+    /// The device asked for a page of the granule of `address`; returns how often it has.
+    pub(super) fn touch(&mut self, address: usize, spare: &mut Spare) -> u32 {
+        self.granule(address / GRANULE_BYTES, spare)
+            .map_or(0, Granule::touch)
+    }
+
+    /// The granule with a number, which may be new.
+    fn granule(&mut self, number: usize, spare: &mut Spare) -> Option<&mut Granule> {
+        // A lookup first: its borrow would last too long in a `match`.
+        if self.granules.get(&number).is_none() {
+            let node = spare.0.take()?.into_node(number, Granule::new());
+            self.granules.insert(node);
+        }
+        self.granules.get_mut(&number)
+    }
+
+    /// Whether the device may access anything in `range`.
+    pub(super) fn any(&self, range: &Range<usize>) -> bool {
+        let mut next = range.start / GRANULE_BYTES;
+        while let Some(cursor) = self.granules.cursor_lower_bound(&next) {
+            let (&number, granule) = cursor.current();
+            let Some(pages) = pages_in(number, range) else {
+                return false;
+            };
+            if granule.any(pages) {
+                return true;
+            }
+            let Some(after) = number.checked_add(1) else {
+                return false;
+            };
+            next = after;
+        }
+        false
+    }
+
+    /// Takes `range` away from the table; the device does not access it any more. With `forget`, also how
+    /// often the device asked for pages.
+    pub(super) fn forget(&mut self, range: &Range<usize>, forget: bool) {
+        let mut from = range.start / GRANULE_BYTES;
+        loop {
+            let Some(mut cursor) = self.granules.cursor_lower_bound_mut(&from) else {
+                return;
+            };
+            let (&number, granule) = cursor.current_mut();
+            let Some(pages) = pages_in(number, range) else {
+                return;
+            };
+            granule.take(pages);
+            if forget {
+                granule.forget_touches();
+            }
+            if granule.is_empty() {
+                let (_, node) = cursor.remove_current();
+                drop(node);
+            }
+            match number.checked_add(1) {
+                Some(next) => from = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Notes that a page is about to be made exclusive.
+    pub(super) fn begin_exclusive(&mut self, address: usize, is_broken: bool) {
+        self.exclusive = Some(Exclusive { address, is_broken });
+    }
+
+    /// Notes that `range` changes.
+    pub(super) fn break_exclusive(&mut self, range: &Range<usize>) {
+        if let Some(exclusive) = &mut self.exclusive {
+            exclusive.is_broken |= range.contains(&exclusive.address);
+        }
+    }
+
+    /// Whether the page at `address` is still the one that was made exclusive.
+    pub(super) fn end_exclusive(&mut self, address: usize) -> bool {
+        let exclusive = self.exclusive.take();
+        exclusive.is_some_and(|exclusive| exclusive.address == address && !exclusive.is_broken)
+    }
+
+    /// Lets the device access `pages`, and the job of page fault `answer` try again. Returns how many pages
+    /// were mapped, and what became of it. Also what may have failed counts as mapped.
+    pub(super) fn map(
+        &mut self,
+        link: &Link,
+        context: u32,
+        memory: &DeviceMemory,
+        pages: Pages<'_>,
+        answer: Option<u64>,
+        spare: &mut Spare,
+    ) -> (usize, Mapped) {
+        let Some(session) = self.session(link) else {
+            return (0, Mapped::Reset);
+        };
+        let first = page_in_granule(pages.start);
+        let Some(granule) = self.granule(pages.start / GRANULE_BYTES, spare) else {
+            return (0, Mapped::Refused(Status::NoMemory));
+        };
+        let mut entries = Entries::new(link, context, session);
+        let (mut count, mut address) = (0, pages.start);
+        for (index, seen) in (first..GRANULE_PAGES).zip(pages.seen) {
+            if let Some((page, access)) = seen {
+                if let Ok(target) = target(link, memory, page) {
+                    // Before the device is told: what may be mapped must be taken away again.
+                    granule.give(index..index + 1, access);
+                    count += 1;
+                    entries.add(address as u64, target, access);
+                }
+            }
+            address += PAGE_SIZE;
+        }
+        (count, entries.finish(answer))
+    }
+
+    /// Tells the device how a page fault ends.
+    pub(super) fn answer(&self, link: &Link, context: u32, entry: MapEntry) -> Mapped {
+        let Some(session) = self.session(link) else {
+            return Mapped::Reset;
+        };
+        let mut batch = MapBatch::new(link, context);
+        match batch.push(entry) {
+            Ok(()) => batch.execute(session),
+            Err(_) => Mapped::Refused(Status::Internal),
+        }
+    }
+}
+
+/// Where the device finds a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// In its own memory, at an offset in bytes.
+    Device(u64),
+    /// In system memory.
+    System(u64),
+}
+
+/// Where the device finds a page that was seen.
+///
+/// # Errors
+///
+/// `ENOMEM` the device does not reach it, `ENODEV` there is no device.
+fn target(link: &Link, memory: &DeviceMemory, page: SeenPage) -> Result<Target> {
+    match memory.index_of_pfn(page.pfn()) {
+        Some(index) => Ok(Target::Device((index << PAGE_SHIFT) as u64)),
+        None => link.shared_address(page.pfn()).map(Target::System),
+    }
+}
+
+/// The number of the page at `address` within its granule.
+fn page_in_granule(address: usize) -> usize {
+    address % GRANULE_BYTES / PAGE_SIZE
+}
+
+/// The pages of the granule with a number that are in `range`, as numbers within the granule; `None` if the
+/// granule begins behind the range. Parts of pages count as pages.
+fn pages_in(number: usize, range: &Range<usize>) -> Option<Range<usize>> {
+    let start = number.checked_mul(GRANULE_BYTES)?;
+    if start >= range.end {
+        return None;
+    }
+    let from = range.start.saturating_sub(start) / PAGE_SIZE;
+    let to = (range.end - start).div_ceil(PAGE_SIZE);
+    Some(from.min(GRANULE_PAGES)..to.min(GRANULE_PAGES))
+}
