@@ -126,6 +126,7 @@ impl Device {
             modelled: self.engine.link().is_some(),
             copies: self.engine.copies().names(),
             backing: self.engine.memory().backing(),
+            contexts: self.engine.contexts().snapshot(),
             jobs: self.engine.jobs().snapshot(),
         })
     }

@@ -19,6 +19,7 @@ mod contexts;
 mod entry;
 mod section;
 mod table;
+mod usage;
 
 pub use self::{
     access::AccessBits,
@@ -27,4 +28,5 @@ pub use self::{
     context::Context,
     contexts::Contexts,
     section::{Look, Memories, Miss, MissReason, Section},
+    usage::ContextsSnapshot,
 };

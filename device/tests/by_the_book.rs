@@ -372,3 +372,121 @@ fn events_tell_of_poison_and_broken_queues() {
     let lost = kinds.iter().find(|event| event.0 == 4);
     assert_eq!(lost.map(|event| event.2), Some(6), "LOST");
 }
+
+/// The queues behind the bulk queue.
+const MMU: usize = 4;
+const REPORT: usize = 5;
+const JOB0: usize = 6;
+
+impl Driver {
+    /// Changes of the page tables of context 0, or answers to page faults; returns the status of the batch.
+    fn change(&mut self, entries: &[Vec<u8>]) -> u8 {
+        self.batch(MMU, (3, 4, 32), entries.len(), &entries.concat())
+            .0
+    }
+
+    /// Submits a job of context 0 and returns its cookie, and whether it was accepted.
+    fn job(&mut self, kind: u64, flags: u64, arguments: &[u64]) -> (u64, u8) {
+        self.cookie += 1;
+        let mut words = [0; 12];
+        words[..arguments.len()].copy_from_slice(arguments);
+        let mut request = bytes(&[
+            (kind, 1),
+            (flags, 1),
+            (0, 2),
+            (0, 4),
+            (self.cookie, 8),
+            (self.generation, 8),
+        ]);
+        request.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        request.extend([0; 8]);
+        assert_eq!(request.len(), 128);
+        let record = self.call(JOB0, &request, 32);
+        assert_eq!(number(&record, 24, 8), self.cookie);
+        assert_eq!(number(&record, 4, 4), u64::from(record[0] == OK));
+        (self.cookie, record[0])
+    }
+
+    /// Posts a buffer for a report, and waits for it.
+    fn report(&mut self) -> Vec<u8> {
+        let FrontEnd { guest, rings, .. } = &mut self.front_end;
+        rings[REPORT].submit(guest, &[], &[(ANSWER + 8192, 64)]);
+        rings[REPORT].kick();
+        assert_eq!(rings[REPORT].wait(guest).len, 64);
+        guest.read(ANSWER + 8192, 64)
+    }
+}
+
+/// A change of page tables.
+fn mapping(op: u64, flags: u64, shift: u64, address: u64, len: u64, target: u64) -> Vec<u8> {
+    bytes(&[
+        (op, 1),
+        (flags, 1),
+        (shift, 1),
+        (0, 1),
+        (0, 4),
+        (address, 8),
+        (len, 8),
+        (target, 8),
+    ])
+}
+
+#[test]
+fn jobs_work_in_a_context_and_fault() {
+    const HERE: u64 = 0x7f00_0020_0000;
+    let mut driver = start();
+    assert_eq!(driver.job(1, 0, &[HERE, 8, 1]).1, 0x1b, "BAD_CONTEXT");
+    assert_eq!(driver.control(0x83, 0, 0, 0).0, OK, "CONTEXT_CREATE");
+    // Two huge pages of device memory, of which the driver takes a part away, and what is behind them.
+    assert_eq!(
+        driver.change(&[mapping(1, 15, 21, HERE, 4 << 20, 4 << 20)]),
+        OK
+    );
+    let hole = HERE + (1 << 20);
+    let changes = [
+        mapping(2, 0, 0, hole, 4096, 0),
+        mapping(3, 1, 0, HERE + 4096, 4096, 0),
+    ];
+    assert_eq!(driver.change(&changes), OK);
+    // FILL with NO_FAULT ends where writing is not permitted.
+    let (cookie, accepted) = driver.job(1, 1, &[HERE, 8192, 0x4444_4444_4444_4444]);
+    assert_eq!(accepted, OK);
+    let end = driver.report();
+    assert_eq!((end[0], end[1]), (2, 0x25), "FORBIDDEN");
+    assert_eq!(number(&end, 8, 8), cookie);
+    assert_eq!(number(&end, 24, 8), HERE + 4096);
+    assert_eq!(number(&end, 32, 8), 4096);
+    // FILL over the hole faults; the driver maps a page of the guest and resumes in one batch.
+    driver.write(0, 0);
+    let (cookie, accepted) = driver.job(1, 0, &[hole - 4096, 12288, 0x5555_5555_5555_5555]);
+    assert_eq!(accepted, OK);
+    let fault = driver.report();
+    assert_eq!((fault[0], fault[1]), (1, 2), "FAULT, to write");
+    assert_eq!(
+        (number(&fault, 8, 8), number(&fault, 24, 8)),
+        (cookie, hole)
+    );
+    assert!((1..=8192).contains(&number(&fault, 32, 8)));
+    let number_of_it = number(&fault, 16, 8);
+    let answers = [
+        mapping(1, 3, 12, hole, 4096, PAGES),
+        mapping(4, 0, 0, number_of_it, 0, 0),
+    ];
+    assert_eq!(driver.change(&answers), OK);
+    assert_eq!(driver.change(&answers), 0x1c, "BAD_FAULT");
+    let end = driver.report();
+    assert_eq!((end[0], end[1]), (2, OK));
+    assert_eq!((number(&end, 32, 8), number(&end, 56, 4)), (12288, 1));
+    assert!(driver.holds(0, 0x55));
+    // What jobs wrote is in device memory: block 2 and no other.
+    let FrontEnd { guest, rings, .. } = &mut driver.front_end;
+    let ask = bytes(&[(0x86, 1), (1, 1), (0, 6), (0, 8), (0, 8), (64, 8)]);
+    guest.write(REQUEST, &ask);
+    rings[CONTROL].submit(guest, &[(REQUEST, 32)], &[(ANSWER, 48)]);
+    rings[CONTROL].kick();
+    assert_eq!(rings[CONTROL].wait(guest).len, 48);
+    let reply = guest.read(ANSWER, 48);
+    assert_eq!((number(&reply, 32, 8), number(&reply, 40, 8)), (4, 4));
+    assert_eq!(driver.control(0x84, 0, 0, 0).0, OK, "CONTEXT_DESTROY");
+    assert_eq!(driver.change(&changes), 0x1b, "BAD_CONTEXT");
+}

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use hmm_protocol::Status;
 use parking_lot::RwLock;
 
-use super::{Budget, Context};
+use super::{Budget, Context, ContextsSnapshot};
 
 /// All contexts of a session.
 #[derive(Debug)]
@@ -36,9 +36,13 @@ impl Contexts {
         self.by_number.read().len()
     }
 
-    /// The memory for page tables.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    /// How many there are, and what they take.
+    pub fn snapshot(&self) -> ContextsSnapshot {
+        ContextsSnapshot {
+            present: self.count() as u64,
+            table_bytes: self.budget.used(),
+            table_bytes_max: self.budget.limit(),
+        }
     }
 
     /// Creates context `number` with empty page tables.

@@ -58,6 +58,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_memory(&mut to)?;
         self.encode_device(&mut to)?;
+        self.encode_contexts(&mut to)?;
         for (name, help, value) in BY_QUEUE {
             let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (queue, counters) in &self.queues {
@@ -129,6 +130,22 @@ impl Snapshot {
         ] {
             to.encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_contexts(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let contexts = &self.contexts;
+        for (name, help, value) in [
+            ("contexts", "Contexts that there are", contexts.present),
+            (
+                "page_table_bytes",
+                "What the page tables of contexts take",
+                contexts.table_bytes,
+            ),
+        ] {
+            to.encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&value)?;
         }
         Ok(())
     }
@@ -218,6 +235,7 @@ mod tests {
         jobs::JobsSnapshot,
         layout::QueueLayout,
         memory::BackingReport,
+        mmu::ContextsSnapshot,
         stats::{Conditions, Stats},
     };
 
@@ -236,6 +254,11 @@ mod tests {
                 resident_bytes: Some(4096),
                 huge_bytes: None,
             },
+            contexts: ContextsSnapshot {
+                present: 3,
+                table_bytes: 4136,
+                table_bytes_max: 1 << 20,
+            },
             jobs: JobsSnapshot {
                 resumed: 3,
                 ends: BTreeMap::from([("stalled", 2)]),
@@ -246,6 +269,8 @@ mod tests {
         for expected in [
             "hmm_kicks_total{queue=\"bulk0\"} 7\n",
             "hmm_connections_total 0\n",
+            "hmm_contexts 3\n",
+            "hmm_page_table_bytes 4136\n",
             "hmm_fault_answers_total{answer=\"resume\"} 3\n",
             "hmm_jobs_ended_total{status=\"stalled\"} 2\n",
             "hmm_jobs_present 0\n",

@@ -7,7 +7,7 @@ use hmm_protocol::Status;
 use serde::Serialize;
 
 use super::{HistogramSnapshot, MAP_OPS, OPS, OpStats, QueueStats, Stats};
-use crate::{jobs::JobsSnapshot, memory::BackingReport};
+use crate::{jobs::JobsSnapshot, memory::BackingReport, mmu::ContextsSnapshot};
 
 /// Under what conditions was counted.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Conditions {
     pub copies: String,
     /// What backs device memory.
     pub backing: BackingReport,
+    /// Contexts and their page tables.
+    pub contexts: ContextsSnapshot,
     /// Jobs and their page faults.
     pub jobs: JobsSnapshot,
 }
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub backing: BackingReport,
     /// Counters of the device as a whole.
     pub device: DeviceSnapshot,
+    /// Contexts and their page tables.
+    pub contexts: ContextsSnapshot,
     /// Jobs and their page faults.
     pub jobs: JobsSnapshot,
     /// Counters of each queue, by its name: `control`, `event`, `urgent`, `bulk0` …, `mmu`, `report`, `job0` …
@@ -116,6 +120,7 @@ impl Stats {
                 config_reads: self.config_reads.get(),
                 config_writes: self.config_writes.get(),
             },
+            contexts: conditions.contexts,
             jobs: conditions.jobs,
             queues: (0u16..)
                 .zip(&self.queues)
