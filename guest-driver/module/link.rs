@@ -24,6 +24,7 @@
 //! `Link::recovery` > `Virtqueues::life` > a queue's ring. The batch path takes only the latter,
 //! unless the device has failed. `Link::contexts` > `Repairs::wanted`, a queue's ring.
 
+mod access_bits;
 mod answer;
 mod ask;
 mod batch;

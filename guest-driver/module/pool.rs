@@ -90,6 +90,13 @@ impl Records {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
+impl Ticket {
+    /// The time of the request before.
+    pub(crate) fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
 /// The records of device pages: which are free, since when the others are used, and by whom.
 pub(crate) struct Pages {
     records: Pin<KBox<SpinLockIrq<Records>>>,

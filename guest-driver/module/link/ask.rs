@@ -12,10 +12,12 @@ use super::{
 use crate::sys::virtio::request::{
     Idle,
     Returned,
-    Submitted, //
+    Submitted,
+    Written, //
 };
 use hmm_protocol::{
     ControlReply,
+    Status,
     CONTROL_BYTES, //
 };
 use kernel::{
@@ -41,11 +43,16 @@ impl Control {
     ///
     /// `ETIMEDOUT` no answer, `EIO` an answer that makes no sense, `ENODEV` no device.
     pub(super) fn ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
-        self.ask_or(link, question, |submitted| {
-            // The device must not have it any more before the request can be used again.
-            link.queues.stop();
-            submitted.into_returned()
-        })
+        self.ask_or(
+            link,
+            question,
+            |_| {},
+            |submitted| {
+                // The device must not have it any more before the request can be used again.
+                link.queues.stop();
+                submitted.into_returned()
+            },
+        )
     }
 
     /// Asks the device and waits for the reply. A device that does not answer is started anew. Does not
@@ -55,8 +62,22 @@ impl Control {
     ///
     /// As [`Control::ask`].
     pub(super) fn try_ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
+        self.try_ask_for(link, question, |_| {})
+    }
+
+    /// As [`Control::try_ask`], and hands `read` all that the device wrote if the answer makes sense.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub(super) fn try_ask_for(
+        &self,
+        link: &Link,
+        question: Question,
+        read: impl FnOnce(Written<'_>),
+    ) -> Result<ControlReply> {
         let resets = link.resets();
-        self.ask_or(link, question, |submitted| {
+        self.ask_or(link, question, read, |submitted| {
             link.repair(resets);
             while !submitted.is_returned() {
                 fsleep(PAUSE);
@@ -69,6 +90,7 @@ impl Control {
         &self,
         link: &Link,
         question: Question,
+        read: impl FnOnce(Written<'_>),
         take_back: impl FnOnce(Submitted) -> Option<Idle>,
     ) -> Result<ControlReply> {
         let queue = link.control_queue()?;
@@ -77,9 +99,10 @@ impl Control {
         let cookie = link.next_cookie();
         let (wire, length) = question.to_wire(cookie);
         request.readable().copy_from_slice(wire.as_bytes());
-        request.clear_written(CONTROL_BYTES);
+        let reply_bytes = question.reply_bytes();
+        request.clear_written(reply_bytes);
 
-        let submitted = match queue.submit(request, length, CONTROL_BYTES) {
+        let submitted = match queue.submit(request, length, reply_bytes) {
             Ok((submitted, _)) => submitted,
             Err((error, request)) => {
                 *slot = Some(request);
@@ -89,14 +112,14 @@ impl Control {
         // An answer needs no copy, so there is no use in polling.
         match queue.wait(submitted, Delta::ZERO, link.timeout) {
             Returned::Used(request, used) => {
-                let reply = request.written().read::<CONTROL_BYTES>().ok_or(EIO);
-                *slot = Some(request);
-                let reply = ControlReply::read_from_bytes(&reply?).map_err(|_| EIO)?;
-                if used as usize != CONTROL_BYTES || reply.cookie.get() != cookie {
-                    link.stats.protocol_errors.add(1);
-                    return Err(EIO);
+                let reply = understand(&request, used as usize, reply_bytes, cookie);
+                match &reply {
+                    Ok(reply) if reply.status == Status::Ok.to_wire() => read(request.written()),
+                    Ok(_) => {}
+                    Err(_) => link.stats.protocol_errors.add(1),
                 }
-                Ok(reply)
+                *slot = Some(request);
+                reply
             }
             Returned::Cancelled(request) => {
                 *slot = Some(request);
@@ -107,5 +130,20 @@ impl Control {
                 Err(ETIMEDOUT)
             }
         }
+    }
+}
+
+/// The reply in what the device wrote, if it makes sense. A request that was refused is answered without what
+/// it asked for.
+fn understand(request: &Idle, used: usize, wanted: usize, cookie: u64) -> Result<ControlReply> {
+    let reply = request.written().read::<CONTROL_BYTES>().ok_or(EIO)?;
+    let reply = ControlReply::read_from_bytes(&reply).map_err(|_| EIO)?;
+    let bytes = match reply.status == Status::Ok.to_wire() {
+        true => wanted,
+        false => CONTROL_BYTES,
+    };
+    match used == bytes && reply.cookie.get() == cookie {
+        true => Ok(reply),
+        false => Err(EIO),
     }
 }

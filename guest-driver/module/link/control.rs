@@ -4,6 +4,7 @@
 
 use crate::sys::virtio::request::Idle;
 use hmm_protocol::{
+    AccessFlags,
     ControlKind,
     ControlRequest,
     SessionFlags,
@@ -33,18 +34,27 @@ pub(super) enum Question {
     DestroyContext(u32),
     /// That the job with this cookie ends.
     CancelJob(u64),
+    /// Which of [`ACCESS_BLOCKS`] blocks of device memory from this one on jobs accessed since they
+    /// were asked for last.
+    AccessBits(u64),
 }
+
+/// Blocks of 2 MiB of device memory whose access bits are asked for at once: those of 16 GiB.
+pub(super) const ACCESS_BLOCKS: usize = 8192;
+/// Bytes of the bitmap with one bit for each of them.
+pub(super) const ACCESS_BITMAP_BYTES: usize = ACCESS_BLOCKS / 8;
 
 impl Question {
     /// The request, and how many of its bytes are sent.
     pub(super) fn to_wire(self, cookie: u64) -> (SessionRequest, usize) {
-        let plain = |kind, argument| {
+        let bare = |request| {
             let request = SessionRequest {
-                request: ControlRequest::new(kind, 0, cookie, argument, 0),
+                request,
                 key: SessionKey::default(),
             };
             (request, CONTROL_BYTES)
         };
+        let plain = |kind, argument| bare(ControlRequest::new(kind, 0, cookie, argument, 0));
         match self {
             Self::OpenSession { adopt, key } => {
                 let flags = adopt.map_or(0, |_| SessionFlags::ADOPT.0);
@@ -64,7 +74,23 @@ impl Question {
             }
             Self::CreateContext(context) => plain(ControlKind::ContextCreate, u64::from(context)),
             Self::DestroyContext(context) => plain(ControlKind::ContextDestroy, u64::from(context)),
-            Self::CancelJob(cookie) => plain(ControlKind::JobCancel, cookie),
+            Self::CancelJob(job) => plain(ControlKind::JobCancel, job),
+            Self::AccessBits(first) => bare(ControlRequest::new(
+                ControlKind::AccessBits,
+                AccessFlags::CLEAR.0,
+                cookie,
+                first,
+                ACCESS_BLOCKS as u64,
+            )),
+        }
+    }
+
+    /// Bytes of the answer.
+    pub(super) fn reply_bytes(self) -> usize {
+        match self {
+            // One bitmap of what was accessed, one of what was written.
+            Self::AccessBits(_) => CONTROL_BYTES + 2 * ACCESS_BITMAP_BYTES,
+            _ => CONTROL_BYTES,
         }
     }
 }
@@ -77,14 +103,14 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Prepares the request.
+    /// Prepares the request, with room for answers of `reply_bytes` bytes.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new() -> impl PinInit<Self, Error> {
+    pub(super) fn new(reply_bytes: usize) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let request = Idle::new(SESSION_REQUEST_BYTES, CONTROL_BYTES)?;
+            let request = Idle::new(SESSION_REQUEST_BYTES, reply_bytes)?;
             Ok(try_pin_init!(Self {
                 request <- new_mutex!(Some(request), "Control::request"),
             }))
@@ -119,6 +145,16 @@ mod tests {
         };
         let (wire, length) = question.to_wire(9);
         assert!(wire.as_bytes()[..length] == golden::SESSION_REQUEST);
+    }
+
+    #[test]
+    fn access_bits_are_cleared_as_they_are_read() {
+        let question = Question::AccessBits(64);
+        let (wire, length) = question.to_wire(9);
+        let request = wire.request;
+        assert!(length == CONTROL_BYTES && request.flags == AccessFlags::CLEAR.0);
+        assert!(request.argument0.get() == 64 && request.argument1.get() == 8192);
+        assert!(question.reply_bytes() == CONTROL_BYTES + 2048);
     }
 
     #[test]

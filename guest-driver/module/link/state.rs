@@ -47,6 +47,7 @@ use hmm_protocol::{
     Status,
     BULK_QUEUE_FIRST,
     COMPLETION_BYTES,
+    CONTROL_BYTES,
     CONTROL_QUEUE,
     ENTRY_BYTES,
     EVENT_QUEUE,
@@ -140,6 +141,9 @@ pub(crate) struct Link {
     /// Asks about contexts, apart from what recovery asks.
     #[pin]
     pub(super) contexts: Control,
+    /// Asks which blocks jobs accessed.
+    #[pin]
+    pub(super) access_bits: Control,
     #[pin]
     pub(super) submissions: RequestPool,
     #[pin]
@@ -198,7 +202,7 @@ impl Link {
 
             Ok(try_pin_init!(Self {
                 queues <- Virtqueues::new(setup, names),
-                control <- Control::new(),
+                control <- Control::new(CONTROL_BYTES),
                 urgent <- request_pool(
                     URGENT_REQUESTS,
                     urgent_bytes,
@@ -210,7 +214,8 @@ impl Link {
                     COMPLETION_BYTES + status_array_bytes(entries),
                 ),
                 mmu <- Mmu::new(jobs.as_ref()),
-                contexts <- Control::new(),
+                contexts <- Control::new(CONTROL_BYTES),
+                access_bits <- Control::new(Question::AccessBits(0).reply_bytes()),
                 submissions <- request_pool(JOB_REQUESTS, JOB_BYTES, COMPLETION_BYTES),
                 repairs <- Repairs::new(),
                 events <- Events::new(),

@@ -35,6 +35,7 @@ use crate::{
     }, //
 };
 use core::ops::Range;
+use hmm_logic::BLOCK_PAGES;
 use hmm_protocol::Op;
 use hmm_uapi::Trigger;
 use kernel::{
@@ -94,6 +95,18 @@ pub(crate) fn all(device: &Device, patience: Option<Delta>) {
     }
 }
 
+/// Victims after which the device is asked again which blocks its jobs access.
+const VICTIMS: usize = 16;
+
+/// Blocks that jobs of the device accessed lately count as wanted by the last request before `before`: they are
+/// the last to be evicted, and are evicted nevertheless if nothing else is left.
+fn note_accesses(device: &Device, before: Ticket) {
+    let pool = device.pages();
+    device
+        .link()
+        .take_accessed(|block| pool.touch(block * BLOCK_PAGES, before.previous()));
+}
+
 /// Evicts pages that no request has wanted on the device since `before`, until `pages` are available.
 /// Returns whether they are; another request may take them at once.
 pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
@@ -101,7 +114,12 @@ pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
     let pool = device.pages();
     // Busy pages make a block fail, and then the next one is tried.
     let mut failures = pool.blocks();
+    let mut victims = 0;
     while pool.available_pages() < pages {
+        if victims % VICTIMS == 0 {
+            note_accesses(device, before);
+        }
+        victims += 1;
         if failures == 0 || device.link().is_stopping() || signal_waits() {
             return false;
         }
@@ -120,6 +138,7 @@ pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
 pub(crate) fn some(device: &Device, pages: usize, before: Ticket) -> usize {
     kernel::task::might_sleep();
     let pool = device.pages();
+    note_accesses(device, before);
     let (mut moved, mut failures) = (0, pool.blocks());
     while moved < pages && failures > 0 && !device.link().is_stopping() && !signal_waits() {
         let Some(victim) = pool.take_victim(before) else {
