@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     seconds: u32,
 }
 
-const TARGETS: [&str; 4] = ["decoder", "rings", "queues", "messages"];
+const TARGETS: [&str; 5] = ["decoder", "rings", "queues", "messages", "programs"];
 /// The package of the targets, which is not of the workspace: it links libFuzzer.
 const PACKAGE: &str = "device/fuzz/libfuzzer";
 /// The platform is named so that build scripts are not instrumented.

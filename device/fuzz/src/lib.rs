@@ -5,6 +5,7 @@
 //! - [`rings`]: the bytes make rings, chains and memory. What the device does is compared with a model.
 //! - [`queues`]: the bytes make use of the three queues that one worker serves.
 //! - [`messages`]: the bytes are what a front end sends.
+//! - [`programs`]: the bytes are code. Misses change nothing of what it does.
 //!
 //! Inputs worth keeping are in `seeds/`; the tests replay them, and `hmm-fuzz TARGET` looks for more.
 
@@ -12,6 +13,7 @@ pub mod decoder;
 mod fixture;
 pub mod messages;
 mod model;
+pub mod programs;
 pub mod queues;
 pub mod rings;
 mod steps;
@@ -23,12 +25,13 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "rings" => Some(rings::run),
         "queues" => Some(queues::run),
         "messages" => Some(messages::run),
+        "programs" => Some(programs::run),
         _ => None,
     }
 }
 
 /// The names of all targets.
-pub const TARGETS: [&str; 4] = ["decoder", "rings", "queues", "messages"];
+pub const TARGETS: [&str; 5] = ["decoder", "rings", "queues", "messages", "programs"];
 
 /// The inputs in a folder, in the order of their names; none if it cannot be read.
 pub fn read_seeds(folder: &std::path::Path) -> Vec<Vec<u8>> {

@@ -53,3 +53,8 @@ fn queues() {
 fn messages() {
     replay("messages");
 }
+
+#[test]
+fn programs() {
+    replay("programs");
+}

@@ -5,6 +5,7 @@
 //! - [`Hart`]: registers, program counter and reservation; it runs until its budget is used up, an access misses or the
 //!   program ends.
 //! - [`Decoder`]: from a word to an [`Instruction`], with a cache.
+//! - [`plain`]: a memory for tests.
 //!
 //! An instruction whose access misses has no effect: the hart is as it was before the instruction, and executes it again
 //! when it runs next. The order of accesses is that of RVWMO where the [`Memory`] does what its methods say.
@@ -19,6 +20,7 @@ mod execute;
 mod hart;
 mod instruction;
 mod memory;
+pub mod plain;
 
 pub use decoder::Decoder;
 pub use hart::{Access, End, Hart, Pause, RETURN_ADDRESS, Register};

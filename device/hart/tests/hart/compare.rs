@@ -2,13 +2,13 @@
 //! Harts against a plain interpreter, with and without misses.
 
 use crate::assembler as asm;
-use crate::flat::Flat;
 use crate::model::{Model, Stop, expand};
+use hmm_hart::plain::{PAGE_BYTES, Permission, Plain};
 use hmm_hart::{Decoder, End, Hart, Instruction, Op, Pause, Register, Width};
 use proptest::prelude::*;
 
 const BASE: u64 = 0x10_0000;
-const BYTES: usize = 0x8000;
+const PAGES: usize = 8;
 /// Where the data pointers of the tests point.
 const DATA: u64 = BASE + 0x4000;
 
@@ -162,8 +162,8 @@ proptest! {
         entry in prop::sample::select(vec![BASE, BASE + 2, BASE + 0xff0, BASE + 0xffe]),
         slice in 1..50_u64,
     ) {
-        let mut memory = Flat::new(BASE, BYTES);
-        for (index, byte) in memory.bytes[0x4000..].iter_mut().enumerate() {
+        let mut memory = Plain::new(BASE, PAGES);
+        for (index, byte) in memory.bytes_mut()[0x4000..].iter_mut().enumerate() {
             *byte = ((index * 37) >> 3) as u8;
         }
         memory.put(entry, &words);
@@ -172,12 +172,12 @@ proptest! {
             x: [0; 32],
             pc: entry,
             base: BASE,
-            bytes: memory.bytes.clone(),
+            bytes: memory.bytes().to_vec(),
             retired: 0,
             reservation: None,
         };
         // The registers that a hart's owner can set, and the two pointers by way of a program.
-        let mut preamble = Flat::new(0, 0x1000);
+        let mut preamble = Plain::new(0, 1);
         let loads: Vec<u32> = (1..32).map(|rd| asm::i(asm::LOAD, 3, rd, 0, 0x400 + 8 * rd as i32)).collect();
         preamble.put(0, &loads);
         for (register, value) in values.iter().enumerate() {
@@ -197,9 +197,10 @@ proptest! {
         hart = loader.at(hart.program_counter());
         model.retired = hart.retired();
 
-        let pages = (BASE >> 12)..((BASE + BYTES as u64) >> 12);
-        memory.missing = pages.clone().filter(|page| page & 1 == 0).collect();
-        memory.read_only = pages.filter(|page| page & 1 == 1).collect();
+        for page in 0..PAGES {
+            let address = BASE + (page * PAGE_BYTES) as u64;
+            memory.permit(address, [Permission::Nothing, Permission::Read][page % 2]);
+        }
 
         let mut stop = None;
         for _ in 0..300 {
@@ -211,21 +212,23 @@ proptest! {
         let executed = model.retired - hart.retired();
         let mut left = executed + u64::from(stop.is_some());
         let end = loop {
-            let before = (hart.retired(), hart.clone(), memory.bytes.clone());
+            let before = (hart.retired(), hart.clone(), memory.bytes().to_vec());
             let pause = hart.run(&mut memory, &mut decoder, slice.min(left));
             left -= hart.retired() - before.0;
             match pause {
                 Pause::Budget if left == 0 => break None,
                 Pause::Budget => {}
                 Pause::Miss(missing) => {
-                    let page = missing.0 >> 12;
                     if hart.retired() == before.0 {
                         // The instruction that missed changed nothing.
                         prop_assert_eq!(hart.registers(), before.1.registers());
-                        prop_assert_eq!(&memory.bytes, &before.2);
+                        prop_assert_eq!(memory.bytes(), &before.2);
                     }
-                    let known = memory.missing.remove(&page)
-                        | (missing.1 && memory.read_only.remove(&page));
+                    let now = memory.permission(missing.address);
+                    let known = memory.bytes().len() as u64 > missing.address.wrapping_sub(BASE);
+                    let needed = [Permission::Read, Permission::Write][usize::from(missing.write)];
+                    prop_assert!(now < needed);
+                    memory.permit(missing.address, needed);
                     if !known {
                         break Some(Stop::Outside);
                     }
@@ -243,6 +246,6 @@ proptest! {
         prop_assert_eq!(hart.program_counter(), model.pc);
         prop_assert_eq!(hart.registers(), &model.x[..]);
         prop_assert_eq!(hart.retired(), model.retired);
-        prop_assert_eq!(&memory.bytes, &model.bytes);
+        prop_assert_eq!(memory.bytes(), &model.bytes);
     }
 }

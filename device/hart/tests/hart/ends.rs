@@ -3,14 +3,18 @@
 
 use crate::assembler as asm;
 use crate::assembler::{AMO, x};
-use crate::flat::{Flat, Missing};
+use hmm_hart::plain::{Missing, Permission, Plain};
 use hmm_hart::{Access, Decoder, End, Hart, Pause, RETURN_ADDRESS, Register, Width};
 
 const CODE: u64 = 0x1000;
 const DATA: u64 = 0x2000;
 
-fn program(words: &[u32]) -> (Hart, Flat) {
-    let mut memory = Flat::new(CODE, 0x3000);
+fn miss(address: u64, write: bool) -> Missing {
+    Missing { address, write }
+}
+
+fn program(words: &[u32]) -> (Hart, Plain) {
+    let mut memory = Plain::new(CODE, 3);
     memory.put(CODE, words);
     (Hart::new(CODE), memory)
 }
@@ -143,62 +147,32 @@ fn each_access_names_the_first_address_that_misses() {
     let load = asm::i(asm::LOAD, 3, x::A0, x::A1, -4);
     let store = asm::s(3, x::A1, x::A2, -4);
     let amo = asm::r(AMO, 3, 0, x::A0, x::A1, x::A2);
-    // (instruction, a1, page that is missing, page that is only read, miss)
+    let (nothing, read) = (Permission::Nothing, Permission::Read);
+    // (instruction, a1, page, what it permits, miss)
+    let next = DATA + 0x1000;
     let cases = [
-        (
-            load,
-            DATA + 0x100,
-            Some(2),
-            None,
-            Missing(DATA + 0xfc, false),
-        ),
-        (
-            load,
-            DATA + 0x1000,
-            Some(3),
-            None,
-            Missing(DATA + 0x1000, false),
-        ),
-        (
-            store,
-            DATA + 0x1000,
-            Some(3),
-            None,
-            Missing(DATA + 0x1000, true),
-        ),
-        (
-            store,
-            DATA + 0x1000,
-            None,
-            Some(3),
-            Missing(DATA + 0x1000, true),
-        ),
-        (
-            store,
-            DATA + 0x1000,
-            Some(2),
-            None,
-            Missing(DATA + 0xffc, true),
-        ),
-        (amo, DATA, None, Some(2), Missing(DATA, true)),
+        (load, DATA + 0x100, 2, nothing, miss(DATA + 0xfc, false)),
+        (load, next, 3, nothing, miss(next, false)),
+        (store, next, 3, nothing, miss(next, true)),
+        (store, next, 3, read, miss(next, true)),
+        (store, next, 2, nothing, miss(next - 4, true)),
+        (amo, DATA, 2, read, miss(DATA, true)),
     ];
-    for (word, a1, missing, read_only, miss) in cases {
+    for (word, a1, page, permission, miss) in cases {
         let (mut hart, mut memory) = program(&[word]);
         hart.set(Register::A0, 1);
         hart.set(Register::A1, a1);
         hart.set(Register::A2, u64::MAX);
-        memory.missing.extend(missing);
-        memory.read_only.extend(read_only);
-        let before = (hart.clone(), memory.bytes.clone());
+        memory.permit(page << 12, permission);
+        let before = (hart.clone(), memory.bytes().to_vec());
         let mut decoder = Decoder::default();
         for _ in 0..2 {
             assert_eq!(hart.run(&mut memory, &mut decoder, 1), Pause::Miss(miss));
             assert_eq!(hart.registers(), before.0.registers());
             assert_eq!((hart.program_counter(), hart.retired()), (CODE, 0));
-            assert_eq!(memory.bytes, before.1);
+            assert_eq!(memory.bytes(), before.1);
         }
-        memory.missing.clear();
-        memory.read_only.clear();
+        memory.permit_all(Permission::Write);
         assert_eq!(hart.run(&mut memory, &mut decoder, 1), Pause::Budget);
         assert_eq!(hart.retired(), 1);
     }
@@ -206,22 +180,22 @@ fn each_access_names_the_first_address_that_misses() {
 
 #[test]
 fn an_instruction_may_lie_in_two_pages() {
-    let mut memory = Flat::new(CODE, 0x3000);
+    let mut memory = Plain::new(CODE, 3);
     let entry = DATA - 2;
     memory.put(entry, &[asm::addi(x::A0, 0, 9), asm::ret()]);
-    memory.missing.insert(DATA >> 12);
+    memory.permit(DATA, Permission::Nothing);
     let mut hart = Hart::new(entry);
     let mut decoder = Decoder::default();
     let pause = hart.run(&mut memory, &mut decoder, 10);
-    assert_eq!(pause, Pause::Miss(Missing(DATA, false)));
+    assert_eq!(pause, Pause::Miss(miss(DATA, false)));
     assert_eq!(hart.program_counter(), entry);
-    memory.missing.clear();
+    memory.permit_all(Permission::Write);
     assert_eq!(
         hart.run(&mut memory, &mut decoder, 10),
         Pause::End(End::Exit(9))
     );
     // One of 2 bytes at the end of a page needs no other page.
-    memory.missing.insert(DATA >> 12);
+    memory.permit(DATA, Permission::Nothing);
     memory.write(entry, Width::Half, 0x4525); // C.LI a0, 9
     let mut hart = Hart::new(entry);
     assert_eq!(hart.run(&mut memory, &mut decoder, 1), Pause::Budget);
@@ -239,12 +213,12 @@ fn a_reservation_outlives_a_miss_of_its_store() {
     hart.set(Register::A2, 5);
     let mut decoder = Decoder::default();
     assert_eq!(hart.run(&mut memory, &mut decoder, 1), Pause::Budget);
-    memory.missing.insert(DATA >> 12);
+    memory.permit(DATA, Permission::Nothing);
     assert_eq!(
         hart.run(&mut memory, &mut decoder, 1),
-        Pause::Miss(Missing(DATA, true))
+        Pause::Miss(miss(DATA, true))
     );
-    memory.missing.clear();
+    memory.permit_all(Permission::Write);
     assert_eq!(hart.run(&mut memory, &mut decoder, 1), Pause::Budget);
     assert_eq!(hart.get(Register::A0), 0);
     assert_eq!(memory.read(DATA, Width::Double), 5);

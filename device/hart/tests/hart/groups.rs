@@ -3,7 +3,7 @@
 
 use crate::assembler as asm;
 use crate::assembler::{AMO, LOAD, OP, OP_32, OP_IMM, OP_IMM_32, x};
-use crate::flat::Flat;
+use hmm_hart::plain::Plain;
 use hmm_hart::{Decoder, Hart, Pause, Register, Width};
 
 const MIN: u64 = 1 << 63;
@@ -15,12 +15,12 @@ const DATA: u64 = 0x2000;
 
 /// `a0` after one instruction, with `a1` and `a2` as given.
 fn one(word: u32, a1: u64, a2: u64) -> u64 {
-    let mut memory = Flat::new(CODE, 0x2000);
+    let mut memory = Plain::new(CODE, 2);
     memory.put(CODE, &[word]);
     run(&mut memory, a1, a2, 1).get(Register::A0)
 }
 
-fn run(memory: &mut Flat, a1: u64, a2: u64, steps: u64) -> Hart {
+fn run(memory: &mut Plain, a1: u64, a2: u64, steps: u64) -> Hart {
     let mut hart = Hart::new(CODE);
     hart.set(Register::A1, a1);
     hart.set(Register::A2, a2);
@@ -270,7 +270,7 @@ fn loads_extend_as_they_say() {
     for (funct3, expected) in (0..).zip(expected) {
         // Aligned, not aligned, and from one page to the next.
         for at in [0, 8, 1, 3, 0xfff_u64] {
-            let mut memory = Flat::new(CODE, 0x3000);
+            let mut memory = Plain::new(CODE, 3);
             memory.put(CODE, &[asm::i(LOAD, funct3, x::A0, x::A1, -16)]);
             memory.write(DATA + at, Width::Double, value);
             let hart = run(&mut memory, DATA + at + 16, 0, 1);
@@ -283,15 +283,15 @@ fn loads_extend_as_they_say() {
 fn stores_write_their_width_and_no_more() {
     for (funct3, bytes) in [(0, 1), (1, 2), (2, 4), (3, 8)] {
         for at in [0x100, 0x101, 0xffd_u64] {
-            let mut memory = Flat::new(CODE, 0x3000);
-            memory.bytes.fill(0xee);
+            let mut memory = Plain::new(CODE, 3);
+            memory.bytes_mut().fill(0xee);
             memory.put(CODE, &[asm::s(funct3, x::A1, x::A2, 5)]);
-            let mut expected = memory.bytes.clone();
+            let mut expected = memory.bytes().to_vec();
             let value = 0x0102_0304_0506_0708_u64;
             let offset = (DATA - CODE + at + 5) as usize;
             expected[offset..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
             run(&mut memory, DATA + at, value, 1);
-            assert_eq!(memory.bytes, expected, "{funct3} at {at}");
+            assert_eq!(memory.bytes(), expected, "{funct3} at {at}");
         }
     }
 }
@@ -315,7 +315,7 @@ fn branches_and_jumps() {
     ];
     for (funct3, a, b, taken) in branches {
         for offset in [-4096, -2, 2, 4094] {
-            let mut memory = Flat::new(CODE, 0x2000);
+            let mut memory = Plain::new(CODE, 2);
             memory.put(CODE, &[asm::b(funct3, x::A1, x::A2, offset)]);
             let hart = run(&mut memory, a, b, 1);
             let expected = match taken {
@@ -326,7 +326,7 @@ fn branches_and_jumps() {
         }
     }
     for offset in [-0x10_0000, -2, 2, 0xf_fffe] {
-        let mut memory = Flat::new(CODE, 0x2000);
+        let mut memory = Plain::new(CODE, 2);
         memory.put(CODE, &[asm::j(x::A0, offset)]);
         let hart = run(&mut memory, 0, 0, 1);
         assert_eq!(
@@ -336,7 +336,7 @@ fn branches_and_jumps() {
         assert_eq!(hart.get(Register::A0), CODE + 4);
     }
     // JALR drops the lowest bit, and reads its source before it writes the same register.
-    let mut memory = Flat::new(CODE, 0x2000);
+    let mut memory = Plain::new(CODE, 2);
     memory.put(CODE, &[asm::i(0x67, 0, x::A1, x::A1, -7)]);
     let hart = run(&mut memory, DATA, 0, 1);
     assert_eq!(hart.program_counter(), DATA - 8);
@@ -345,7 +345,7 @@ fn branches_and_jumps() {
 
 #[test]
 fn writes_to_x0_are_lost() {
-    let mut memory = Flat::new(CODE, 0x2000);
+    let mut memory = Plain::new(CODE, 2);
     let words = [
         asm::addi(x::ZERO, x::A1, 5),
         asm::i(LOAD, 3, x::ZERO, x::A1, 0),
@@ -387,7 +387,7 @@ fn atomic_operations_return_the_value_before() {
         ),
     ];
     for (funct5, funct3, before, operand, after) in cases {
-        let mut memory = Flat::new(CODE, 0x2000);
+        let mut memory = Plain::new(CODE, 2);
         memory.put(
             CODE,
             &[asm::r(AMO, funct3, funct5 << 2 | 3, x::A0, x::A1, x::A2)],
@@ -408,7 +408,7 @@ fn a_store_conditional_needs_its_reservation() {
     let lr = |funct3| asm::r(AMO, funct3, 2 << 2, x::A0, x::A1, 0);
     let sc = |funct3, rs1| asm::r(AMO, funct3, 3 << 2, x::A0, rs1, x::A2);
     let steps = |words: &[u32]| {
-        let mut memory = Flat::new(CODE, 0x2000);
+        let mut memory = Plain::new(CODE, 2);
         memory.put(CODE, words);
         memory.write(DATA, Width::Double, 0x1_8000_0000);
         let hart = run(&mut memory, DATA, 77, words.len() as u64);
@@ -434,7 +434,7 @@ fn a_store_conditional_needs_its_reservation() {
 #[test]
 fn counters() {
     let read = |csr| asm::i(0x73, 2, x::A0, 0, csr);
-    let mut memory = Flat::new(CODE, 0x2000);
+    let mut memory = Plain::new(CODE, 2);
     memory.put(
         CODE,
         &[asm::addi(x::T0, 0, 1), asm::addi(x::T0, 0, 1), read(0xc02)],
@@ -446,7 +446,7 @@ fn counters() {
 
 #[test]
 fn fences_do_nothing_else() {
-    let mut memory = Flat::new(CODE, 0x2000);
+    let mut memory = Plain::new(CODE, 2);
     memory.put(CODE, &[0x0330_000f, 0x8330_000f, 0x0ff0_000f]);
     let hart = run(&mut memory, 3, 4, 3);
     assert_eq!(hart.program_counter(), CODE + 12);

@@ -5,12 +5,11 @@
 //! - `compare`: random programs and all compressed instructions against a plain interpreter.
 //! - `ends`: how programs end, and where.
 //! - `together`: atomic operations of harts on several threads.
-//! - `assembler`, `flat`, `model`: what they share.
+//! - `assembler`, `model`: what they share.
 
 mod assembler;
 mod compare;
 mod ends;
-mod flat;
 mod groups;
 mod model;
 mod together;
