@@ -141,6 +141,11 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub max_jobs: u32,
 
+    /// Most harts of a program; 0: the device runs no programs
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(0..=1024))]
+    pub max_harts: u32,
+
     /// Time, in milliseconds, after which a job ends whose page fault was not answered
     #[arg(long, value_name = "N", default_value_t = 30_000,
           value_parser = clap::value_parser!(u32).range(1..=3_600_000))]
@@ -272,6 +277,7 @@ impl Args {
                 job_queues: self.job_queues,
                 max_contexts: self.max_contexts,
                 max_jobs: self.max_jobs,
+                max_harts: self.max_harts,
                 fault_timeout_ms: self.fault_timeout_ms,
                 ..default.jobs
             },

@@ -92,7 +92,7 @@ impl Default for Shape {
                 max_contexts: 4096,
                 max_jobs: 1024,
                 max_map_entries: MAX_MAP_ENTRIES,
-                max_harts: 0,
+                max_harts: 64,
                 fault_timeout_ms: 30_000,
             },
             table_bytes: 256 << 20,
@@ -226,9 +226,11 @@ impl Engine {
     /// The features of this device.
     pub fn offered(&self) -> Features {
         let jobs = Features::CONTEXTS.union(Features::ACCESS_BITS);
-        let all = match self.shape.jobs.job_queues {
-            0 => Features::ALL.without(jobs),
-            _ => Features::ALL.union(jobs),
+        let limits = &self.shape.jobs;
+        let all = match (limits.job_queues, limits.max_harts) {
+            (0, _) => Features::ALL,
+            (_, 0) => Features::ALL.union(jobs),
+            _ => Features::ALL.union(jobs).union(Features::PROGRAMS),
         };
         match self.faults.are_allowed() {
             true => all,

@@ -19,6 +19,7 @@ mod fill;
 mod model;
 mod parts;
 mod probe;
+mod program;
 mod report;
 mod scheduler;
 mod table;

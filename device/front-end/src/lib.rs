@@ -203,6 +203,11 @@ impl FrontEnd {
         self.start_queues();
     }
 
+    /// The features that were negotiated.
+    pub fn negotiated(&self) -> Features {
+        Features(self.features)
+    }
+
     /// The configuration space.
     pub fn config(&mut self) -> Config {
         let (_, bytes) = self

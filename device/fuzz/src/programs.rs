@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     };
     let mut memory = Plain::new(BASE, PAGES);
     for (index, byte) in memory.bytes_mut().iter_mut().enumerate() {
-        *byte = (index * 31 >> 2) as u8;
+        *byte = ((index * 31) >> 2) as u8;
     }
     let at = (ENTRY - BASE) as usize;
     let room = &mut memory.bytes_mut()[at..];

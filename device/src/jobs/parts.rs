@@ -4,8 +4,8 @@
 use hmm_protocol::{Job, JobFlags, JobKind};
 
 use super::{
-    atomic_add::AtomicAdd, copy::Copy, crc32c::Crc32c, fill::Fill, probe::Probe, walk::Walk,
-    work::Work,
+    atomic_add::AtomicAdd, copy::Copy, crc32c::Crc32c, fill::Fill, probe::Probe, program::Program,
+    walk::Walk, work::Work,
 };
 
 /// The parts of `job`, which is valid and of this kind. Nothing if this device cannot do it.
@@ -34,7 +34,11 @@ pub(super) fn parts(kind: JobKind, job: &Job) -> Vec<Box<dyn Work>> {
             ))
         }
         JobKind::Probe => Box::new(Probe::new(argument(0), argument(1), argument(2))),
-        JobKind::Program => return Vec::new(),
+        JobKind::Program => {
+            return Program::harts(job)
+                .map(|hart| Box::new(hart) as Box<dyn Work>)
+                .collect();
+        }
     };
     vec![part]
 }

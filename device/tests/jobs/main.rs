@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Jobs through the whole path: a front end that plays the driver, and the real process.
 
+#[path = "../../hart/tests/hart/assembler.rs"]
+mod assembler;
 mod ends;
 mod injected;
 mod kinds;
 mod page_faults;
+mod programs;
 mod refused;
 mod storm;
 

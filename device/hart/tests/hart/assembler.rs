@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The encodings of 4 bytes, by format.
+//! The encodings of 4 bytes, by format. The tests of the device's jobs use them, too.
+#![allow(dead_code)] // Each of both uses its own part.
 
 /// OP, OP-32 and AMO: register with register.
 pub(crate) fn r(opcode: u32, funct3: u32, funct7: u32, rd: u32, rs1: u32, rs2: u32) -> u32 {
@@ -45,12 +46,17 @@ pub(crate) mod x {
     pub(crate) const ZERO: u32 = 0;
     pub(crate) const RA: u32 = 1;
     pub(crate) const SP: u32 = 2;
+    pub(crate) const GP: u32 = 3;
+    pub(crate) const TP: u32 = 4;
     pub(crate) const T0: u32 = 5;
     pub(crate) const T1: u32 = 6;
+    pub(crate) const T2: u32 = 7;
     pub(crate) const A0: u32 = 10;
     pub(crate) const A1: u32 = 11;
     pub(crate) const A2: u32 = 12;
     pub(crate) const A3: u32 = 13;
+    pub(crate) const A4: u32 = 14;
+    pub(crate) const A5: u32 = 15;
     pub(crate) const A7: u32 = 17;
 }
 
