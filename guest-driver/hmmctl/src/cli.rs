@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Evict(Evict),
     /// Shows or sets how much device memory a process may have.
     Limit(Limit),
+    /// Has the device work on the memory of a process, at the process's own addresses, and waits for it.
+    Job(Job),
     /// Shows the device's counters.
     Stats(Stats),
 }
@@ -166,6 +168,93 @@ pub(crate) struct Limit {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Job {
+    /// The process; the caller must be allowed to debug it.
+    #[arg(long, value_name = "PID", value_parser = process)]
+    pub(crate) pid: Process,
+    /// End at the first page that the device has not mapped, instead of faulting it in.
+    #[arg(long)]
+    pub(crate) no_fault: bool,
+    /// Milliseconds after which the job is cancelled.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) what: JobCommand,
+}
+
+/// What the device does. Addresses are hexadecimal, as /proc/PID/maps writes them, and need not be page aligned.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Fills a range with 8 bytes, again and again.
+    Fill {
+        /// The range.
+        #[arg(value_name = "START-END")]
+        range: PageRange,
+        /// The 8 bytes as one number, the least significant first.
+        #[arg(long, value_name = "NUMBER", value_parser = number, default_value = "0")]
+        value: u64,
+    },
+    /// Copies a range.
+    Copy {
+        /// From where.
+        #[arg(value_name = "START-END")]
+        range: PageRange,
+        /// To where.
+        #[arg(value_name = "ADDRESS", value_parser = crate::range::address)]
+        to: u64,
+    },
+    /// Computes the CRC-32C of a range.
+    Crc32c {
+        /// The range.
+        #[arg(value_name = "START-END")]
+        range: PageRange,
+    },
+    /// Adds atomically to each word of a range.
+    AtomicAdd {
+        /// The range.
+        #[arg(value_name = "START-END")]
+        range: PageRange,
+        /// What to add.
+        #[arg(long, value_name = "NUMBER", value_parser = number, default_value = "1")]
+        value: u64,
+        /// Bytes of a word.
+        #[arg(long, value_name = "4|8", default_value = "8", value_parser = clap::value_parser!(u64).range(4..=8))]
+        width: u64,
+    },
+    /// Follows a linked list by its pointers and sums up a number of each node.
+    Walk {
+        /// The first node.
+        #[arg(value_name = "ADDRESS", value_parser = crate::range::address)]
+        head: u64,
+        /// Where in a node the pointer to the next is, bytes.
+        #[arg(long, value_name = "OFFSET", value_parser = number, default_value = "0")]
+        next: u64,
+        /// Where in a node the number of 8 bytes is, bytes.
+        #[arg(long, value_name = "OFFSET", value_parser = number, default_value = "8")]
+        value: u64,
+        /// How many nodes there are at most.
+        #[arg(long, value_name = "COUNT", value_parser = number, default_value = "1000000000")]
+        most: u64,
+        /// Add this to the number of each node.
+        #[arg(long, value_name = "NUMBER", value_parser = number)]
+        add: Option<u64>,
+    },
+    /// Counts the pages of a range that the device has mapped.
+    Probe {
+        /// The range, page aligned.
+        #[arg(value_name = "START-END")]
+        range: PageRange,
+        /// Only pages that it may read, write, use atomically, and that are in device memory: letters of 'rwad'.
+        #[arg(long, value_name = "LETTERS", value_parser = permissions, default_value = "r")]
+        permissions: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -341,6 +430,29 @@ fn process(text: &str) -> Result<Process, String> {
         .ok_or_else(|| "a process id is a positive number".to_owned())
 }
 
+/// A number, hexadecimal with `0x` or decimal.
+fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        // `from_str_radix` would take a sign.
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16)
+        }
+        _ => text.parse(),
+    };
+    parsed.map_err(|error| format!("expected a number, as in 5 or 0x5a, found '{text}': {error}"))
+}
+
+/// Permissions of the device's page tables, as a job has them.
+fn permissions(text: &str) -> Result<u64, String> {
+    text.chars().try_fold(0, |all, letter| match letter {
+        'r' => Ok(all | 1),
+        'w' => Ok(all | 2),
+        'a' => Ok(all | 4),
+        'd' => Ok(all | 8),
+        _ => Err(format!("expected letters of 'rwad', found '{text}'")),
+    })
+}
+
 fn milliseconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .map(Duration::from_millis)
@@ -349,7 +461,7 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, Policy, Touches, WindowBounds, YesNo};
+    use super::{Cli, Command, JobCommand, Policy, Touches, WindowBounds, YesNo, permissions};
     use clap::{CommandFactory, Parser};
     use std::time::Duration;
 
@@ -435,6 +547,48 @@ mod tests {
         assert!(!parse(&["--pid=7"]));
         assert!(!parse(&["--range=1000-2000"]));
         assert!(!parse(&["--pid=7", "--range=1000-2000", "--bytes=64M"]));
+    }
+
+    #[test]
+    fn a_job_has_addresses_and_numbers() {
+        let parse = |more: &[&'static str]| {
+            Cli::try_parse_from(["hmmctl", "job", "--pid=7"].iter().chain(more))
+        };
+        let cli = parse(&["--no-fault", "walk", "7f00", "--next=0x10", "--add", "3"]).unwrap();
+        let Command::Job(job) = cli.command else {
+            panic!("job was parsed as {:?}", cli.command);
+        };
+        assert!(job.no_fault);
+        let JobCommand::Walk {
+            head,
+            next,
+            value,
+            add,
+            ..
+        } = job.what
+        else {
+            panic!("walk was parsed as {:?}", job.what);
+        };
+        assert_eq!((head, next, value, add), (0x7f00, 0x10, 8, Some(3)));
+        for wrong in [
+            &["fill"][..],
+            &["fill", "2000-1000"],
+            &["fill", "1000-2000", "--value=0xg"],
+            &["fill", "1000-2000", "--value=0x+1"],
+            &["atomic-add", "1000-2000", "--width=16"],
+            &["probe", "1000-2000", "--permissions=rx"],
+            &["copy", "1000-2000"],
+            &["copy", "1000-2000", "-1"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn letters_are_permissions() {
+        assert_eq!(permissions("r"), Ok(1));
+        assert_eq!(permissions("dwr"), Ok(11));
+        assert!(permissions("x").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! The commands that ask or tell the device one thing.
 
 pub(crate) mod info;
+pub(crate) mod job;
 pub(crate) mod migrate;
 pub(crate) mod policy;
 pub(crate) mod prefetch;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Prefetch(prefetch) => command::prefetch::prefetch(&cli.device, prefetch),
         Command::Evict(evict) => command::policy::evict(&cli.device, evict),
         Command::Limit(limit) => command::policy::limit(&cli.device, limit),
+        Command::Job(job) => command::job::job(&cli.device, job),
         Command::Stats(stats) => command::stats::stats(&cli.device, stats),
         Command::Run(run) => return run::run(&cli.device, run),
     };

@@ -19,8 +19,8 @@ impl FromStr for PageRange {
             )
         };
         let (start, end) = text.split_once('-').ok_or_else(expected)?;
-        let start = address(start).ok_or_else(expected)?;
-        let end = address(end).ok_or_else(expected)?;
+        let start = address(start).map_err(|_| expected())?;
+        let end = address(end).map_err(|_| expected())?;
         if start >= end {
             return Err(format!("the range {start:#x}-{end:#x} is empty"));
         }
@@ -28,13 +28,16 @@ impl FromStr for PageRange {
     }
 }
 
-fn address(text: &str) -> Option<u64> {
+/// An address, hexadecimal with or without `0x`.
+pub(crate) fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     // `from_str_radix` would take a sign.
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u64::from_str_radix(digits, 16).ok()
+    (digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .then(|| u64::from_str_radix(digits, 16).ok())
+        .flatten()
+        .ok_or_else(|| {
+            format!("expected an address in hexadecimal, as in 7f12a4000000, found '{text}'")
+        })
 }
 
 #[cfg(test)]
