@@ -23,6 +23,8 @@ pub struct Artifacts {
     pub backend: PathBuf,
     /// The folder in which each boot gets a folder of its own.
     pub runs: PathBuf,
+    /// A program with functions that the device runs, static: see [`crate::device_program`]. Only the tests have it.
+    pub device_program: Option<PathBuf>,
     /// What proves that the checks of a debug kernel see what they are there for; only the tests have it.
     pub controls: Option<Controls>,
 }

@@ -13,6 +13,7 @@ use std::thread::ScopedJoinHandle;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
+use crate::device_programs;
 use crate::driver;
 use crate::kernel::{self, ModuleTree, OwnModule, ProgramBuild};
 use crate::packages::{Apt, megabytes};
@@ -210,6 +211,15 @@ pub fn kernel_programs(
 ) -> Result<PathBuf> {
     let tree = ModuleTree::open(&options.kernel)?;
     kernel::programs(build, &workshop(options, progress)?, &tree)
+}
+
+/// Finds or builds a program with functions that the CPU and the device both run; see
+/// `guest-driver/uapi/examples/structures`.
+///
+/// # Errors
+/// As [`prepare`], and those of the compilers, whole.
+pub fn device_program(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+    device_programs::structures(&workshop(options, progress)?)
 }
 
 /// Finds or makes the build root: an unpacked Debian system with ordinary programs and much text.

@@ -13,6 +13,7 @@ pub mod accel;
 mod artifacts;
 mod cache;
 mod command_line;
+mod device_programs;
 mod driver;
 mod environment;
 mod error;
@@ -34,8 +35,8 @@ pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts, Controls};
 pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
-    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, kernel_programs,
-    lint_driver, own_module, prepare, test_hmm,
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, device_program,
+    kernel_programs, lint_driver, own_module, prepare, test_hmm,
 };
 pub use error::{Result, SetupError};
 pub use kernel::{OwnModule, ProgramBuild, SymbolDifference};

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const PATH: &str = "/hmm/plan.json";
 /// Where the guest's own programs are, both in its image and in the host's root folder as the guest shows it.
 pub const PROGRAMS: &str = "/run/hmm/bin";
+/// The program with functions that the device runs, where the image has it.
+pub const DEVICE_PROGRAM: &str = "/hmm/structures";
 /// Where a command finds the `/proc` of the whole guest. Its own `/proc` has the processes that it started.
 pub const WHOLE_PROC: &str = "/run/hmm/proc";
 

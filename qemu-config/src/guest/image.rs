@@ -23,6 +23,9 @@ fn build(artifacts: &Artifacts, spec: &BootSpec) -> std::result::Result<Tree, Tr
     tree.character_device("/dev/console", 5, 1)?;
     tree.host_file("/init", &artifacts.agent)?;
     tree.host_file(Path::new(plan::PROGRAMS).join("hmmctl"), &artifacts.hmmctl)?;
+    if let Some(program) = &artifacts.device_program {
+        tree.host_file(plan::DEVICE_PROGRAM, program)?;
+    }
     let module = "/hmm/virtio_hmm.ko";
     let driver = spec.load_driver.then(|| Driver {
         path: module.to_owned(),

@@ -161,6 +161,12 @@ impl Sandbox {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// The program and its arguments.
     pub(crate) fn program<A: AsRef<OsStr>>(
         mut self,
