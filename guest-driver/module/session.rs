@@ -6,6 +6,8 @@ mod argument;
 mod call;
 mod info;
 mod ioctl;
+mod job;
+mod jobs;
 mod migrate;
 mod policy;
 mod prefetch;

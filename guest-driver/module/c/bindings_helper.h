@@ -7,6 +7,7 @@
 #define VHMM_BINDINGS_HELPER_H
 
 #include <linux/dma-mapping.h>
+#include <linux/eventfd.h>
 #include <linux/hmm.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>

@@ -3,6 +3,7 @@
 //! An ioctl on an open file.
 
 use super::{
+    jobs::OpenJobs,
     prefetch::Prefetches,
     state::Session, //
 };
@@ -33,6 +34,7 @@ use kernel::{
 pub(crate) struct OpenSession {
     // Stopped before the workqueues go.
     pub(super) prefetches: Pin<KBox<Prefetches>>,
+    pub(super) jobs: Pin<KBox<OpenJobs>>,
     pub(super) session: Session,
 }
 

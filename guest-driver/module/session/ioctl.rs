@@ -8,6 +8,8 @@ use super::{
         Call,
         OpenSession, //
     },
+    job,
+    jobs::OpenJobs,
     policy,
     prefetch::Prefetches,
     residency,
@@ -20,6 +22,8 @@ use hmm_uapi::{
     EVICT_NR,
     INFO_NR,
     IOCTL_TYPE,
+    JOB_NR,
+    JOB_WAIT_NR,
     LIMIT_NR,
     MIGRATE_NR,
     PREFETCH_NR,
@@ -43,6 +47,7 @@ impl Handler for Session {
         drop(self.pool.attached().ok_or(ENODEV)?);
         Ok(OpenSession {
             prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
+            jobs: KBox::pin_init(OpenJobs::new(), GFP_KERNEL)?,
             session: self.clone(),
         })
     }
@@ -54,9 +59,11 @@ impl Handler for Session {
         }
         // CAST: The number has 8 bits.
         let number = _IOC_NR(command) as u8;
-        if number == WAIT_NR {
-            // What has begun can be waited for even if the device has gone meanwhile.
-            return policy::wait(file, Argument::new(command, argument)?).map(|()| 0);
+        // What has begun can be waited for even if the device has gone meanwhile.
+        match number {
+            WAIT_NR => return policy::wait(file, Argument::new(command, argument)?).map(|()| 0),
+            JOB_WAIT_NR => return job::wait(file, Argument::new(command, argument)?).map(|()| 0),
+            _ => {}
         }
         let session = &file.session;
         let device = session.pool.attached().ok_or(ENODEV)?;
@@ -77,6 +84,7 @@ impl Handler for Session {
             PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
             EVICT_NR => call.evict(Argument::new(command, argument)?),
             LIMIT_NR => call.limit(Argument::new(command, argument)?),
+            JOB_NR => call.job(file, Argument::new(command, argument)?),
             _ => Err(ENOTTY),
         }
         .map(|()| 0)

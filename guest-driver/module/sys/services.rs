@@ -4,6 +4,7 @@
 //! events, character devices.
 
 pub(crate) mod cpu;
+pub(crate) mod eventfd;
 pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(crate) mod kunit;

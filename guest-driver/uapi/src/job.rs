@@ -151,6 +151,8 @@ impl JobState {
 pub enum JobStatus {
     /// Done.
     Ok = 0x01,
+    /// The address is beyond those that a process can have.
+    BadAddress = 0x18,
     /// It read memory whose contents are lost.
     Poison = 0x20,
     /// Nothing is mapped at the address.
@@ -179,8 +181,9 @@ pub enum JobStatus {
 
 impl JobStatus {
     /// Every status, in order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ok,
+        Self::BadAddress,
         Self::Poison,
         Self::Unmapped,
         Self::Forbidden,
@@ -204,6 +207,7 @@ impl JobStatus {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::BadAddress => "bad-address",
             Self::Poison => "poison",
             Self::Unmapped => "unmapped",
             Self::Forbidden => "forbidden",
@@ -226,7 +230,7 @@ impl JobStatus {
             // EIO
             Self::Poison | Self::Internal => 5,
             // EFAULT
-            Self::Unmapped | Self::Forbidden | Self::Misaligned => 14,
+            Self::BadAddress | Self::Unmapped | Self::Forbidden | Self::Misaligned => 14,
             // ENOMEM
             Self::NoMemory => 12,
             // ETIMEDOUT

@@ -323,6 +323,7 @@ mod tests {
         for (status, errno) in [
             (JobStatus::Poison, Errno::IO),
             (JobStatus::Internal, Errno::IO),
+            (JobStatus::BadAddress, Errno::FAULT),
             (JobStatus::Unmapped, Errno::FAULT),
             (JobStatus::Forbidden, Errno::FAULT),
             (JobStatus::Misaligned, Errno::FAULT),

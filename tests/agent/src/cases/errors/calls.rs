@@ -7,7 +7,7 @@ use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::{Device, MigrateRequest};
 use hmm_uapi::{
-    INFO_NR, IOCTL_TYPE, Info, LIMIT_NR, MIGRATE_NR, Migrate, RESIDENCY_NR, RESIDENCY_PAGES_MAX,
+    INFO_NR, IOCTL_TYPE, Info, JOB_WAIT_NR, MIGRATE_NR, Migrate, RESIDENCY_NR, RESIDENCY_PAGES_MAX,
     Residency, STATS_NR, Stats,
 };
 use rustix::io::Errno;
@@ -57,7 +57,7 @@ fn residency(node: &RawNode, mut argument: Residency) -> Result<(), Errno> {
 fn numbers() -> Result<()> {
     let node = node()?;
     let mut argument = [0; 256];
-    for number in [LIMIT_NR + 1, LIMIT_NR + 2, 100, 255] {
+    for number in [JOB_WAIT_NR + 1, JOB_WAIT_NR + 2, 100, 255] {
         let result = node.call(IOCTL_TYPE, number, &mut argument);
         expect_errno(&format!("number {number}"), result, Errno::NOTTY)?;
     }

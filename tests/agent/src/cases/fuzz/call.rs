@@ -4,14 +4,15 @@
 use super::reply;
 use super::values::Values;
 use crate::cases::support::ioctl::RawNode;
-use crate::cases::support::memory::Memory;
+use crate::cases::support::memory::{Memory, PAGE};
 use anyhow::{Context, Result, bail, ensure};
 use hmm_uapi::{
-    ADVISE_NR, Advise, EVICT_NR, Evict, INFO_NR, IOCTL_TYPE, Info, LIMIT_NR, Limit, MIGRATE_NR,
-    Migrate, PREFETCH_NR, Prefetch, RESIDENCY_NR, Residency, STATS_NR, Stats, WAIT_NR, Wait,
+    ADVISE_NR, Advise, EVICT_NR, Evict, INFO_NR, IOCTL_TYPE, Info, JOB_NR, JOB_WAIT_NR, Job,
+    JobKind, JobWait, LIMIT_NR, Limit, MIGRATE_NR, Migrate, PREFETCH_NR, Prefetch, RESIDENCY_NR,
+    Residency, STATS_NR, Stats, WAIT_NR, Wait,
 };
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -22,15 +23,28 @@ pub(super) struct Caller {
     map: Memory,
     /// Begun and not yet reported: the range's pages, or nothing if pages without advice do not count.
     prefetches: BTreeMap<u64, Option<u64>>,
+    /// What jobs may write.
+    scratch: Memory,
+    /// RV64 code that returns at once.
+    code: Memory,
+    /// Begun and not yet reported.
+    jobs: BTreeSet<u64>,
     last_stats: Stats,
 }
 
 impl Caller {
     pub(super) fn new(node: RawNode) -> Result<Self> {
+        let mut code = Memory::single(1)?;
+        for word in code.bytes_mut().chunks_exact_mut(4) {
+            word.copy_from_slice(&0x8067_u32.to_le_bytes());
+        }
         Ok(Self {
             node,
             map: Memory::single(64)?,
             prefetches: BTreeMap::new(),
+            scratch: Memory::single(64)?,
+            code,
+            jobs: BTreeSet::new(),
             last_stats: Stats::default(),
         })
     }
@@ -39,7 +53,7 @@ impl Caller {
     pub(super) fn call(&mut self, values: &mut Values) -> Result<(u8, bool)> {
         let number = match values.rarely(40) {
             true => (values.random.next() & 0xff) as u8,
-            false => values.random.below(usize::from(LIMIT_NR) + 1) as u8,
+            false => values.random.below(usize::from(JOB_WAIT_NR) + 1) as u8,
         };
         let done = match number {
             INFO_NR => self.info(values),
@@ -51,6 +65,8 @@ impl Caller {
             WAIT_NR => self.wait(values),
             EVICT_NR => self.evict(values),
             LIMIT_NR => self.limit(values),
+            JOB_NR => self.job(values),
+            JOB_WAIT_NR => self.job_wait(values),
             unknown => {
                 let result = self.node.call(IOCTL_TYPE, unknown, &mut [0; 64]);
                 ensure!(result == Err(Errno::NOTTY), "number {unknown}: {result:?}");
@@ -306,6 +322,112 @@ impl Caller {
         let result = self.submit(values, LIMIT_NR, &mut call, &allowed)?;
         if result.is_ok() {
             reply::limit(&call)?;
+        }
+        Ok(result.is_ok())
+    }
+
+    /// A job that writes does so to memory of its own, and one that runs code runs its own, so that all other memory can be
+    /// checked.
+    fn job(&mut self, values: &mut Values) -> Result<bool> {
+        let kind = values.word(&[1, 2, 3, 4, 5, 6, 7]);
+        let scratch = self.scratch.range();
+        let (start, end) = values.range();
+        // What is read of a vast hole would take long.
+        let read = end.saturating_sub(start).min(4 << 20);
+        let within = values.random.below(32 * PAGE) as u64;
+        let bytes = values.random.below(32 * PAGE) as u64;
+        let number = values.bytes();
+        let (writes, mut arguments) = match JobKind::from_raw(kind) {
+            Some(JobKind::Fill) => (true, vec![scratch.start + within, bytes, number]),
+            Some(JobKind::Copy) => (true, vec![scratch.start + within, start, bytes]),
+            Some(JobKind::AtomicAdd) => {
+                let width = u64::from(values.word(&[4, 8]));
+                let first = scratch.start + (within & !7);
+                (true, vec![first, bytes / 8, number, width])
+            }
+            Some(JobKind::Crc32c) => (false, vec![start, read, number & 0xffff_ffff]),
+            Some(JobKind::Walk) => (
+                false,
+                vec![start, number & 0xfff, 1 + bytes, within & 0xfff],
+            ),
+            Some(JobKind::Probe) => (false, vec![start, end.wrapping_sub(start), number & 31]),
+            Some(JobKind::Program) => {
+                let entry = self.code.range().start + (within & 0xffc);
+                let harts = u64::from(values.word(&[1, 2, 4]));
+                let limits = [values.random.below(10_000) as u64 + 1, 1000];
+                let mut all = vec![entry, scratch.end, 4096, harts];
+                all.extend(limits);
+                all.extend([start, end, number, bytes, within]);
+                (true, all)
+            }
+            None => (false, vec![start, end, number]),
+        };
+        if !writes && values.rarely(24) {
+            // A job that takes long is cancelled by JOB_WAIT, or by the end of the file.
+            let place = values.random.below(arguments.len());
+            arguments[place] = values.random.next();
+        }
+        let mut call = Job {
+            // WRITE is left out: a walk would write what others check.
+            flags: values.word(&[0, 0, 1]) & !2,
+            kind,
+            pid: match writes {
+                true => 0,
+                false => values.pid(),
+            },
+            ..Job::default()
+        };
+        call.arguments[..arguments.len()].copy_from_slice(&arguments);
+        let allowed = [
+            Errno::SRCH,
+            Errno::NOMEM,
+            Errno::AGAIN,
+            Errno::NOSPC,
+            Errno::BADF,
+            Errno::OPNOTSUPP,
+            Errno::INTR,
+        ];
+        let result = self.submit(values, JOB_NR, &mut call, &allowed)?;
+        if result.is_ok() {
+            ensure!(
+                self.jobs.insert(call.id),
+                "the id {} was given twice",
+                call.id
+            );
+        }
+        Ok(result.is_ok())
+    }
+
+    fn job_wait(&mut self, values: &mut Values) -> Result<bool> {
+        let begun = self.jobs.iter().next().copied();
+        let id = begun.filter(|_| !values.rarely(8));
+        let mut call = JobWait {
+            flags: values.word(&[0, 1, 1]),
+            timeout_ms: values.word(&[0, 1, 20, 1000]),
+            id: id.unwrap_or_else(|| values.random.next()),
+            reserved: u32::from(values.rarely(50)),
+            ..JobWait::default()
+        };
+        // A job may take for ever.
+        if call.flags & 1 == 0 {
+            call.timeout_ms = call.timeout_ms.min(1000);
+        }
+        let allowed = [Errno::NOENT, Errno::INTR];
+        let asked = call.id;
+        let result = self.submit(values, JOB_WAIT_NR, &mut call, &allowed)?;
+        if result.is_ok() {
+            ensure!(
+                self.jobs.contains(&asked),
+                "JOB_WAIT knows an id that no call gave: {call:?}"
+            );
+            if reply::job_wait(&call)? {
+                self.jobs.remove(&asked);
+            }
+        } else if result == Err(Errno::NOENT) {
+            ensure!(
+                !self.jobs.contains(&asked),
+                "the job {asked} is not known any more"
+            );
         }
         Ok(result.is_ok())
     }

@@ -2,7 +2,10 @@
 //! What must be true of every reply.
 
 use anyhow::{Result, ensure};
-use hmm_uapi::{Evict, Limit, Migrate, PrefetchState, Residency, SkipReason, Stats, Wait};
+use hmm_uapi::{
+    Evict, JobState, JobStatus, JobWait, Limit, Migrate, PrefetchState, Residency, SkipReason,
+    Stats, Wait,
+};
 
 const PAGE: u64 = 4096;
 
@@ -57,6 +60,21 @@ pub(super) fn wait(call: &Wait, range: Option<u64>) -> Result<bool> {
         "{range:?} pages, {counted} accounted for: {call:x?}"
     );
     Ok(state != Some(PrefetchState::Running))
+}
+
+/// What is told of a job. Returns whether it has ended.
+pub(super) fn job_wait(call: &JobWait) -> Result<bool> {
+    let state = JobState::from_raw(call.state);
+    let status = JobStatus::from_raw(call.status);
+    let is_right = match state {
+        Some(JobState::Running) => call.error == 0 && call.status == 0 && call.result == 0,
+        Some(JobState::Done) => call.error == 0 && status == Some(JobStatus::Ok),
+        Some(JobState::Cancelled) => status == Some(JobStatus::Cancelled),
+        Some(JobState::Failed) => call.error != 0 && status != Some(JobStatus::Ok),
+        None => false,
+    };
+    ensure!(is_right, "{call:x?}");
+    Ok(state != Some(JobState::Running))
 }
 
 pub(super) fn evict(call: &Evict) -> Result<()> {

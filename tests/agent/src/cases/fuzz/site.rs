@@ -8,7 +8,7 @@ use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use crate::cases::support::random::Random;
 use crate::cases::support::signals::{Calls, handle_by_nothing};
-use hmm_uapi::LIMIT_NR;
+use hmm_uapi::JOB_WAIT_NR;
 use rustix::mm::{Advice, MprotectFlags};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const PROCESSES: usize = 2;
 /// Threads of a process that make calls.
 const CALLERS: usize = 2;
-const CALLS: usize = LIMIT_NR as usize + 1;
+const CALLS: usize = JOB_WAIT_NR as usize + 1;
 
 /// Makes `rounds` calls in each of the threads.
 pub(super) fn run(seed: u64, rounds: u32) -> Result<()> {
