@@ -24,6 +24,7 @@ mod hibernate;
 mod hmmctl;
 mod huge;
 mod hygiene;
+mod job;
 mod ktap;
 mod kunit;
 mod leaks;
@@ -65,6 +66,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(errors::cases())
         .chain(policy::cases())
         .chain(dmirror::cases())
+        .chain(job::cases())
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())

@@ -3,6 +3,7 @@
 
 use super::child;
 use super::support::gate::Gate;
+use super::support::jobs::{Jobs, crc32c};
 use super::support::prelude::*;
 use super::workload;
 use hmm_control::plan;
@@ -21,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("hmmctl/run-streams", run_streams),
     Case::new("hmmctl/run-exit-codes", run_exit_codes),
     Case::new("hmmctl/policy-verbs-json", policy_verbs),
+    Case::new("hmmctl/job-json", job),
     Case::new("hmmctl/errors", errors),
 ];
 
@@ -159,6 +161,59 @@ fn policy_verbs() -> Result<()> {
         refused.status.code() == Some(1) && message.contains("has no mapping"),
         "{}: {message}",
         refused.status
+    );
+    check.open()?;
+    child.wait()
+}
+
+/// Jobs on the memory of another process, and one that fails.
+fn job() -> Result<()> {
+    drop(Jobs::open()?);
+    let mut memory = Memory::single(20)?;
+    let (ready, check) = (Gate::new()?, Gate::new()?);
+    let child = fork(|| {
+        memory.fill(1);
+        memory.unmap(18..19)?;
+        ready.open()?;
+        check.wait()?;
+        memory.check_pages(0..10, 1)?;
+        let word = 0x5b_u64.to_le_bytes();
+        ensure!(
+            (memory.page_bytes(10..12).chunks_exact(8)).all(|found| found == word),
+            "two pages were to be filled with 0x5a, and 1 added to each word"
+        );
+        memory.check_pages(12..18, 1)
+    })?;
+    ready.wait()?;
+    // The parent has the same bytes at the same addresses.
+    memory.fill(1);
+    let expected = crc32c(memory.page_bytes(0..10));
+    let pid = child.id()?.to_string();
+    let range = |pages: std::ops::Range<usize>| {
+        let range = memory.part(pages);
+        format!("{:x}-{:x}", range.start, range.end)
+    };
+    let (whole, filled) = (range(0..10), range(10..12));
+    let job = |more: &[&str]| json(&[&["job", "--pid", &pid, "--json"], more].concat());
+    let crc = job(&["crc32c", &whole])?;
+    ensure!(
+        crc["state"] == "done" && number(&crc, "result")? == u64::from(expected),
+        "{crc}"
+    );
+    let fill = job(&["fill", &filled, "--value=0x5a"])?;
+    ensure!(number(&fill, "amount")? == 2 * PAGE as u64, "{fill}");
+    let add = job(&["atomic-add", &filled, "--value=1"])?;
+    ensure!(number(&add, "result")? == 0x5a, "{add}");
+    // Each command has an open file of its own, and nothing is mapped when it begins.
+    let probe = job(&["probe", &whole])?;
+    ensure!(number(&probe, "result")? == 0, "{probe}");
+    let failed = output(hmmctl(&["job", "--pid", &pid, "crc32c", &range(17..20)]))?;
+    let message = String::from_utf8_lossy(&failed.stderr);
+    let hole = format!("unmapped at {:#x}", memory.part(18..19).start);
+    ensure!(
+        failed.status.code() == Some(1) && message.contains(&hole),
+        "{}: {message}",
+        failed.status
     );
     check.open()?;
     child.wait()

@@ -12,6 +12,7 @@ pub(in crate::cases) mod host;
 pub(in crate::cases) mod inject;
 pub(in crate::cases) mod intx;
 pub(in crate::cases) mod ioctl;
+pub(in crate::cases) mod jobs;
 pub(in crate::cases) mod kernel;
 pub(in crate::cases) mod memory;
 pub(in crate::cases) mod mirror;

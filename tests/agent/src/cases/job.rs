@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `job/*`: the device works on the memory of processes, at their own addresses.
+
+mod basic;
+mod calls;
+mod changes;
+mod ends;
+mod errors;
+mod list;
+mod place;
+mod program;
+mod together;
+
+use super::case::Case;
+
+/// All cases of the group.
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
+    (basic::CASES.iter())
+        .chain(calls::CASES)
+        .chain(errors::CASES)
+        .chain(place::CASES)
+        .chain(list::CASES)
+        .chain(together::CASES)
+        .chain(changes::CASES)
+        .chain(ends::CASES)
+        .chain(program::CASES)
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A linked list that the CPU builds, the device walks, and both change.
+
+use crate::cases::support::jobs::Jobs;
+use crate::cases::support::prelude::*;
+use crate::cases::support::random::Random;
+use hmm_uapi::PreferredSide;
+use hmm_uapi::client::{Advice, JobRequest};
+
+pub(super) const CASES: &[Case] =
+    &[Case::new("job/list-of-a-million-nodes-anon-4k", million).within(300)];
+
+const NODES: usize = 1_000_000;
+const NODE: usize = 16;
+
+/// Links all nodes of `memory` in a random order. Returns the addresses of the first.
+fn link(memory: &mut Memory) -> u64 {
+    let mut order: Vec<u32> = (0..NODES as u32).collect();
+    let mut random = Random::new(14);
+    for index in (1..NODES).rev() {
+        order.swap(index, random.below(index + 1));
+    }
+    let base = memory.address() as u64;
+    let address = |node: u32| base + u64::from(node) * NODE as u64;
+    let bytes = memory.bytes_mut();
+    for (place, &node) in order.iter().enumerate() {
+        let next = order.get(place + 1).map_or(0, |&next| address(next));
+        let offset = node as usize * NODE;
+        bytes[offset..offset + 8].copy_from_slice(&next.to_le_bytes());
+        bytes[offset + 8..offset + 16].copy_from_slice(&u64::from(node).to_le_bytes());
+    }
+    address(order[0])
+}
+
+fn million() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let pages = (NODES * NODE).div_ceil(PAGE);
+    let blocks = (pages * PAGE / HUGE + 2) as u64;
+    let nodes = NODES as u64;
+    for side in [PreferredSide::System, PreferredSide::Device] {
+        let mut memory = Memory::single(pages)?;
+        let head = link(&mut memory);
+        let walk = |add: Option<u64>| JobRequest::walk(head, 0, 8, nodes, add);
+        let mut sum = nodes * (nodes - 1) / 2;
+        jobs.device.advise(
+            Process::Caller,
+            memory.range(),
+            Advice {
+                side: Some(side),
+                ..Advice::default()
+            },
+        )?;
+        let report = jobs.done(&walk(None))?;
+        ensure!(
+            report.result == sum && report.amount == nodes,
+            "expected {sum}: {report:?}"
+        );
+        // In any order of nodes, a page is faulted in once at most, and on the device a block of 2 MiB at a time.
+        let most = match side {
+            PreferredSide::Device => 4 * blocks,
+            _ => pages as u64,
+        };
+        ensure!(
+            report.faults > 0 && report.faults <= most,
+            "{} faults for {pages} pages, {side:?}",
+            report.faults
+        );
+        // The device changes every node; it tells the sum of before.
+        let report = jobs.done(&walk(Some(3)))?;
+        ensure!(report.result == sum, "expected {sum}: {report:?}");
+        sum += 3 * nodes;
+        // The CPU changes every node, and on its way sees what the device did.
+        for node in 0..NODES {
+            let value = &mut memory.bytes_mut()[node * NODE + 8..node * NODE + 16];
+            let found = u64::from_le_bytes(value.try_into()?);
+            ensure!(
+                found == node as u64 + 3,
+                "node {node} has {found}, expected {}",
+                node + 3
+            );
+            value.copy_from_slice(&(found + 4).to_le_bytes());
+        }
+        sum += 4 * nodes;
+        let report = jobs.done(&walk(None))?;
+        ensure!(report.result == sum, "expected {sum}: {report:?}");
+        match side {
+            PreferredSide::Device => mover.expect_on_device(memory.range())?,
+            _ => mover.expect_in_system(memory.range())?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where memory is that the device touches, by advice; and more of it than the device holds.
+
+use crate::cases::support::jobs::Jobs;
+use crate::cases::support::nodes;
+use crate::cases::support::prelude::*;
+use hmm_uapi::client::{Advice, JobRequest};
+use hmm_uapi::{NEVER_TOUCHES, PreferredSide};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("job/stays-without-advice-anon-4k", stays),
+    Case::new("job/moves-at-first-touch-anon-4k", first_touch),
+    Case::new("job/moves-at-first-touch-anon-thp", first_touch_huge),
+    Case::new("job/moves-at-third-touch-anon-4k", third_touch),
+    Case::new("job/oversubscribed-anon-4k", oversubscribed).within(300),
+];
+
+fn advise(jobs: &Jobs, memory: &Memory, side: PreferredSide, touches: u32) -> Result<()> {
+    Ok(jobs.device.advise(
+        Process::Caller,
+        memory.range(),
+        Advice {
+            side: Some(side),
+            touches: Some(touches),
+            ..Advice::default()
+        },
+    )?)
+}
+
+/// Has the device read all of it. Returns how often it faulted.
+fn crc(jobs: &Jobs, memory: &Memory) -> Result<u64> {
+    Ok(jobs.done(&JobRequest::crc32c(memory.range(), 0))?.faults)
+}
+
+/// Without advice, and with advice not to move, the device uses memory where it is.
+fn stays() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let mut memory = Memory::single(1024)?;
+    memory.fill(1);
+    crc(&jobs, &memory)?;
+    mover.expect_in_system(memory.range())?;
+    mover.all_to_device(memory.range())?;
+    memory.check(1)?;
+    mover.to_system(memory.range())?;
+    advise(&jobs, &memory, PreferredSide::Device, NEVER_TOUCHES)?;
+    for _ in 0..5 {
+        crc(&jobs, &memory)?;
+        mover.expect_in_system(memory.range())?;
+    }
+    memory.check(1)
+}
+
+/// One fault of the device for each block of 2 MiB moves the block.
+fn first_touch() -> Result<()> {
+    moves_at_first(Memory::single(2048)?)
+}
+
+fn first_touch_huge() -> Result<()> {
+    moves_at_first(Memory::huge(4)?)
+}
+
+fn moves_at_first(mut memory: Memory) -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    memory.fill(1);
+    let blocks = memory.range().end.div_ceil(HUGE as u64) - memory.range().start / HUGE as u64;
+    // With the side alone, and with the number of touches alone.
+    for (side, touches) in [(PreferredSide::Device, 0), (PreferredSide::None, 1)] {
+        mover.to_system(memory.range())?;
+        advise(&jobs, &memory, side, touches)?;
+        let faults = crc(&jobs, &memory)?;
+        mover.expect_on_device(memory.range())?;
+        ensure!(
+            faults >= blocks && faults <= 4 * blocks,
+            "{faults} faults for {blocks} blocks"
+        );
+        ensure!(
+            crc(&jobs, &memory)? == 0,
+            "memory that is there faults again"
+        );
+        memory.check(1)?;
+    }
+    Ok(())
+}
+
+/// Memory stays for two faults of a block, and moves by the third.
+fn third_touch() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let mut memory = Memory::table()?;
+    memory.fill(1);
+    advise(&jobs, &memory, PreferredSide::None, 3)?;
+    let mut faults = 0;
+    for round in 0..20 {
+        // The process writes to a page anew, so that the device has to fault.
+        memory.advise(0..1, rustix::mm::Advice::LinuxDontNeed)?;
+        memory.fill_pages(0..1, 1);
+        faults += crc(&jobs, &memory)?;
+        let counts = mover.device.residency(Process::Caller, memory.range())?;
+        if faults < 3 {
+            ensure!(
+                counts.device_pages == 0,
+                "{} pages moved after {faults} faults, in round {round}",
+                counts.device_pages
+            );
+        }
+        if counts.device_pages > 0 {
+            ensure!(faults >= 3, "moved after {faults} faults");
+            return memory.check(1);
+        }
+    }
+    bail!("nothing moved after {faults} faults")
+}
+
+/// The device touches twice what it holds, by its faults alone: memory goes as more comes, and nothing is lost.
+fn oversubscribed() -> Result<()> {
+    let node = nodes::second()?;
+    let (jobs, mover) = (Jobs::on(&node)?, Mover::on(&node)?);
+    let room = (mover.device.info()?.memory_bytes / PAGE as u64) as usize;
+    if room > 64 << 10 {
+        return Err(skip("the second device has more than 256 MiB"));
+    }
+    let pages = 2 * room;
+    let mut memory = Memory::single(pages)?;
+    memory.fill(1);
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    let before = mover.device.stats()?;
+    for round in 1..=3 {
+        jobs.done(&JobRequest::atomic_add(
+            memory.range().start,
+            (memory.length() / 8) as u64,
+            8,
+            0,
+        ))
+        .with_context(|| format!("round {round}"))?;
+        memory.check_pages(0..64, 1)?;
+    }
+    let after = mover.device.stats()?;
+    ensure!(
+        after.bytes_to_device - before.bytes_to_device > (room * PAGE) as u64
+            && after.bytes_by_eviction > before.bytes_by_eviction,
+        "{} bytes came and {} were evicted, and {} have room",
+        after.bytes_to_device - before.bytes_to_device,
+        after.bytes_by_eviction - before.bytes_by_eviction,
+        room * PAGE
+    );
+    memory.check(1)
+}
