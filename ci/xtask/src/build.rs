@@ -41,6 +41,7 @@ pub(crate) fn test_artifacts(
     progress: &Progress,
 ) -> anyhow::Result<PathBuf> {
     let mut artifacts = make(options, progress)?;
+    artifacts.device_program = Some(hmm_vm::device_program(options, progress)?);
     if artifacts.environment.kernel.debug {
         artifacts.controls = Some(Controls {
             test_hmm: hmm_vm::test_hmm(options, progress)?,
@@ -91,6 +92,7 @@ fn make(options: &SetupOptions, progress: &Progress) -> anyhow::Result<Artifacts
         hmmctl: guest_program("hmmctl"),
         backend: target.join("release").join("vhost-user-hmm"),
         runs: target.join("vm"),
+        device_program: None,
         controls: None,
     })
 }

@@ -4,6 +4,7 @@
 //! Debian's `sort` sorts real text, once plainly and once while `hmmctl` moves its memory to the device again and
 //! again; the CPU's faults bring back what it uses. What must come out is computed here as well.
 
+mod device;
 mod report;
 mod task;
 
@@ -25,7 +26,10 @@ const SUMMARY: &str = "/tmp/summary.json";
 
 /// Arguments of `demo`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     #[command(flatten)]
     guest: GuestArguments,
     /// Write the figures to this file.
@@ -33,8 +37,18 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 }
 
+/// Other demonstrations.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// Show a C program that has the device run functions of its own, on the same pointers.
+    Device(device::Arguments),
+}
+
 /// Runs the demonstration; the code says whether it showed what it is to show.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(Other::Device(arguments)) = &arguments.other {
+        return device::run(arguments);
+    }
     let progress = Progress::new();
     let setup = &arguments.guest.setup;
     let artifacts = build::artifacts(setup, &progress)?;
