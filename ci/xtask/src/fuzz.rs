@@ -27,7 +27,14 @@ pub(crate) struct Arguments {
     seconds: u32,
 }
 
-const TARGETS: [&str; 5] = ["decoder", "rings", "queues", "messages", "programs"];
+const TARGETS: [&str; 6] = [
+    "decoder",
+    "rings",
+    "queues",
+    "messages",
+    "programs",
+    "translations",
+];
 /// The package of the targets, which is not of the workspace: it links libFuzzer.
 const PACKAGE: &str = "device/fuzz/libfuzzer";
 /// The platform is named so that build scripts are not instrumented.

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hmm_protocol::Features;
 use vhost_user_backend::VringT;
 use vhost_user_hmm::{
     device::Device,
@@ -29,10 +28,15 @@ pub(crate) const WORKER_TIMES: WorkerTimes = WorkerTimes {
 
 /// What executes requests.
 pub(crate) fn engine() -> Engine {
-    let memory = DeviceMemory::anonymous(DEVICE_BYTES as u64).expect("memory");
+    engine_with(DEVICE_BYTES as u64)
+}
+
+/// What executes requests, with `bytes` bytes of device memory, for a driver that negotiated everything.
+pub(crate) fn engine_with(bytes: u64) -> Engine {
+    let memory = DeviceMemory::anonymous(bytes).expect("memory");
     let copies = CopyRoutines::new(CopyChoice::Fixed(CopyRoutine::Memcpy));
     let engine = Engine::new(memory, Shape::default(), Faults::default(), copies, None);
-    engine.negotiate(Features::ALL);
+    engine.negotiate(engine.offered());
     engine
 }
 

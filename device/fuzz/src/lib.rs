@@ -4,6 +4,7 @@
 //! - [`decoder`]: the bytes are a request. The engine answers, and touches nothing outside.
 //! - [`rings`]: the bytes make rings, chains and memory. What the device does is compared with a model.
 //! - [`queues`]: the bytes make use of the three queues that one worker serves.
+//! - [`translations`]: the bytes are changes of page tables. What jobs see is compared with a plain map.
 //! - [`messages`]: the bytes are what a front end sends.
 //! - [`programs`]: the bytes are code. Misses change nothing of what it does.
 //!
@@ -17,6 +18,7 @@ pub mod programs;
 pub mod queues;
 pub mod rings;
 mod steps;
+pub mod translations;
 
 /// A target by its name.
 pub fn target(name: &str) -> Option<fn(&[u8])> {
@@ -26,12 +28,20 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "queues" => Some(queues::run),
         "messages" => Some(messages::run),
         "programs" => Some(programs::run),
+        "translations" => Some(translations::run),
         _ => None,
     }
 }
 
 /// The names of all targets.
-pub const TARGETS: [&str; 5] = ["decoder", "rings", "queues", "messages", "programs"];
+pub const TARGETS: [&str; 6] = [
+    "decoder",
+    "rings",
+    "queues",
+    "messages",
+    "programs",
+    "translations",
+];
 
 /// The inputs in a folder, in the order of their names; none if it cannot be read.
 pub fn read_seeds(folder: &std::path::Path) -> Vec<Vec<u8>> {

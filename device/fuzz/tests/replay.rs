@@ -50,6 +50,27 @@ fn queues() {
 }
 
 #[test]
+fn translations() {
+    replay("translations");
+    let results = hmm_fuzz::translations::results();
+    for status in [
+        "ok",
+        "bad-op",
+        "bad-flags",
+        "bad-address",
+        "bad-guest-address",
+        "bad-device-range",
+        "bad-fault",
+        "looks",
+    ] {
+        assert!(
+            results.contains_key(status),
+            "no batch was {status}: {results:?}"
+        );
+    }
+}
+
+#[test]
 fn messages() {
     replay("messages");
 }
