@@ -6,6 +6,7 @@
 //! The nodes exist only with the module parameter `dmirror=1`. An open file mirrors the address space that
 //! opened it, also when another process makes the calls.
 
+mod access;
 mod command;
 mod migrate;
 mod mirror_file;

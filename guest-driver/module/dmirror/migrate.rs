@@ -3,7 +3,11 @@
 //! Migrates the memory that a file mirrors, by the same way as requests of `/dev/hmmN`.
 
 use super::{
-    command::Outcome,
+    access::OnMiss,
+    command::{
+        Argument,
+        Outcome, //
+    },
     mirror_file::MirrorFile, //
 };
 use crate::{
@@ -44,6 +48,17 @@ use kernel::{
 };
 
 impl MirrorFile {
+    /// Migrates the range to the device, which then reads it without a fault.
+    ///
+    /// # Errors
+    ///
+    /// As [`MirrorFile::migrate`] and [`MirrorFile::read`]; `ENOENT` a page is not on the device.
+    pub(super) fn migrate_and_read(&self, device: &Device, argument: &Argument) -> Result<Outcome> {
+        self.migrate(device, argument.range(), Direction::ToDevice)?;
+        self.space.map_resident(argument.range())?;
+        self.read(argument, OnMiss::Fail)
+    }
+
     /// Migrates `range` in one direction; to the device also holes.
     ///
     /// # Errors

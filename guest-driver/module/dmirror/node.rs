@@ -3,6 +3,7 @@
 //! Opens the nodes, and passes their ioctls on.
 
 use super::{
+    access::OnMiss,
     command::{
         Argument,
         Outcome, //
@@ -17,13 +18,18 @@ use crate::{
 use hmm_uapi::{
     dmirror::{
         Command,
+        CHECK_EXCLUSIVE_NR,
+        EXCLUSIVE_NR,
         FLAGS_NR,
         FLAG_FAIL_ALLOC,
         IOCTL_TYPE,
+        MIGRATE_TO_DEVICE_NR,
         MIGRATE_TO_SYSTEM_NR,
+        READ_NR,
         READ_UNLOCKED_NR,
         RELEASE_NR,
-        SNAPSHOT_NR, //
+        SNAPSHOT_NR,
+        WRITE_NR, //
     },
     Direction, //
 };
@@ -54,27 +60,31 @@ impl Handler for Dmirror {
     type File = MirrorFile;
 
     fn open(&self) -> Result<MirrorFile> {
-        drop(self.0.attached().ok_or(ENODEV)?);
-        MirrorFile::of_caller(self.0.clone())
+        let device = self.0.attached().ok_or(ENODEV)?;
+        MirrorFile::of_caller(&device)
     }
 
     fn ioctl(mirror: &MirrorFile, command: u32, argument: usize) -> Result<isize> {
         // CAST: The number has 8 bits.
         let number = _IOC_NR(command) as u8;
-        let is_known = command == _IOWR::<Command>(u32::from(IOCTL_TYPE), u32::from(number))
-            && number <= READ_UNLOCKED_NR;
+        let is_known = command == _IOWR::<Command>(u32::from(IOCTL_TYPE), u32::from(number));
         if !is_known {
             return Err(ENOTTY);
         }
         let argument = Argument::read(argument)?;
         let device = mirror.pool.attached().ok_or(ENODEV)?;
         let outcome = match number {
+            READ_NR => mirror.read(&argument, OnMiss::Fault),
+            READ_UNLOCKED_NR => mirror.read(&argument, OnMiss::FaultUnlocked),
+            WRITE_NR => mirror.write(&argument),
+            EXCLUSIVE_NR => mirror.exclusive(&argument),
+            CHECK_EXCLUSIVE_NR => mirror.check_exclusive(argument.range()),
+            MIGRATE_TO_DEVICE_NR => mirror.migrate_and_read(&device, &argument),
             MIGRATE_TO_SYSTEM_NR => mirror.migrate(&device, argument.range(), Direction::ToSystem),
             SNAPSHOT_NR => mirror.snapshot(&device, &argument),
             RELEASE_NR => mirror.release(&device),
             FLAGS_NR => mirror.set_flags(argument.pages_field()),
-            // The device does not access the memory of processes by itself.
-            _ => Err(EOPNOTSUPP),
+            _ => Err(ENOTTY),
         }?;
         argument.write(outcome)?;
         Ok(0)

@@ -2,6 +2,7 @@
 //! `dmirror/*`: the nodes that speak the interface of the kernel's `test_hmm`. Upstream's own cases run by
 //! `cargo xtask suite hmm-tests`; these have what those leave out.
 
+mod access;
 mod calls;
 mod devices;
 mod look;
@@ -11,5 +12,6 @@ use crate::cases::case::Case;
 pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
     (calls::CASES.iter())
         .chain(look::CASES)
+        .chain(access::CASES)
         .chain(devices::CASES)
 }

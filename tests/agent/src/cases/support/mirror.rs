@@ -60,6 +60,36 @@ impl Mirror {
         bail!("the child has not opened {}", path(number).display())
     }
 
+    /// The device reads a range.
+    pub(in crate::cases) fn read(&self, range: Range<u64>) -> Result<(Vec<u8>, Done), Errno> {
+        let mut bytes = vec![0; length(&range)];
+        let done = self.call(dmirror::READ_NR, &range, &mut bytes)?;
+        Ok((bytes, done))
+    }
+
+    /// As [`Self::read`], by the way that suits userfaultfd.
+    pub(in crate::cases) fn read_unlocked(
+        &self,
+        range: Range<u64>,
+    ) -> Result<(Vec<u8>, Done), Errno> {
+        let mut bytes = vec![0; length(&range)];
+        let done = self.call(dmirror::READ_UNLOCKED_NR, &range, &mut bytes)?;
+        Ok((bytes, done))
+    }
+
+    /// The device writes a range.
+    pub(in crate::cases) fn write(&self, range: Range<u64>, bytes: &[u8]) -> Result<Done, Errno> {
+        assert_eq!(bytes.len(), length(&range));
+        self.call(dmirror::WRITE_NR, &range, &mut bytes.to_vec())
+    }
+
+    /// Migrates a range to the device, which then reads it.
+    pub(in crate::cases) fn to_device(&self, range: Range<u64>) -> Result<(Vec<u8>, Done), Errno> {
+        let mut bytes = vec![0; length(&range)];
+        let done = self.call(dmirror::MIGRATE_TO_DEVICE_NR, &range, &mut bytes)?;
+        Ok((bytes, done))
+    }
+
     /// Migrates a range to system memory.
     pub(in crate::cases) fn to_system(&self, range: Range<u64>) -> Result<Done, Errno> {
         self.call(dmirror::MIGRATE_TO_SYSTEM_NR, &range, &mut [])
@@ -72,9 +102,31 @@ impl Mirror {
         Ok(bytes)
     }
 
+    /// Takes a range from the CPUs; the device then reads it.
+    pub(in crate::cases) fn exclusive(&self, range: Range<u64>) -> Result<(Vec<u8>, Done), Errno> {
+        let mut bytes = vec![0; length(&range)];
+        let done = self.call(dmirror::EXCLUSIVE_NR, &range, &mut bytes)?;
+        Ok((bytes, done))
+    }
+
+    /// `EPERM` if the device has a page of the range exclusively.
+    pub(in crate::cases) fn check_exclusive(&self, range: Range<u64>) -> Result<(), Errno> {
+        self.call(dmirror::CHECK_EXCLUSIVE_NR, &range, &mut [])
+            .map(|_| ())
+    }
+
     /// Evicts everything from the device.
     pub(in crate::cases) fn release(&self, range: Range<u64>) -> Result<(), Errno> {
         self.call(dmirror::RELEASE_NR, &range, &mut []).map(|_| ())
+    }
+
+    /// The next migration finds no huge page.
+    pub(in crate::cases) fn refuse_huge(&self) -> Result<(), Errno> {
+        let mut command = Command {
+            pages: dmirror::FLAG_FAIL_ALLOC,
+            ..Command::default()
+        };
+        self.raw(dmirror::FLAGS_NR, &mut command)
     }
 
     /// A call with any argument whose buffer nothing is written to.
@@ -96,6 +148,11 @@ impl Mirror {
             faults: command.faults,
         })
     }
+}
+
+/// A range of other memory than that of the case.
+pub(in crate::cases) fn pages_at(address: usize, pages: usize) -> Range<u64> {
+    address as u64..(address + pages * PAGE) as u64
 }
 
 /// Checks that a call failed in this way.
