@@ -32,11 +32,16 @@ impl Copy {
 
 impl Work for Copy {
     fn run(&mut self, memory: &dyn Access) -> Step {
+        // To look costs as much as a tenth of a page, so short pieces share a look.
+        let mut before_look = 0;
         while self.left > 0 {
-            if memory.should_leave() {
-                return Step::Again;
+            if before_look == 0 {
+                if memory.should_leave() {
+                    return Step::Again;
+                }
+                before_look = SLICE_BYTES;
             }
-            let wanted = self.left.min(SLICE_BYTES);
+            let wanted = self.left.min(before_look);
             let source = match memory.span(self.from, wanted, FaultAccess::READ) {
                 Ok(span) => span,
                 Err(miss) => return missed(miss, self.left),
@@ -55,6 +60,7 @@ impl Work for Copy {
             self.to = self.to.saturating_add(copied);
             self.from = self.from.saturating_add(copied);
             self.left = self.left.saturating_sub(copied);
+            before_look = before_look.saturating_sub(copied);
             self.done = self.done.saturating_add(copied);
         }
         Step::Ended(End::OK)

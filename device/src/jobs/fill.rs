@@ -39,11 +39,16 @@ impl Fill {
 
 impl Work for Fill {
     fn run(&mut self, memory: &dyn Access) -> Step {
+        // To look costs as much as a tenth of a page, so short pieces share a look.
+        let mut before_look = 0;
         while self.left > 0 {
-            if memory.should_leave() {
-                return Step::Again;
+            if before_look == 0 {
+                if memory.should_leave() {
+                    return Step::Again;
+                }
+                before_look = SLICE_BYTES;
             }
-            let wanted = self.left.min(SLICE_BYTES);
+            let wanted = self.left.min(before_look);
             let span = match memory.span(self.at, wanted, FaultAccess::WRITE) {
                 Ok(span) => span,
                 Err(miss) => return missed(miss, self.left),
@@ -63,6 +68,7 @@ impl Work for Fill {
             // A span is no longer than what was asked for, and the range was checked when the job was accepted.
             self.at = self.at.saturating_add(filled);
             self.left = self.left.saturating_sub(filled);
+            before_look = before_look.saturating_sub(filled);
             self.done = self.done.saturating_add(filled);
         }
         Step::Ended(End::OK)

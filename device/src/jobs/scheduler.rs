@@ -172,6 +172,13 @@ impl Jobs {
         }
     }
 
+    /// What is to be done next, for a caller that does not wait.
+    pub fn try_next(&self) -> Option<Turn> {
+        let mut state = self.state.lock();
+        state.table.expire(Instant::now());
+        state.table.next()
+    }
+
     /// Takes a part of a job back from an executor. Returns whether there are reports to be delivered.
     pub fn put_back(&self, turn: Turn, ended: TurnEnd) -> bool {
         let mut state = self.state.lock();
