@@ -69,6 +69,11 @@ impl Baseline {
         }
     }
 
+    /// Where the memory begins.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start
+    }
+
     /// Bytes that huge pages map in this process.
     pub(crate) fn huge_bytes(&self) -> u64 {
         let account = std::fs::read_to_string("/proc/self/smaps").expect("an account");
@@ -130,7 +135,7 @@ fn memory_of(pid: u32) -> File {
 }
 
 /// Processor time of this thread.
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -7,6 +7,7 @@ use hmm_protocol::Op;
 use vhost_user_hmm::engine::{CopyChoice, CopyRoutines};
 
 use crate::{
+    jobs,
     load::{Batch, Random, Shape},
     path::{DEVICE, Path},
     processors::Processors,
@@ -98,6 +99,13 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str, beside: Option
             figures.extend(bench.small_batches(&name, queues, beside));
         }
     }
+    figures.extend(jobs::measure(
+        &bench.processors,
+        &mut bench.random,
+        time,
+        footprint,
+        only,
+    ));
     let mut sweep = Vec::new();
     for depth in [1, 2, 4] {
         for count in [1, 4, 16, 64, 256, 512, 1024, 4096] {

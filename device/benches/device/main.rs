@@ -8,6 +8,7 @@
 
 mod baseline;
 mod figures;
+mod jobs;
 mod load;
 mod path;
 mod processors;

@@ -131,7 +131,7 @@ impl Path {
     }
 
     /// Processor time of all threads of the device.
-    fn processor_time(&self) -> Duration {
+    pub(crate) fn processor_time(&self) -> Duration {
         let tasks = format!("/proc/{}/task", self.process.pid());
         let nanoseconds = std::fs::read_dir(tasks)
             .expect("the device's threads")
