@@ -27,10 +27,11 @@ pub(crate) struct Arguments {
     seconds: u32,
 }
 
-const TARGETS: [&str; 6] = [
+const TARGETS: [&str; 7] = [
     "decoder",
     "rings",
     "queues",
+    "jobs",
     "messages",
     "programs",
     "translations",

@@ -5,6 +5,7 @@
 //! - [`rings`]: the bytes make rings, chains and memory. What the device does is compared with a model.
 //! - [`queues`]: the bytes make use of the three queues that one worker serves.
 //! - [`translations`]: the bytes are changes of page tables. What jobs see is compared with a plain map.
+//! - [`jobs`]: the bytes make jobs, page tables and answers to page faults. A model knows what must come of them.
 //! - [`messages`]: the bytes are what a front end sends.
 //! - [`programs`]: the bytes are code. Misses change nothing of what it does.
 //!
@@ -12,6 +13,7 @@
 
 pub mod decoder;
 mod fixture;
+pub mod jobs;
 pub mod messages;
 mod model;
 pub mod programs;
@@ -26,6 +28,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "decoder" => Some(decoder::run),
         "rings" => Some(rings::run),
         "queues" => Some(queues::run),
+        "jobs" => Some(jobs::run),
         "messages" => Some(messages::run),
         "programs" => Some(programs::run),
         "translations" => Some(translations::run),
@@ -34,10 +37,11 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
 }
 
 /// The names of all targets.
-pub const TARGETS: [&str; 6] = [
+pub const TARGETS: [&str; 7] = [
     "decoder",
     "rings",
     "queues",
+    "jobs",
     "messages",
     "programs",
     "translations",

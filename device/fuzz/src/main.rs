@@ -13,7 +13,7 @@ use clap::Parser;
 /// Fuzzes a target of the device.
 #[derive(Parser)]
 struct Args {
-    /// decoder, rings, queues, messages, programs or translations
+    /// decoder, rings, queues, jobs, messages, programs or translations
     #[arg(value_parser = hmm_fuzz::TARGETS)]
     target: String,
 

@@ -50,6 +50,11 @@ fn queues() {
 }
 
 #[test]
+fn jobs() {
+    replay("jobs");
+}
+
+#[test]
 fn translations() {
     replay("translations");
     let results = hmm_fuzz::translations::results();
