@@ -29,7 +29,8 @@ pub enum ControlKind {
     /// Ends all jobs of context `argument0` with `Cancelled` and drops its page tables. When the answer is there, nothing
     /// of the context touches memory.
     ContextDestroy = 0x84,
-    /// Ends the job with the cookie `argument0` with `Cancelled`. Its end is reported as that of any other job.
+    /// Ends the job with the cookie `argument0` with `Cancelled`. Its end is reported as that of any other job. `Ok` also if there
+    /// is no such job: it may have ended just now.
     JobCancel = 0x85,
     /// Behind the reply come two bitmaps of `argument1` bits each, one bit for each block of 2 MiB of device memory from block
     /// `argument0` on, lowest bit first: which blocks jobs accessed, and which they wrote. With

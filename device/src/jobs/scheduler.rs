@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmm_protocol::{Job, JobKind, Report, Status};
+use hmm_protocol::{Job, JobFlags, JobKind, Report, Status};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     counts::JobsSnapshot,
-    table::{Answer, Bounds, Table, Turn, TurnEnd},
+    parts::parts,
+    table::{Answer, Bounds, NewJob, Table, Turn, TurnEnd},
 };
 use crate::{inject::Faults, layout::Role, mmu::Context};
 
@@ -88,12 +89,20 @@ impl Jobs {
         queue: Role,
         faults: &Faults,
     ) -> Result<(), Status> {
-        let wishes = faults.job(queue, kind);
-        let mut state = self.state.lock();
-        state
-            .table
-            .accept(job, kind, context, wishes, Instant::now())?;
-        drop(state);
+        // Outside the lock: a program may have many parts.
+        let parts = parts(kind, job);
+        if parts.is_empty() {
+            return Err(Status::BadOp);
+        }
+        let job = NewJob {
+            kind,
+            flags: JobFlags(job.flags),
+            cookie: job.cookie.get(),
+            context,
+            parts,
+            wishes: faults.job(queue, kind),
+        };
+        self.state.lock().table.accept(job, Instant::now())?;
         self.changed.notify_one();
         Ok(())
     }

@@ -6,6 +6,9 @@
 //! are told to stop, and when the last of them is back, the end is reported. A job leaves the table when the driver has
 //! its end.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
@@ -15,12 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmm_protocol::{Job, JobFlags, JobKind, Report, ReportKind, Status};
+use hmm_protocol::{JobFlags, JobKind, Report, ReportKind, Status};
 use zerocopy::byteorder::little_endian::U64;
 
 use super::{
     counts::{Counts, JobsSnapshot},
-    parts::parts,
     report::{self, Of, Outcome},
     work::{End, Step, Work},
 };
@@ -54,6 +56,18 @@ pub enum Answer {
 
 /// Names a job for ever, other than its cookie.
 type Serial = u64;
+
+/// A job as it is accepted.
+pub(super) struct NewJob {
+    pub(super) kind: JobKind,
+    pub(super) flags: JobFlags,
+    pub(super) cookie: u64,
+    pub(super) context: Arc<Context>,
+    /// At least one.
+    pub(super) parts: Vec<Box<dyn Work>>,
+    /// What injected faults want of it.
+    pub(super) wishes: JobFaults,
+}
 
 /// Where a part of a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,26 +203,22 @@ impl Table {
         }
     }
 
-    /// Accepts `job`, which is valid and of this kind.
+    /// Accepts `job`.
     ///
     /// # Errors
-    /// `Busy`: there is no room, or a job that has not ended has the cookie. `BadOp`: this device has no such jobs.
-    pub(super) fn accept(
-        &mut self,
-        job: &Job,
-        kind: JobKind,
-        context: Arc<Context>,
-        wishes: JobFaults,
-        now: Instant,
-    ) -> Result<(), Status> {
-        let cookie = job.cookie.get();
+    /// `Busy`: there is no room, or a job that has not ended has the cookie.
+    pub(super) fn accept(&mut self, job: NewJob, now: Instant) -> Result<(), Status> {
+        let NewJob {
+            kind,
+            flags,
+            cookie,
+            context,
+            parts,
+            wishes,
+        } = job;
         if self.jobs.len() >= self.bounds.max_jobs as usize || self.by_cookie.contains_key(&cookie)
         {
             return Err(Status::Busy);
-        }
-        let parts = parts(kind, job);
-        if parts.is_empty() {
-            return Err(Status::BadOp);
         }
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
@@ -218,7 +228,7 @@ impl Table {
                 cookie,
             },
             kind,
-            no_fault: JobFlags(job.flags).contains(JobFlags::NO_FAULT),
+            no_fault: flags.contains(JobFlags::NO_FAULT),
             context,
             accepted: now,
             faults: 0,
