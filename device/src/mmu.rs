@@ -24,7 +24,7 @@ mod usage;
 pub use self::{
     access::AccessBits,
     budget::Budget,
-    change::{Change, Progress},
+    change::{Change, Edit, Progress},
     context::Context,
     contexts::Contexts,
     section::{Look, Memories, Miss, MissReason, Section},

@@ -178,7 +178,7 @@ fn batches_are_checked_as_a_whole() {
 
 #[test]
 fn page_tables_have_a_limit_and_an_unmap_gives_back() {
-    // 40 bytes a granule, and 4096 more for its small pages.
+    // 56 bytes a granule, and 4096 more for its small pages.
     let (_process, mut front_end) = start(&["--page-tables", "12500"]);
     for context in 0..2 {
         assert_eq!(

@@ -164,7 +164,7 @@ fn statistics_tell_of_contexts_and_their_changes() {
     );
     let stats = &process.command_ok(r#"{"command":"stats"}"#)["stats"];
     assert_eq!(stats["contexts"]["present"], 1);
-    assert_eq!(stats["contexts"]["table_bytes"], 40 * BLOCKS + 4096);
+    assert_eq!(stats["contexts"]["table_bytes"], 56 * BLOCKS + 4096);
     let mmu = &stats["queues"]["mmu"];
     assert_eq!(mmu["results"]["ok"], 2);
     assert_eq!(mmu["results"]["bad-fault"], 1);

@@ -13,6 +13,7 @@ use crate::{
     processors::Processors,
     report::{Figure, Report},
     threads::TwoThreads,
+    translations,
 };
 
 /// Bytes of one round of a figure: long enough to be measured, short enough that the machine is the same for both.
@@ -106,6 +107,7 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str, beside: Option
         footprint,
         only,
     ));
+    figures.extend(translations::measure(time, only));
     let mut sweep = Vec::new();
     for depth in [1, 2, 4] {
         for count in [1, 4, 16, 64, 256, 512, 1024, 4096] {

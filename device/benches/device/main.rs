@@ -14,6 +14,7 @@ mod path;
 mod processors;
 mod report;
 mod threads;
+mod translations;
 
 use std::{io::Write, path::PathBuf, time::Duration};
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use hmm_protocol::{
-    BatchFlags, MAP_ENTRY_BYTES, MAP_HEADER_BYTES, MapEntry, MapFlags, MapHeader, MapOp, Status,
+    BatchFlags, MAP_ENTRY_BYTES, MAP_HEADER_BYTES, MapEntry, MapHeader, MapOp, Status,
     status_array_bytes,
 };
 use zerocopy::{
@@ -127,6 +127,8 @@ impl Engine {
         Ok((with_statuses, reached))
     }
 
+    /// Executes entries from `from` on. Changes that follow each other share a slice, so that jobs are interrupted once for
+    /// many of them.
     fn run_map_entries(
         &self,
         entries: &[MapEntry],
@@ -135,51 +137,70 @@ impl Engine {
         job: &Job<'_>,
         workspace: &mut Workspace,
     ) -> Reached {
-        let (first, mut at) = from;
-        for (index, entry) in entries.iter().enumerate().skip(first) {
+        let has_faults = self.faults.any();
+        let (mut index, mut at) = from;
+        while let Some(entry) = entries.get(index) {
             if job.pace.is_wanted() && (index, at) != from {
-                return Reached::Interrupted { index, at: None };
+                return Reached::Interrupted { index, at };
             }
-            match self.run_map_entry(entry, at.take(), context, job) {
-                Ok(Progress::Done) => {
-                    workspace.note_success(index);
-                    if let Some(op) = MapOp::from_wire(entry.op) {
-                        let count = workspace.map.of(op);
-                        count.ok += 1;
-                        if op == MapOp::Map {
-                            // 1 GiB an entry at most.
-                            count.bytes = count.bytes.saturating_add(entry.len.get());
+            let op = match self.begin_map_entry(entry, at, has_faults, job) {
+                Ok(op) => op,
+                Err(status) => return fail(entry, index, status, workspace),
+            };
+            if let Some(answer) = answer_of(entry, op) {
+                let answered = answer.and_then(|answer| {
+                    (self.jobs).answer(context.number(), entry.address.get(), answer)
+                });
+                if let Err(status) = answered {
+                    return fail(entry, index, status, workspace);
+                }
+                succeed(entry, op, index, workspace);
+                index += 1;
+                continue;
+            }
+            let made = context.edit(|edit| {
+                loop {
+                    let entry = &entries[index];
+                    let (Some(change), Some(op)) = (Change::of(entry), MapOp::from_wire(entry.op))
+                    else {
+                        return Ok(());
+                    };
+                    check_target(&change, job.guest)?;
+                    match edit.make(&change, at.unwrap_or(change.start()))? {
+                        Progress::Done => {
+                            succeed(entry, op, index, workspace);
+                            (index, at) = (index + 1, None);
+                        }
+                        Progress::Upto(reached) => {
+                            at = Some(reached);
+                            return Ok(());
                         }
                     }
+                    // What is not sound, an answer, and what faults want of an entry are for the outer loop.
+                    let is_next_sound = (entries.get(index))
+                        .is_some_and(|next| !has_faults && next.validate(&self.limits).is_ok());
+                    if !is_next_sound || edit.is_over() || job.pace.is_wanted() {
+                        return Ok(());
+                    }
                 }
-                Ok(Progress::Upto(at)) => {
-                    return Reached::Interrupted {
-                        index,
-                        at: Some(at),
-                    };
-                }
-                Err(status) => {
-                    let op = MapOp::from_wire(entry.op).unwrap_or(MapOp::Map);
-                    workspace.map.of(op).failed += 1;
-                    workspace.note_failure(index, status);
-                    return Reached::End;
-                }
+            });
+            if let Err(status) = made.unwrap_or(Err(Status::BadContext)) {
+                return fail(&entries[index], index, status, workspace);
             }
         }
         Reached::End
     }
 
-    /// Executes one entry, from address `at` on if a part of it is done. It makes some progress, and then stops when its worker
-    /// is wanted.
-    fn run_map_entry(
+    /// Checks an entry, of which all is done below address `at`, and does to it what injected faults want at its beginning.
+    fn begin_map_entry(
         &self,
         entry: &MapEntry,
         at: Option<u64>,
-        context: &Context,
+        has_faults: bool,
         job: &Job<'_>,
-    ) -> Result<Progress, Status> {
+    ) -> Result<MapOp, Status> {
         let op = entry.validate(&self.limits)?;
-        if at.is_none() && self.faults.any() {
+        if at.is_none() && has_faults {
             let wanted = self.faults.entry(job.role, op.name());
             if !wanted.delay.is_zero() {
                 wait(wanted.delay, job);
@@ -188,47 +209,43 @@ impl Engine {
                 return Err(status);
             }
         }
-        let answer = match op {
-            MapOp::Resume => Answer::Resume,
-            MapOp::Fail => Answer::Fail(entry.failure()?),
-            MapOp::Map | MapOp::Unmap | MapOp::Protect => {
-                return self.change(entry, op, at, context, job);
-            }
-        };
-        (self.jobs).answer(context.number(), entry.address.get(), answer)?;
-        Ok(Progress::Done)
-    }
-
-    fn change(
-        &self,
-        entry: &MapEntry,
-        op: MapOp,
-        at: Option<u64>,
-        context: &Context,
-        job: &Job<'_>,
-    ) -> Result<Progress, Status> {
-        let Some(change) = Change::of(entry, op) else {
-            return Err(Status::Internal);
-        };
-        if let Change::Map { target, flags, .. } = change {
-            check_target(target, entry.len.get(), flags, job.guest)?;
-        }
-        let mut at = at.unwrap_or(change.start());
-        loop {
-            match change.make(context, at)? {
-                Progress::Done => return Ok(Progress::Done),
-                Progress::Upto(reached) if job.pace.is_wanted() => {
-                    return Ok(Progress::Upto(reached));
-                }
-                Progress::Upto(reached) => at = reached,
-            }
-        }
+        Ok(op)
     }
 }
 
+/// The answer to a page fault that an entry is, if it is one.
+fn answer_of(entry: &MapEntry, op: MapOp) -> Option<Result<Answer, Status>> {
+    match op {
+        MapOp::Resume => Some(Ok(Answer::Resume)),
+        MapOp::Fail => Some(entry.failure().map(Answer::Fail)),
+        MapOp::Map | MapOp::Unmap | MapOp::Protect => None,
+    }
+}
+
+fn succeed(entry: &MapEntry, op: MapOp, index: usize, workspace: &mut Workspace) {
+    workspace.note_success(index);
+    let count = workspace.map.of(op);
+    count.ok += 1;
+    if op == MapOp::Map {
+        // 1 GiB an entry at most.
+        count.bytes = count.bytes.saturating_add(entry.len.get());
+    }
+}
+
+/// An entry failed, and with it ends the batch.
+fn fail(entry: &MapEntry, index: usize, status: Status, workspace: &mut Workspace) -> Reached {
+    let op = MapOp::from_wire(entry.op).unwrap_or(MapOp::Map);
+    workspace.map.of(op).failed += 1;
+    workspace.note_failure(index, status);
+    Reached::End
+}
+
 /// What is mapped must be in the guest's memory table now. Each access looks again: the table may change.
-fn check_target(target: u64, len: u64, flags: MapFlags, guest: &GuestMemory) -> Result<(), Status> {
-    let is_known = flags.contains(MapFlags::DEVICE) || guest.contains(target, len);
+fn check_target(change: &Change, guest: &GuestMemory) -> Result<(), Status> {
+    let is_known = match change.target_in_guest() {
+        Some((target, len)) => guest.contains(target, len),
+        None => true,
+    };
     is_known.then_some(()).ok_or(Status::BadGuestAddress)
 }
 

@@ -4,13 +4,14 @@
 use hmm_protocol::{MapEntry, MapFlags, MapOp, Status};
 
 use super::{
-    Context,
     entry::{Entry, GRANULE_BYTES, GRANULE_SHIFT, PAGE_SHIFT},
     table::PageTable,
 };
 
-/// Granules that are changed while the context's gate is closed.
+/// Granules of one change that are changed while the context's gate is closed.
 const GRANULES_OF_A_SLICE: usize = 32;
+/// About as many steps, of a granule or a change each, are made while the gate is closed: 100 microseconds, if all need memory.
+const STEPS_OF_AN_EDIT: usize = 64;
 
 /// What an entry of a batch, which was validated, asks of the page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,30 +50,39 @@ pub enum Progress {
 }
 
 impl Change {
-    /// The change that `entry`, which was validated, asks for with `op`; nothing if it answers a page fault.
-    pub fn of(entry: &MapEntry, op: MapOp) -> Option<Self> {
+    /// The change that `entry`, which was validated, asks for; nothing if it answers a page fault.
+    pub fn of(entry: &MapEntry) -> Option<Self> {
         let start = entry.address.get();
         // Validation has shown that it does not wrap.
         let end = start.saturating_add(entry.len.get());
-        match op {
-            MapOp::Map => Some(Self::Map {
+        let keep = match MapOp::from_wire(entry.op)? {
+            MapOp::Map => {
+                return Some(Self::Map {
+                    start,
+                    end,
+                    target: entry.target.get(),
+                    flags: MapFlags(entry.flags),
+                    huge: u32::from(entry.page_shift) == GRANULE_SHIFT,
+                });
+            }
+            MapOp::Unmap => MapFlags::default(),
+            MapOp::Protect => MapFlags(entry.flags),
+            MapOp::Resume | MapOp::Fail => return None,
+        };
+        Some(Self::Restrict { start, end, keep })
+    }
+
+    /// Address and bytes in the guest's memory that it maps, if it does.
+    pub fn target_in_guest(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Map {
                 start,
                 end,
-                target: entry.target.get(),
-                flags: MapFlags(entry.flags),
-                huge: u32::from(entry.page_shift) == GRANULE_SHIFT,
-            }),
-            MapOp::Unmap => Some(Self::Restrict {
-                start,
-                end,
-                keep: MapFlags::default(),
-            }),
-            MapOp::Protect => Some(Self::Restrict {
-                start,
-                end,
-                keep: MapFlags(entry.flags),
-            }),
-            MapOp::Resume | MapOp::Fail => None,
+                target,
+                flags,
+                ..
+            } if !flags.contains(MapFlags::DEVICE) => Some((target, end - start)),
+            Self::Map { .. } | Self::Restrict { .. } => None,
         }
     }
 
@@ -83,17 +93,16 @@ impl Change {
         }
     }
 
-    /// Makes a slice of the change to `context`, from address `from` on. When this returns, no access happens any more under
-    /// what the slice took away.
-    ///
-    /// # Errors
-    /// `Busy`: there is no memory left for page tables; the slice is mapped in part. `BadContext`: the context was destroyed.
-    pub fn make(&self, context: &Context, from: u64) -> Result<Progress, Status> {
-        context
-            .change(|table| self.slice(table, from))
-            .unwrap_or(Err(Status::BadContext))
+    fn end(&self) -> u64 {
+        match self {
+            Self::Map { end, .. } | Self::Restrict { end, .. } => *end,
+        }
     }
 
+    /// Makes a slice of the change, from address `from` on.
+    ///
+    /// # Errors
+    /// `Busy`: there is no memory left for page tables; the slice is made in part.
     pub(super) fn slice(&self, table: &mut PageTable, from: u64) -> Result<Progress, Status> {
         match *self {
             Self::Restrict { end, keep, .. } => {
@@ -135,5 +144,37 @@ impl Change {
                 })
             }
         }
+    }
+}
+
+/// Page tables that no section uses, for a while.
+pub struct Edit<'a> {
+    table: &'a mut PageTable,
+    steps: usize,
+}
+
+impl<'a> Edit<'a> {
+    pub(super) fn new(table: &'a mut PageTable) -> Self {
+        Self { table, steps: 0 }
+    }
+
+    /// Makes a slice of `change`, from address `from` on.
+    ///
+    /// # Errors
+    /// `Busy`: there is no memory left for page tables; the slice is made in part.
+    pub fn make(&mut self, change: &Change, from: u64) -> Result<Progress, Status> {
+        let progress = change.slice(self.table, from)?;
+        let reached = match progress {
+            Progress::Done => change.end(),
+            Progress::Upto(reached) => reached,
+        };
+        let granules = reached.saturating_sub(from) >> GRANULE_SHIFT;
+        self.steps += 1 + (granules as usize).min(GRANULES_OF_A_SLICE);
+        Ok(progress)
+    }
+
+    /// Whether sections have waited long enough: end the edit, and begin another one.
+    pub fn is_over(&self) -> bool {
+        self.steps >= STEPS_OF_AN_EDIT
     }
 }

@@ -7,6 +7,7 @@ use hmm_gate::Gate;
 
 use super::{
     budget::{Budget, Charge},
+    change::Edit,
     section::{Memories, Section},
     table::PageTable,
 };
@@ -50,10 +51,13 @@ impl Context {
         Some(work(&Section::new(table, memories, &should_leave)))
     }
 
-    /// Changes the page tables while no section is open. Afterwards no access happens under what `change` took away. `None`:
-    /// the context was destroyed.
-    pub(super) fn change<R>(&self, change: impl FnOnce(&mut PageTable) -> R) -> Option<R> {
-        self.tables.change(|tables| tables.as_mut().map(change))
+    /// Runs `work`, which changes the page tables, while no section is open. When this returns, no access happens any more under
+    /// what `work` took away. `None`: the context was destroyed, and `work` did not run.
+    pub fn edit<R>(&self, work: impl FnOnce(&mut Edit<'_>) -> R) -> Option<R> {
+        self.tables.change(|tables| {
+            let table = tables.as_mut()?;
+            Some(work(&mut Edit::new(table)))
+        })
     }
 
     /// Drops the page tables. Afterwards no access happens through this context.

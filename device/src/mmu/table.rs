@@ -13,8 +13,8 @@ use super::{
     entry::{Entry, GRANULE_BYTES, GRANULE_SHIFT, PAGE_BYTES, PAGE_SHIFT, PAGES},
 };
 
-/// What a granule takes in the sorted map: its key, its leaf, and its share of what the nodes do not use.
-const LEAF_BYTES: u64 = 40;
+/// What a granule takes in the sorted map: its key, its leaf, and its share of what the nodes do not use. They may be half empty.
+const LEAF_BYTES: u64 = 56;
 /// What the entries of small pages take.
 const SMALL_BYTES: u64 = (PAGES * size_of::<Entry>()) as u64;
 
@@ -182,6 +182,11 @@ impl PageTable {
             return;
         };
         let is_whole = pages == (0..PAGES);
+        if is_whole && !keep.contains(MapFlags::READ) {
+            charge.give(leaf.bytes());
+            leaves.remove(&granule);
+            return;
+        }
         if let Leaf::Huge(entry) = *leaf {
             if is_whole || entry.restricted(keep) == entry || charge.take(SMALL_BYTES).is_err() {
                 *leaf = Leaf::Huge(entry.restricted(keep));

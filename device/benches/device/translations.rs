@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Page tables: how fast they change, how long an invalidation takes beside jobs that run, and what memory they take.
+
+use std::time::{Duration, Instant};
+
+use hmm_front_end::{FrontEnd, Layout, Process};
+use hmm_protocol::{BatchFlags, ControlKind, JobFlags, JobKind, MapEntry, MapFlags, Status};
+
+use crate::{path::DEVICE, report::Figure};
+
+const PAGE: u64 = 4096;
+const BLOCK: u64 = 2 << 20;
+const MEMORY: u64 = 64 << 20;
+const CONTEXT: u32 = 1;
+/// Entries of a batch, as many as the device takes.
+const ENTRIES: u64 = 1024;
+/// The virtual addresses in which jobs run: device memory, again and again.
+const BUSY: u64 = 1 << 40;
+const BUSY_BYTES: u64 = 64 << 30;
+/// Most rounds of a figure: quantiles need no more.
+const ROUNDS: usize = 20_000;
+
+const RATES: &str = "page tables: map, unmap";
+const INVALIDATE: &str = "page tables: invalidate";
+const BYTES: &str = "page tables: bytes by GiB";
+
+/// Runs the figures whose name contains `only`; `time` for each.
+pub(crate) fn measure(time: Duration, only: &str) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    if RATES.contains(only) {
+        let mut bench = Bench::start(time);
+        for (what, len, shift, stride) in [
+            ("2 MiB page", BLOCK, 21, BLOCK),
+            ("4 KiB page", PAGE, 12, PAGE),
+            ("512 pages of 4 KiB", BLOCK, 12, BLOCK),
+        ] {
+            figures.extend(bench.rate(what, len, shift, stride));
+        }
+    }
+    if INVALIDATE.contains(only) {
+        figures.extend(Bench::start(time).invalidate("no job", 0));
+        figures.extend(Bench::start(time).invalidate("two jobs", 2));
+    }
+    if BYTES.contains(only) {
+        for (what, shift) in [("2 MiB pages", 21), ("4 KiB pages", 12)] {
+            figures.push(Bench::start(time).bytes(what, shift));
+        }
+    }
+    figures
+}
+
+struct Bench {
+    process: Process,
+    front_end: FrontEnd,
+    time: Duration,
+}
+
+impl Bench {
+    /// A device with a context that maps nothing.
+    fn start(time: Duration) -> Self {
+        let memory = MEMORY.to_string();
+        let arguments = ["--memory", &memory, "--page-tables", "2G", "--prefault"];
+        let process = Process::start(DEVICE, &arguments);
+        let mut front_end = FrontEnd::start(&process.socket(), 1, &Layout::default());
+        front_end.open();
+        let create = ControlKind::ContextCreate;
+        assert_eq!(front_end.ask(create, u64::from(CONTEXT), 0), Status::Ok);
+        Self {
+            process,
+            front_end,
+            time,
+        }
+    }
+
+    /// Sends a batch and returns the time until its completion is there.
+    fn change(&mut self, entries: &[MapEntry]) -> Duration {
+        let queue = self.front_end.mmu_queue();
+        let request = self
+            .front_end
+            .map_batch(BatchFlags::default(), CONTEXT, entries);
+        let started = Instant::now();
+        let answer = self.front_end.execute_on(queue, &request);
+        let time = started.elapsed();
+        assert_eq!(answer.status(), Status::Ok);
+        time
+    }
+
+    /// The times of one entry that maps `len` bytes in pages of `1 << shift` bytes, and of one that unmaps them.
+    fn rate(&mut self, what: &str, len: u64, shift: u8, stride: u64) -> [Figure; 2] {
+        let maps: Vec<MapEntry> = (0..ENTRIES)
+            .map(|index| {
+                // Two neighbours are never one page list, wherever they are in device memory.
+                let target = (index * 2 * len) % MEMORY / len * len;
+                MapEntry::map(index * stride, len, target, MapFlags::ALL, shift)
+            })
+            .collect();
+        let unmaps: Vec<MapEntry> = (0..ENTRIES)
+            .map(|index| MapEntry::unmap(index * stride, len))
+            .collect();
+        let (mut mapped, mut unmapped) = (Vec::new(), Vec::new());
+        let until = Instant::now() + self.time;
+        while Instant::now() < until {
+            for (entries, times) in [(&maps, &mut mapped), (&unmaps, &mut unmapped)] {
+                let time = self.change(entries);
+                times.push(time.as_nanos() as f64 / ENTRIES as f64);
+            }
+        }
+        [("map", mapped), ("unmap", unmapped)].map(|(op, times)| {
+            let name = format!("page tables: {op} {what}");
+            Figure::new(name, "ns", None, times)
+        })
+    }
+
+    /// The time from the kick of a batch that unmaps one page to its completion, while `jobs` jobs of the same context run.
+    fn invalidate(&mut self, beside: &str, jobs: u64) -> [Figure; 2] {
+        let busy: Vec<MapEntry> = (0..BUSY_BYTES / MEMORY)
+            .map(|index| MapEntry::map(BUSY + index * MEMORY, MEMORY, 0, MapFlags::ALL, 21))
+            .collect();
+        self.change(&busy);
+        let front_end = &mut self.front_end;
+        let running: Vec<u64> = (0..jobs)
+            .map(|_| {
+                let arguments = [BUSY, BUSY_BYTES, 0];
+                let kind = JobKind::Crc32c;
+                let job = front_end.job(kind, JobFlags::default(), CONTEXT, &arguments);
+                assert_eq!(front_end.submit_job(&job).status(), Status::Ok);
+                job.cookie.get()
+            })
+            .collect();
+        let mut times = Vec::new();
+        let until = Instant::now() + self.time;
+        while Instant::now() < until && times.len() < ROUNDS {
+            self.change(&[MapEntry::map(0, PAGE, 0, MapFlags::ALL, 12)]);
+            times.push(self.change(&[MapEntry::unmap(0, PAGE)]).as_nanos() as f64);
+        }
+        for cookie in running {
+            let status = self.front_end.ask(ControlKind::JobCancel, cookie, 0);
+            assert_eq!(status, Status::Ok);
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        let high = times[times.len() * 99 / 100];
+        [
+            Figure::new(
+                format!("{INVALIDATE} beside {beside}, p50"),
+                "ns",
+                None,
+                times,
+            ),
+            Figure::new(
+                format!("{INVALIDATE} beside {beside}, p99"),
+                "ns",
+                None,
+                vec![high],
+            ),
+        ]
+    }
+
+    /// What the process grows by when it maps many GiB.
+    fn bytes(&mut self, what: &str, shift: u8) -> Figure {
+        let gibibytes = 64;
+        let entries: Vec<MapEntry> = (0..gibibytes << 30 >> 26)
+            .map(|index| MapEntry::map(index * MEMORY, MEMORY, 0, MapFlags::ALL, shift))
+            .collect();
+        // The first map brings what is not of page tables.
+        self.change(&entries[..1]);
+        let before = self.resident_bytes();
+        for part in entries[1..].chunks(ENTRIES as usize) {
+            self.change(part);
+        }
+        let grown = self.resident_bytes() - before;
+        let mapped = (entries.len() - 1) as f64 * MEMORY as f64 / (1u64 << 30) as f64;
+        Figure::new(
+            format!("{BYTES}, {what}"),
+            "bytes",
+            None,
+            vec![grown / mapped],
+        )
+    }
+
+    /// Bytes of memory that are the process's alone.
+    fn resident_bytes(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let words = line.and_then(|line| line.split_whitespace().next());
+        let kibibytes: u64 = words.and_then(|word| word.parse().ok()).expect("a number");
+        kibibytes as f64 * 1024.0
+    }
+}
