@@ -35,8 +35,10 @@ mod event_log;
 mod events;
 mod in_flight;
 mod jobs;
+mod map_batch;
 mod mmu;
 mod recovery;
+mod repair;
 mod repairs;
 mod reports;
 mod request_pool;
@@ -49,7 +51,7 @@ pub(crate) use self::{
         UNWANTED_FEATURES, //
     },
     in_flight::InFlight,
-    mmu::{
+    map_batch::{
         MapBatch,
         Mapped, //
     },

@@ -37,8 +37,9 @@ proptest! {
                     (start, end, None)
                 }
             };
-            for page in start..end.min(GRANULE_PAGES) {
-                model[page] = access;
+            let end = end.min(GRANULE_PAGES);
+            if let Some(pages) = model.get_mut(start..end) {
+                pages.fill(access);
             }
         }
         for (page, access) in model.iter().enumerate() {

@@ -20,8 +20,16 @@ use kernel::{
         CondVarTimeoutResult,
         Mutex, //
     },
-    time::msecs_to_jiffies, //
+    time::{
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
+
+/// How often it is looked whether a job that was cancelled is given up, milliseconds.
+const LOOK_MS: u32 = 100;
 
 /// What came of a job.
 #[derive(Clone, Copy)]
@@ -77,6 +85,12 @@ pub(crate) trait JobListener: Send + Sync {
     fn ended(&self);
 }
 
+struct State {
+    end: Option<JobEnd>,
+    /// Since when, and for how long, the end of a job is waited for that was cancelled.
+    given_up: Option<(Instant<Monotonic>, Delta)>,
+}
+
 /// A job.
 #[pin_data]
 pub(crate) struct Job {
@@ -85,9 +99,9 @@ pub(crate) struct Job {
     /// How often the device had been reset before.
     resets: u32,
     #[pin]
-    end: Mutex<Option<JobEnd>>,
+    state: Mutex<State>,
     #[pin]
-    ended: CondVar,
+    changed: CondVar,
     listener: Option<KBox<dyn JobListener>>,
 }
 
@@ -108,8 +122,8 @@ impl Job {
                 cookie,
                 context,
                 resets,
-                end <- new_mutex!(None, "contexts::Job::end"),
-                ended <- new_condvar!("contexts::Job::ended"),
+                state <- new_mutex!(State { end: None, given_up: None }, "contexts::Job::state"),
+                changed <- new_condvar!("contexts::Job::changed"),
                 listener,
             }? Error),
             GFP_KERNEL,
@@ -123,7 +137,7 @@ impl Job {
 
     /// Its end, if it has ended.
     pub(crate) fn end(&self) -> Option<JobEnd> {
-        *self.end.lock()
+        self.state.lock().end
     }
 
     /// Waits for its end, at most `timeout_ms` milliseconds, without a limit if that is `u32::MAX`. `None`:
@@ -134,32 +148,55 @@ impl Job {
     /// If a signal came, `ERESTARTSYS`, or `EINTR` if there is a limit.
     pub(crate) fn wait(&self, timeout_ms: u32) -> Result<Option<JobEnd>> {
         let mut left = msecs_to_jiffies(timeout_ms);
-        let mut end = self.end.lock();
-        while end.is_none() && left > 0 {
-            if timeout_ms == u32::MAX {
-                if self.ended.wait_interruptible(&mut end) {
+        let mut state = self.state.lock();
+        while state.end.is_none() && left > 0 {
+            let most = match state.given_up {
+                Some((since, patience)) if since.elapsed() >= patience => {
+                    drop(state);
+                    self.finish(JobEnd::without_report(Status::Cancelled));
+                    return Ok(self.end());
+                }
+                Some(_) => left.min(msecs_to_jiffies(LOOK_MS)),
+                None => left,
+            };
+            if timeout_ms == u32::MAX && state.given_up.is_none() {
+                if self.changed.wait_interruptible(&mut state) {
                     return Err(ERESTARTSYS);
                 }
                 continue;
             }
-            left = match self.ended.wait_interruptible_timeout(&mut end, left) {
+            let unused = match self.changed.wait_interruptible_timeout(&mut state, most) {
                 CondVarTimeoutResult::Woken { jiffies } => jiffies,
                 CondVarTimeoutResult::Timeout => 0,
+                CondVarTimeoutResult::Signal { .. } if timeout_ms == u32::MAX => {
+                    return Err(ERESTARTSYS);
+                }
                 CondVarTimeoutResult::Signal { .. } => return Err(EINTR),
             };
+            if timeout_ms != u32::MAX {
+                left = left.saturating_sub(most.saturating_sub(unused));
+            }
         }
-        Ok(*end)
+        Ok(state.end)
+    }
+
+    /// The device was asked to end it. If it does not report that for `patience`, the job counts as ended.
+    pub(crate) fn expect_end(&self, patience: Delta) {
+        let mut state = self.state.lock();
+        state.given_up.get_or_insert((Instant::now(), patience));
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// It has ended. The first end counts.
     fn finish(&self, how: JobEnd) {
-        let mut end = self.end.lock();
-        if end.is_some() {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
             return;
         }
-        *end = Some(how);
-        drop(end);
-        self.ended.notify_all();
+        state.end = Some(how);
+        drop(state);
+        self.changed.notify_all();
         if let Some(listener) = &self.listener {
             listener.ended();
         }
@@ -220,18 +257,22 @@ impl Jobs {
     }
 
     fn finish_each(&self, status: Status, is_meant: impl Fn(&Job) -> bool) {
-        let mut from = 0;
-        loop {
+        let mut next = Some(0);
+        while let Some(mut from) = next {
             let mut running = self.running.lock();
             let job = loop {
                 let Some(cursor) = running.cursor_lower_bound_mut(&from) else {
                     return;
                 };
                 let (&cookie, job) = cursor.current();
-                from = cookie.saturating_add(1);
+                next = cookie.checked_add(1);
                 if is_meant(job) {
                     let (_, node) = cursor.remove_current();
                     break node.to_key_value().1;
+                }
+                match next {
+                    Some(next) => from = next,
+                    None => return,
                 }
             };
             drop(running);
@@ -271,6 +312,23 @@ mod tests {
             .wait(u32::MAX)?
             .is_some_and(|end| end.status == Status::Limit));
         assert_eq!(count.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_cancelled_job_ends_without_a_report() -> Result {
+        let job = Job::new(7, 1, 0, None)?;
+        job.expect_end(Delta::from_millis(3_600_000));
+        assert!(job.wait(1)?.is_none());
+        // The first time counts.
+        job.expect_end(Delta::ZERO);
+        assert!(job.wait(1)?.is_none());
+        let job = Job::new(8, 1, 0, None)?;
+        job.expect_end(Delta::ZERO);
+        assert!(job.end().is_none());
+        assert!(job
+            .wait(u32::MAX)?
+            .is_some_and(|end| end.status == Status::Cancelled));
         Ok(())
     }
 

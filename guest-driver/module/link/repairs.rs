@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The thread that starts the device anew for those that must not do it themselves, since memory is
-//! allocated for it.
+//! What the thread is asked for that starts the device anew.
 
-use super::state::Link;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -11,30 +9,23 @@ use kernel::{
     sync::{
         CondVar,
         Mutex, //
-    },
-    time::{
-        delay::fsleep,
-        Delta, //
     }, //
 };
 
-/// How often a task looks whether the device is reset by now.
-const POLL: Delta = Delta::from_micros(100);
-
 /// What the thread is to do.
-struct Wanted {
+pub(super) struct Wanted {
     /// A reset, if the device has not been reset since this number of resets.
-    since: Option<u32>,
-    end: bool,
+    pub(super) since: Option<u32>,
+    pub(super) end: bool,
 }
 
 /// What the thread is asked for.
 #[pin_data]
 pub(super) struct Repairs {
     #[pin]
-    wanted: Mutex<Wanted>,
+    pub(super) wanted: Mutex<Wanted>,
     #[pin]
-    asked: CondVar,
+    pub(super) asked: CondVar,
 }
 
 impl Repairs {
@@ -44,54 +35,5 @@ impl Repairs {
             wanted <- new_mutex!(Wanted { since: None, end: false }, "link::Repairs::wanted"),
             asked <- new_condvar!("link::Repairs::asked"),
         })
-    }
-}
-
-impl Link {
-    /// Has the device started anew, unless it was reset since `resets`, when it was running, and waits
-    /// until it is reset. Does not allocate, and waits for no task that does.
-    pub(super) fn repair(&self, resets: u32) {
-        let mut wanted = self.repairs.wanted.lock();
-        wanted.since = Some(wanted.since.map_or(resets, |other| other.max(resets)));
-        drop(wanted);
-        self.repairs.asked.notify_all();
-        while self.resets() == resets {
-            fsleep(POLL);
-        }
-    }
-
-    /// Serves [`Link::repair`] until [`Link::end_repairs`]. For a thread of its own.
-    pub(crate) fn serve_repairs(&self) {
-        loop {
-            let mut wanted = self.repairs.wanted.lock();
-            let since = loop {
-                if let Some(since) = wanted.since.take() {
-                    break since;
-                }
-                if wanted.end {
-                    return;
-                }
-                // A thread of the kernel gets no signals. This does not count as busy.
-                let _ = self.repairs.asked.wait_interruptible(&mut wanted);
-            };
-            drop(wanted);
-            self.reset_since(since);
-        }
-    }
-
-    /// Ends [`Link::serve_repairs`]. Nothing is asked for any more.
-    pub(crate) fn end_repairs(&self) {
-        self.repairs.wanted.lock().end = true;
-        self.repairs.asked.notify_all();
-    }
-
-    /// Starts the device anew unless it was reset since.
-    fn reset_since(&self, resets: u32) {
-        let guard = self.recovery.lock();
-        if self.resets() == resets && !self.is_dead() {
-            self.stats().timeouts.add(1);
-            self.recover();
-        }
-        drop(guard);
     }
 }

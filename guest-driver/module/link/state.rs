@@ -310,6 +310,11 @@ impl Link {
         self.mmu_queue()?.shared_address(pfn)
     }
 
+    /// How long the device may take to answer.
+    pub(crate) fn timeout(&self) -> Delta {
+        self.timeout
+    }
+
     /// How often the device was started.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch.load(Relaxed)

@@ -80,8 +80,8 @@ impl Space {
         }
     }
 
-    /// Asks the device to end a job, whose end is reported as that of any other. A job that the device does not know
-    /// has ended then.
+    /// Asks the device to end a job, whose end is reported as that of any other. A job whose end is not reported then
+    /// counts as ended after the time that the device has for an answer.
     pub(crate) fn cancel(&self, job: &Job) {
         if job.end().is_some() {
             return;
@@ -89,10 +89,14 @@ impl Space {
         let Some(device) = self.pool().attached() else {
             return;
         };
-        // A device that does not answer is reset, and that ends the job.
-        if matches!(device.link().cancel_job(job.cookie()), Ok(false)) {
-            let end = JobEnd::without_report(Status::Cancelled);
-            device.contexts().jobs.finish(job.cookie(), end);
+        match device.link().cancel_job(job.cookie()) {
+            Ok(true) => job.expect_end(device.link().timeout()),
+            Ok(false) => {
+                let end = JobEnd::without_report(Status::Cancelled);
+                device.contexts().jobs.finish(job.cookie(), end);
+            }
+            // A device that does not answer is reset, and that ends the job.
+            Err(_) => {}
         }
     }
 }

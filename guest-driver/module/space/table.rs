@@ -5,7 +5,11 @@
 mod entries;
 mod windows;
 
-use self::entries::Entries;
+pub(super) use self::entries::GRANULE_BYTES;
+use self::entries::{
+    Entries,
+    Target, //
+};
 pub(crate) use self::windows::WindowRecord;
 pub(super) use self::windows::FIRST;
 use crate::{
@@ -38,9 +42,6 @@ use kernel::{
         RBTreeNodeReservation, //
     }, //
 };
-
-/// Bytes of a granule.
-pub(super) const GRANULE_BYTES: usize = GRANULE_PAGES * PAGE_SIZE;
 
 /// Room for a granule, which is made before the update lock is taken.
 pub(super) struct Spare(Option<RBTreeNodeReservation<usize, Granule>>);
@@ -276,15 +277,6 @@ impl Table {
     }
 }
 
-/// Where the device finds a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    /// In its own memory, at an offset in bytes.
-    Device(u64),
-    /// In system memory.
-    System(u64),
-}
-
 /// Where the device finds a page that was seen.
 ///
 /// # Errors
@@ -312,4 +304,79 @@ fn pages_in(number: usize, range: &Range<usize>) -> Option<Range<usize>> {
     let from = range.start.saturating_sub(start) / PAGE_SIZE;
     let to = (range.end - start).div_ceil(PAGE_SIZE);
     Some(from.min(GRANULE_PAGES)..to.min(GRANULE_PAGES))
+}
+
+#[kunit_tests(virtio_hmm_space_table)]
+mod tests {
+    use super::*;
+
+    const GRANULE: usize = 5;
+
+    /// A table in which the device may read `pages` of a granule.
+    fn table(pages: Range<usize>) -> Result<Table> {
+        let mut table = Table::new();
+        let mut spare = Spare::new()?;
+        let granule = table.granule(GRANULE, &mut spare).ok_or(ENOMEM)?;
+        granule.give(pages, PageAccess::Read);
+        Ok(table)
+    }
+
+    fn page(index: usize) -> usize {
+        GRANULE * GRANULE_BYTES + index * PAGE_SIZE
+    }
+
+    #[test]
+    fn what_is_taken_is_not_there_any_more() -> Result {
+        let mut table = table(10..20)?;
+        assert!(table.any(&(page(19)..page(20))) && !table.any(&(page(20)..page(512))));
+        assert!(table.any(&(0..usize::MAX)) && !table.any(&(0..page(10))));
+        table.forget(&(page(10)..page(19)), false);
+        assert!(!table.any(&(0..page(19))) && table.any(&(0..page(20))));
+        table.forget(&(0..usize::MAX), true);
+        assert!(!table.any(&(0..usize::MAX)) && table.granules.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_of_a_page_is_a_page() -> Result {
+        let table = table(3..4)?;
+        assert!(table.any(&(page(3) + 1..page(3) + 2)));
+        assert!(!table.any(&(page(2) + 1..page(3))) && !table.any(&(page(4)..page(4) + 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn touches_outlast_pages_until_they_are_forgotten() -> Result {
+        let (mut table, mut spare) = (Table::new(), Spare::new()?);
+        assert_eq!(table.touch(page(0), &mut spare), 1);
+        table.forget(&(page(0)..page(1)), false);
+        assert_eq!(table.touch(page(7), &mut spare), 2);
+        table.forget(&(page(0)..page(1)), true);
+        assert!(table.granules.is_empty());
+        // The room was used up.
+        assert_eq!(table.touch(page(0), &mut spare), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn another_page_breaks_no_exclusive_access() {
+        let mut table = Table::new();
+        table.begin_exclusive(page(1), false);
+        table.break_exclusive(&(page(2)..page(3)));
+        assert!(table.end_exclusive(page(1)) && !table.end_exclusive(page(1)));
+        table.begin_exclusive(page(1), false);
+        table.break_exclusive(&(page(1)..page(2)));
+        assert!(!table.end_exclusive(page(1)));
+        table.begin_exclusive(page(1), true);
+        assert!(!table.end_exclusive(page(1)));
+        table.begin_exclusive(page(1), false);
+        assert!(!table.end_exclusive(page(2)));
+    }
+
+    #[test]
+    fn a_closed_table_gets_no_context() {
+        let mut table = Table::new();
+        table.close(None, 0);
+        assert!(table.is_closed && table.session.is_none());
+    }
 }

@@ -2,16 +2,15 @@
 
 //! Pages on their way into batches: those that follow each other on both sides become one entry.
 
-use super::{
-    Target,
-    GRANULE_BYTES, //
-};
 use crate::link::{
     Link,
     MapBatch,
     Mapped, //
 };
-use hmm_logic::PageAccess;
+use hmm_logic::{
+    PageAccess,
+    GRANULE_PAGES, //
+};
 use hmm_protocol::{
     MapEntry,
     MapFlags,
@@ -21,6 +20,18 @@ use kernel::page::{
     PAGE_SHIFT,
     PAGE_SIZE, //
 };
+
+/// Bytes of a granule.
+pub(in crate::space) const GRANULE_BYTES: usize = GRANULE_PAGES * PAGE_SIZE;
+
+/// Where the device finds a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// In its own memory, at an offset in bytes.
+    Device(u64),
+    /// In system memory.
+    System(u64),
+}
 
 /// Pages that follow each other.
 #[derive(Clone, Copy)]

@@ -36,6 +36,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kunit/shared", || suite("shared")),
     Case::new("kunit/slot", || suite("slot")),
     Case::new("kunit/snapshot", || suite("snapshot")),
+    Case::new("kunit/space-table", || suite("space_table")),
     Case::new("kunit/table", || suite("table")),
     Case::new("kunit/watch", || suite("watch")),
     Case::new("kunit/workqueue", || suite("workqueue")),
