@@ -111,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn no_crate_of_the_project_has_a_cycle() {
+        let repository = crate::build::repository().expect("the project");
+        for checked in super::CHECKED_CRATES {
+            let cycles = checked.cycles(&repository).expect("its files can be read");
+            let cycles: Vec<String> = cycles.iter().map(ToString::to_string).collect();
+            assert_eq!(cycles, [""; 0], "{}", checked.root);
+        }
+    }
+
+    #[test]
     fn two_files_that_import_each_other_are_a_cycle() {
         let cycles = cycles_of(&[
             ("lib.rs", "mod a; mod b; mod c;"),
