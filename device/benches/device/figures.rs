@@ -11,6 +11,7 @@ use crate::{
     load::{Batch, Random, Shape},
     path::{DEVICE, Path},
     processors::Processors,
+    programs,
     report::{Figure, Report},
     threads::TwoThreads,
     translations,
@@ -108,6 +109,7 @@ pub(crate) fn measure(time: Duration, footprint: u64, only: &str, beside: Option
         only,
     ));
     figures.extend(translations::measure(time, only));
+    figures.extend(programs::measure(&bench.processors, time, footprint, only));
     let mut sweep = Vec::new();
     for depth in [1, 2, 4] {
         for count in [1, 4, 16, 64, 256, 512, 1024, 4096] {

@@ -12,6 +12,7 @@ mod jobs;
 mod load;
 mod path;
 mod processors;
+mod programs;
 mod report;
 mod threads;
 mod translations;
