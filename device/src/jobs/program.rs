@@ -11,7 +11,7 @@ use std::{
 use hmm_hart::{Decoder, End as HartEnd, Hart, Pause, RETURN_ADDRESS, Register};
 use hmm_protocol::{Job, PROGRAM_RETURN, Status};
 
-use self::view::View;
+use self::view::{Miss, Missed, View};
 use super::{
     access::Access,
     work::{End, Step, Work, missed},
@@ -104,7 +104,13 @@ impl Program {
             let budget = left.clamp(1, CHUNK);
             match self.hart.run(&mut view, decoder, budget) {
                 Pause::Budget => {}
-                Pause::Miss(view::Miss { miss, wanted }) => return missed(miss, wanted),
+                Pause::Miss(Missed) => {
+                    return match view.miss() {
+                        Some(Miss { miss, wanted }) => missed(miss, wanted),
+                        // A view that says so has a miss.
+                        None => self.end(Status::Internal, at),
+                    };
+                }
                 Pause::End(end) => {
                     let at = self.hart.program_counter();
                     return match end {

@@ -47,12 +47,20 @@ pub(super) struct Miss {
     pub(super) wanted: u64,
 }
 
-/// The addresses of a context within one section. It remembers where pages are; a change of the page tables waits for the section's end, so
-/// what it remembers is true until then.
+/// Says that an access missed. [`View::miss`] has the rest, so that what each access returns is small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed;
+
+/// Where a page is.
+type Place<'a> = (u64, VolatileSlice<'a>);
+
+/// The addresses of a context within one section. It remembers where pages are; a change of the page tables waits for the section's
+/// end, so what it remembers is true until then.
 pub(super) struct View<'a> {
     memory: &'a dyn Access,
     started: Instant,
-    places: [[Option<(u64, VolatileSlice<'a>)>; PLACES]; KINDS],
+    places: [[Option<Place<'a>>; PLACES]; KINDS],
+    miss: Option<Miss>,
 }
 
 impl<'a> View<'a> {
@@ -62,36 +70,48 @@ impl<'a> View<'a> {
             memory,
             started,
             places: [const { [const { None }; PLACES] }; KINDS],
+            miss: None,
         }
     }
 
-    /// The bytes from `address` to the end of its page, or as many of them as lie side by side; at least `len`, where `len` bytes
-    /// are in the page.
+    /// The access that missed, after [`Missed`].
+    pub(super) fn miss(&self) -> Option<Miss> {
+        self.miss
+    }
+
+    /// What `access` does with an aligned value.
     #[inline]
-    fn bytes(
+    fn with<T: AtomicInteger, R>(
         &mut self,
         address: u64,
-        len: u64,
         kind: Kind,
-    ) -> Result<(VolatileSlice<'a>, usize), Miss> {
+        access: impl FnOnce(&T) -> R,
+    ) -> Result<R, Missed> {
         let page = address / PAGE;
-        let offset = address % PAGE;
-        let place = &self.places[kind as usize][page as usize % PLACES];
-        match place {
-            Some((known, slice)) if *known == page && offset + len <= slice.len() as u64 => {
-                Ok((*slice, offset as usize))
-            }
-            _ => self.find(address, len, kind),
+        if let Some((known, slice)) = &self.places[kind as usize][page as usize % PLACES]
+            && *known == page
+            && let Ok(value) = slice.get_atomic_ref((address % PAGE) as usize)
+        {
+            return Ok(access(value));
+        }
+        let len = size_of::<T>() as u64;
+        let (slice, offset) = self.find(address, len, kind)?;
+        // A page of the guest begins at a multiple of its size here, too, so what is aligned there is aligned here.
+        match slice.get_atomic_ref(offset) {
+            Ok(value) => Ok(access(value)),
+            Err(_) => Err(self.missed(address, len, kind)),
         }
     }
 
+    /// Where `len` bytes of a page are. The page is remembered.
     #[cold]
+    #[inline(never)]
     fn find(
         &mut self,
         address: u64,
         len: u64,
         kind: Kind,
-    ) -> Result<(VolatileSlice<'a>, usize), Miss> {
+    ) -> Result<(VolatileSlice<'a>, usize), Missed> {
         let access = ACCESSES[kind as usize];
         let page = address / PAGE;
         let offset = address % PAGE;
@@ -102,46 +122,32 @@ impl<'a> View<'a> {
             return Ok((slice, offset as usize));
         }
         // Not the whole page: it may be poisoned elsewhere, or lie in two regions.
-        let miss = |miss| Miss { miss, wanted: len };
-        let slice = self.memory.span(address, len, access).map_err(miss)?;
+        let slice = self.memory.span(address, len, access).map_err(|miss| {
+            self.miss = Some(Miss { miss, wanted: len });
+            Missed
+        })?;
         match slice.len() as u64 >= len {
             true => Ok((slice, 0)),
             // An access over the border of two regions of the guest's memory, within a page.
-            false => Err(miss(mmu::Miss {
-                address: address.wrapping_add(slice.len() as u64),
-                access,
-                reason: mmu::MissReason::BadTarget,
-            })),
+            false => Err(self.missed(address.wrapping_add(slice.len() as u64), len, kind)),
         }
     }
 
-    /// What `access` does with an aligned value.
-    #[inline]
-    fn with<T: AtomicInteger, R>(
-        &mut self,
-        address: u64,
-        kind: Kind,
-        access: impl FnOnce(&T) -> R,
-    ) -> Result<R, Miss> {
-        let len = size_of::<T>() as u64;
-        let (slice, offset) = self.bytes(address, len, kind)?;
-        // A page of the guest begins at a multiple of its size here, too, so what is aligned there is aligned here.
-        match slice.get_atomic_ref(offset) {
-            Ok(value) => Ok(access(value)),
-            Err(_) => Err(Miss {
-                miss: mmu::Miss {
-                    address,
-                    access: ACCESSES[kind as usize],
-                    reason: mmu::MissReason::BadTarget,
-                },
-                wanted: len,
-            }),
-        }
+    /// An access that the guest's memory does not allow.
+    #[cold]
+    fn missed(&mut self, address: u64, wanted: u64, kind: Kind) -> Missed {
+        let miss = mmu::Miss {
+            address,
+            access: ACCESSES[kind as usize],
+            reason: mmu::MissReason::BadTarget,
+        };
+        self.miss = Some(Miss { miss, wanted });
+        Missed
     }
 
     /// A load that is not aligned: byte by byte, from two pages perhaps.
     #[cold]
-    fn load_bytes(&mut self, address: u64, width: Width) -> Result<u64, Miss> {
+    fn load_bytes(&mut self, address: u64, width: Width) -> Result<u64, Missed> {
         let mut value = 0;
         for index in 0..width.bytes() {
             let at = address.wrapping_add(index);
@@ -153,10 +159,10 @@ impl<'a> View<'a> {
 
     /// A store that is not aligned: all bytes are found before the first one is written.
     #[cold]
-    fn store_bytes(&mut self, address: u64, width: Width, value: u64) -> Result<(), Miss> {
+    fn store_bytes(&mut self, address: u64, width: Width, value: u64) -> Result<(), Missed> {
         let addresses = (0..width.bytes()).map(|index| address.wrapping_add(index));
         for at in addresses.clone() {
-            self.bytes(at, 1, Kind::Write)?;
+            self.with(at, Kind::Write, |_: &AtomicU8| ())?;
         }
         // What was found once in a section is found again.
         for (at, value) in addresses.zip(value.to_le_bytes()) {
@@ -169,10 +175,10 @@ impl<'a> View<'a> {
 }
 
 impl Memory for View<'_> {
-    type Miss = Miss;
+    type Miss = Missed;
 
     #[inline]
-    fn fetch(&mut self, address: u64) -> Result<u32, Miss> {
+    fn fetch(&mut self, address: u64) -> Result<u32, Missed> {
         if address.is_multiple_of(4) {
             return self.with(address, Kind::Fetch, load_word);
         }
@@ -185,7 +191,7 @@ impl Memory for View<'_> {
     }
 
     #[inline]
-    fn load(&mut self, address: u64, width: Width) -> Result<u64, Miss> {
+    fn load(&mut self, address: u64, width: Width) -> Result<u64, Missed> {
         if !width.is_aligned(address) {
             return self.load_bytes(address, width);
         }
@@ -202,7 +208,7 @@ impl Memory for View<'_> {
     }
 
     #[inline]
-    fn store(&mut self, address: u64, width: Width, value: u64) -> Result<(), Miss> {
+    fn store(&mut self, address: u64, width: Width, value: u64) -> Result<(), Missed> {
         if !width.is_aligned(address) {
             return self.store_bytes(address, width, value);
         }
@@ -222,7 +228,7 @@ impl Memory for View<'_> {
         }
     }
 
-    fn amo(&mut self, address: u64, width: Width, amo: Amo, operand: u64) -> Result<u64, Miss> {
+    fn amo(&mut self, address: u64, width: Width, amo: Amo, operand: u64) -> Result<u64, Missed> {
         match width {
             Width::Double => {
                 self.with(address, Kind::Atomic, |word| amo_double(word, amo, operand))
@@ -233,7 +239,7 @@ impl Memory for View<'_> {
         }
     }
 
-    fn load_reserved(&mut self, address: u64, width: Width) -> Result<u64, Miss> {
+    fn load_reserved(&mut self, address: u64, width: Width) -> Result<u64, Missed> {
         match width {
             Width::Double => self.with(address, Kind::Atomic, |word: &AtomicU64| {
                 u64::from_le(word.load(SeqCst))
@@ -250,7 +256,7 @@ impl Memory for View<'_> {
         width: Width,
         expected: u64,
         new: u64,
-    ) -> Result<bool, Miss> {
+    ) -> Result<bool, Missed> {
         match width {
             Width::Double => self.with(address, Kind::Atomic, |word: &AtomicU64| {
                 let (expected, new) = (expected.to_le(), new.to_le());
