@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 pub use facts::{Facts, KvmNode};
 
+use self::verdict::NoBoot;
 use crate::Artifacts;
 use crate::guest::{GuestError, environment};
 
@@ -47,17 +48,20 @@ impl fmt::Display for Accelerator {
     }
 }
 
-impl FromStr for AcceleratorChoice {
-    type Err = String;
+/// A text that names no [`AcceleratorChoice`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an accelerator; expected auto, kvm or tcg")]
+pub struct UnknownAccelerator(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for AcceleratorChoice {
+    type Err = UnknownAccelerator;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAccelerator> {
         match text {
             "auto" => Ok(Self::Auto),
             "kvm" => Ok(Self::Kvm),
             "tcg" => Ok(Self::Tcg),
-            other => Err(format!(
-                "{other:?} is not an accelerator; expected auto, kvm or tcg"
-            )),
+            other => Err(UnknownAccelerator(other.to_owned())),
         }
     }
 }
@@ -92,7 +96,7 @@ pub fn resolve(choice: AcceleratorChoice, artifacts: &Artifacts) -> Result<Decis
 fn decide(
     choice: AcceleratorChoice,
     facts: &Facts,
-    try_kvm: impl FnOnce() -> Result<(), String>,
+    try_kvm: impl FnOnce() -> Result<(), NoBoot>,
 ) -> Result<Decision, GuestError> {
     let taken = |accelerator, reason: String| {
         Ok(Decision {
@@ -137,7 +141,7 @@ mod tests {
         paravirtual_kvm: false,
     };
 
-    fn never() -> Result<(), String> {
+    fn never() -> Result<(), NoBoot> {
         panic!("a guest was booted although the answer was known")
     }
 
@@ -146,7 +150,7 @@ mod tests {
         let decision = decide(AcceleratorChoice::Auto, &GOOD, || Ok(())).unwrap();
         assert_eq!(decision.accelerator, Accelerator::Kvm);
         let decision = decide(AcceleratorChoice::Auto, &GOOD, || {
-            Err("internal-error".to_owned())
+            Err(NoBoot::new("internal-error"))
         })
         .unwrap();
         assert_eq!(decision.accelerator, Accelerator::Tcg);

@@ -130,7 +130,7 @@ impl Guest {
     /// When there is no such device, or its process does not answer.
     pub fn device_control(&mut self, index: usize, request: &Value) -> Result<Value> {
         device::ask(&self.devices, &self.folder, index, request)
-            .map_err(|text| self.failed(infrastructure(text)))
+            .map_err(|error| self.failed(infrastructure(error.to_string())))
     }
 
     /// Takes a device out, as a person pulls a card after pressing its button, and waits until the guest has let it

@@ -83,6 +83,18 @@ pub struct BuildRootPins {
     pub packages: BTreeMap<String, String>,
 }
 
+/// A value that is no name or version of a package.
+#[derive(Debug, thiserror::Error)]
+enum BadPin {
+    #[error("{field}: expected a name of letters, digits and + - . _, found {found:?}")]
+    Name { field: &'static str, found: String },
+    #[error(
+        "{field}: expected a Debian version such as 1.85.1+dfsg1-1, or a prefix of one with * at its end, \
+         found {found:?}"
+    )]
+    Version { field: &'static str, found: String },
+}
+
 impl Pins {
     /// Reads a file of pins.
     ///
@@ -93,12 +105,12 @@ impl Pins {
         let pins: Self =
             toml::from_str(&text).map_err(|error| SetupError::invalid(path, error.to_string()))?;
         pins.validate()
-            .map_err(|reason| SetupError::invalid(path, reason))?;
+            .map_err(|error| SetupError::invalid(path, error.to_string()))?;
         Ok(pins)
     }
 
     /// The values end up on command lines and in file names, so that their alphabet is Debian's own.
-    fn validate(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), BadPin> {
         let names = [
             ("suites.base", &self.suites.base),
             ("suites.backports", &self.suites.backports),
@@ -116,9 +128,10 @@ impl Pins {
                 && (name.bytes())
                     .all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte));
             if !valid {
-                return Err(format!(
-                    "{field}: expected a name of letters, digits and + - . _, found {name:?}"
-                ));
+                return Err(BadPin::Name {
+                    field,
+                    found: name.clone(),
+                });
             }
         }
         let versions = [
@@ -134,10 +147,10 @@ impl Pins {
                 && (body.bytes())
                     .all(|byte| byte.is_ascii_alphanumeric() || b"+-.~:".contains(&byte));
             if !valid {
-                return Err(format!(
-                    "{field}: expected a Debian version such as 1.85.1+dfsg1-1, or a prefix of one with * at its end, \
-                     found {version:?}"
-                ));
+                return Err(BadPin::Version {
+                    field,
+                    found: version.clone(),
+                });
             }
         }
         Ok(())

@@ -18,30 +18,42 @@ use crate::{Artifacts, Launcher};
 /// A real boot with KVM takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// Why no guest boots with KVM, for people. It is remembered from one run to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(transparent)]
+#[error("{0}")]
+pub(super) struct NoBoot(String);
+
+impl NoBoot {
+    pub(super) fn new(reason: impl ToString) -> Self {
+        Self(reason.to_string())
+    }
+}
+
 /// What was found, and for what.
 #[derive(Debug, Serialize, Deserialize)]
 struct Verdict {
     key: String,
     /// Why KVM cannot be used; `None` when it can.
-    against: Option<String>,
+    against: Option<NoBoot>,
 }
 
 /// The remembered verdict, or a new one.
-pub(super) fn remembered(artifacts: &Artifacts) -> Result<(), String> {
+pub(super) fn remembered(artifacts: &Artifacts) -> Result<(), NoBoot> {
     let path = artifacts.runs.join("kvm-verdict.json");
     let key = key(
         &artifacts.environment.qemu,
         &artifacts.environment.kernel.image,
     )
-    .map_err(|error| format!("what would be booted cannot be read: {error}"))?;
+    .map_err(|error| NoBoot::new(format_args!("what would be booted cannot be read: {error}")))?;
     remembered_at(&path, key, || boots(artifacts))
 }
 
 fn remembered_at(
     path: &Path,
     key: String,
-    boots: impl FnOnce() -> Result<(), String>,
-) -> Result<(), String> {
+    boots: impl FnOnce() -> Result<(), NoBoot>,
+) -> Result<(), NoBoot> {
     let known = fs::read(path)
         .ok()
         .and_then(|text| serde_json::from_slice::<Verdict>(&text).ok())
@@ -61,8 +73,8 @@ fn remembered_at(
 }
 
 /// Boots a guest without device and driver.
-fn boots(artifacts: &Artifacts) -> Result<(), String> {
-    let machine = Machine::load("q35").map_err(|error| error.to_string())?;
+fn boots(artifacts: &Artifacts) -> Result<(), NoBoot> {
+    let machine = Machine::load("q35").map_err(NoBoot::new)?;
     let spec = BootSpec {
         accelerator: AcceleratorChoice::Kvm,
         devices: Vec::new(),
@@ -73,7 +85,7 @@ fn boots(artifacts: &Artifacts) -> Result<(), String> {
     Guest::boot(artifacts, &spec)
         .and_then(Guest::power_off)
         .map(drop)
-        .map_err(|error| error.kind().to_string())
+        .map_err(|error| NoBoot::new(error.kind()))
 }
 
 /// Names the host's boot, QEMU and the kernel.
@@ -122,14 +134,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdict");
         let again = || panic!("booted again");
-        let no = || Err("stopped".to_owned());
+        let stopped = NoBoot::new("stopped");
+        let no = || Err(NoBoot::new("stopped"));
         assert_eq!(
             remembered_at(&path, "a".to_owned(), no),
-            Err("stopped".to_owned())
+            Err(stopped.clone())
         );
         assert_eq!(
             remembered_at(&path, "a".to_owned(), again),
-            Err("stopped".to_owned())
+            Err(stopped.clone())
         );
         assert_eq!(remembered_at(&path, "b".to_owned(), || Ok(())), Ok(()));
         assert_eq!(remembered_at(&path, "b".to_owned(), again), Ok(()));

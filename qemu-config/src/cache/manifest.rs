@@ -2,6 +2,7 @@
 //! What a complete step holds, so that a later run notices when it does not hold it any more.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,6 +25,41 @@ struct Entry {
     path: PathBuf,
     bytes: u64,
     sha256: String,
+}
+
+/// How a folder differs from what was written down when its step was complete.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Damage {
+    /// A file of the step is missing, or cannot be read.
+    #[error("{}: {source}", file.display())]
+    Unreadable {
+        /// Its path in the folder.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was written down cannot be understood.
+    #[error("{FILE_NAME}: {0}")]
+    Malformed(serde_json::Error),
+    /// The folder holds what was made from other inputs.
+    #[error("{FILE_NAME} is about another step")]
+    OtherStep,
+    /// A file is longer or shorter than it was.
+    #[error("{} had {expected} bytes and has {found}", file.display())]
+    Size {
+        /// Its path in the folder.
+        file: PathBuf,
+        /// Its length when the step was complete.
+        expected: u64,
+        /// Its length now.
+        found: u64,
+    },
+    /// A file has other contents than it had.
+    #[error("{} has changed since it was made", .0.display())]
+    Contents(PathBuf),
+    /// The contents of a file could not be compared.
+    #[error(transparent)]
+    Hash(#[from] SetupError),
 }
 
 impl Manifest {
@@ -65,26 +101,30 @@ impl Manifest {
         fs::metadata(folder.join(FILE_NAME)).ok()?.modified().ok()
     }
 
-    /// Compares the folder with what was written down. The error is a sentence for a person.
-    pub(super) fn verify(folder: &Path, key: &Key) -> Result<(), String> {
-        let path = folder.join(FILE_NAME);
-        let text = fs::read_to_string(&path).map_err(|error| format!("{FILE_NAME}: {error}"))?;
-        let manifest: Self =
-            serde_json::from_str(&text).map_err(|error| format!("{FILE_NAME}: {error}"))?;
+    /// Compares the folder with what was written down.
+    pub(super) fn verify(folder: &Path, key: &Key) -> Result<(), Damage> {
+        let unreadable = |file: &Path| {
+            let file = file.to_owned();
+            move |source| Damage::Unreadable { file, source }
+        };
+        let text =
+            fs::read_to_string(folder.join(FILE_NAME)).map_err(unreadable(Path::new(FILE_NAME)))?;
+        let manifest: Self = serde_json::from_str(&text).map_err(Damage::Malformed)?;
         if manifest.key != key.hex() {
-            return Err(format!("{FILE_NAME} is about another step"));
+            return Err(Damage::OtherStep);
         }
-        for entry in &manifest.files {
+        for entry in manifest.files {
             let path = folder.join(&entry.path);
-            let name = entry.path.display();
-            let metadata = fs::metadata(&path).map_err(|error| format!("{name}: {error}"))?;
-            if metadata.len() != entry.bytes {
-                let found = metadata.len();
-                return Err(format!("{name} had {} bytes and has {found}", entry.bytes));
+            let found = fs::metadata(&path).map_err(unreadable(&entry.path))?.len();
+            if found != entry.bytes {
+                return Err(Damage::Size {
+                    file: entry.path,
+                    expected: entry.bytes,
+                    found,
+                });
             }
-            let found = sha256_of_file(&path).map_err(|error| error.to_string())?;
-            if found != entry.sha256 {
-                return Err(format!("{name} has changed since it was made"));
+            if sha256_of_file(&path)? != entry.sha256 {
+                return Err(Damage::Contents(entry.path));
             }
         }
         Ok(())

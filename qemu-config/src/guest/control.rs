@@ -39,6 +39,7 @@ impl Guest {
         let answer = match question {
             Question::Device { index, request } => {
                 device::ask(&self.devices, &self.folder, index, &request)
+                    .map_err(|error| error.to_string())
             }
             Question::Unplug { index } => self
                 .ask_to_unplug(index)

@@ -23,21 +23,27 @@ pub(super) struct Device {
     pub(super) _process: Service,
 }
 
+/// Why a device's process has not answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error("there is no device {index}: the guest has {devices}")]
+    NoDevice { index: usize, devices: usize },
+    #[error("the process of device {index} does not answer: {source}")]
+    Io { index: usize, source: io::Error },
+}
+
 /// Sends `request` to the control socket of a device's process and returns its reply.
 pub(super) fn ask(
     devices: &[Device],
     folder: &RunFolder,
     index: usize,
     request: &Value,
-) -> Result<Value, String> {
-    if index >= devices.len() {
-        return Err(format!(
-            "there is no device {index}: the guest has {}",
-            devices.len()
-        ));
+) -> Result<Value, NoAnswer> {
+    let devices = devices.len();
+    if index >= devices {
+        return Err(NoAnswer::NoDevice { index, devices });
     }
-    exchange(folder, index, request)
-        .map_err(|error| format!("the process of device {index} does not answer: {error}"))
+    exchange(folder, index, request).map_err(|source| NoAnswer::Io { index, source })
 }
 
 fn exchange(folder: &RunFolder, index: usize, request: &Value) -> io::Result<Value> {
@@ -88,7 +94,16 @@ mod tests {
         let runs = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(runs.path(), "a").unwrap();
         let error = ask(&[], &folder, 2, &json!({})).unwrap_err();
-        assert!(error.contains("no device 2"), "{error}");
+        assert!(
+            matches!(
+                error,
+                NoAnswer::NoDevice {
+                    index: 2,
+                    devices: 0
+                }
+            ),
+            "{error}"
+        );
         assert!(exchange(&folder, 0, &json!({})).is_err());
     }
 }

@@ -39,16 +39,30 @@ enum Message {
     },
 }
 
-#[derive(Debug, Deserialize)]
+/// Why QEMU did not do what it was asked.
+#[derive(Debug, Deserialize, thiserror::Error)]
+#[error("{class}: {desc}")]
 struct Failure {
     class: String,
     desc: String,
 }
 
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error("{error} in {line:?}")]
+    Malformed {
+        line: String,
+        error: serde_json::Error,
+    },
+}
+
 /// A connection to QEMU.
 pub(crate) struct Qmp {
     socket: UnixStream,
-    answers: Receiver<Result<Value, String>>,
+    answers: Receiver<Result<Value, Refusal>>,
     log: Arc<Mutex<File>>,
 }
 
@@ -74,10 +88,12 @@ impl Qmp {
                         Ok(Message::Event { event: name, data }) => event(name, data),
                         Ok(Message::Return { r#return }) => drop(sender.send(Ok(r#return))),
                         Ok(Message::Error { error }) => {
-                            drop(sender.send(Err(format!("{}: {}", error.class, error.desc))));
+                            drop(sender.send(Err(Refusal::Failure(error))));
                         }
                         Ok(Message::Greeting { .. }) => {}
-                        Err(error) => drop(sender.send(Err(format!("{error} in {line:?}")))),
+                        Err(error) => {
+                            drop(sender.send(Err(Refusal::Malformed { line, error })));
+                        }
                     }
                 }
             })?;
@@ -100,7 +116,9 @@ impl Qmp {
         self.socket.write_all(format!("{line}\n").as_bytes())?;
         match self.answers.recv_timeout(LIMIT) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(text)) => Err(io::Error::other(format!("QEMU refused {command}: {text}"))),
+            Ok(Err(refusal)) => Err(io::Error::other(format!(
+                "QEMU refused {command}: {refusal}"
+            ))),
             Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("QEMU did not answer {command} within {} s", LIMIT.as_secs()),
