@@ -239,6 +239,9 @@ impl Attempt<'_> {
             Some(Seen::Page(page)) => page,
             _ => return Err(EFAULT),
         };
+        if self.access != PageAccess::Read && !here.is_writable() {
+            return self.unshare();
+        }
         if self.access == PageAccess::Atomic && !self.is_of_device(here) {
             let (followed, number) = (self.followed, Some(self.number));
             return make_exclusive(followed, self.device, self.mm, self.page, number)
@@ -276,6 +279,21 @@ impl Attempt<'_> {
                 Err(EIO)
             }
         }
+    }
+
+    /// `hmm_range_fault()` takes a device page of the driver's own as it is, also if it was to be written and may only
+    /// be read. Migrates such a page back, so that the next try breaks the sharing with other processes.
+    fn unshare(&self) -> Result<Try> {
+        {
+            let gives_up = || self.device.link().is_stopping();
+            let guard = MmapReadGuard::lock(self.mm, gives_up)?;
+            let vma = Vma::find(&guard, self.page).filter(|vma| vma.start() <= self.page);
+            if !vma.ok_or(EFAULT)?.is_writable() {
+                return Err(EPERM);
+            }
+        }
+        policy::migrate_back(self.followed, self.device, self.mm, self.page)?;
+        Ok(Try::Again)
     }
 
     fn index(&self, address: usize) -> usize {

@@ -23,6 +23,7 @@ use crate::{
         Tally, //
     },
     policy::Known,
+    pool::AccountId,
     sys::address_space::process::Process, //
 };
 use core::ops::Range;
@@ -62,6 +63,33 @@ pub(super) fn migrate_first(followed: &Followed, device: &Device, mm: &MmWithUse
             device.stats().contexts.device_faults_migrated.add(1);
         }
     }
+}
+
+/// Migrates the page at `page` back to system memory, if it can move.
+pub(super) fn migrate_back(
+    followed: &Followed,
+    device: &Device,
+    mm: &MmWithUser,
+    page: usize,
+) -> Result {
+    let view = followed.mirrored();
+    let process = Process::with_memory(view.task.clone(), ARef::from(mm));
+    let args = MigrateArgs {
+        direction: Direction::ToSystem,
+        flags: MigrateFlags::default(),
+        huge: false,
+        refuse_huge: false,
+        ticket: device.pages().ticket(),
+        trigger: Trigger::DeviceFault,
+        account: AccountId::NONE,
+    };
+    let target = Target {
+        process: &process,
+        known: Some(view.known.clone()),
+        is_stopped: &|| device.link().is_stopping(),
+    };
+    let end = page + PAGE_SIZE;
+    migrate(device, target, page..end, end, args, &mut Tally::default()).map(drop)
 }
 
 /// Moves the part of the granule that has the same advice as `page`. Returns how many pages moved.

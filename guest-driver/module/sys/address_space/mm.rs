@@ -199,6 +199,11 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_may_have_markers(self.as_raw()) }
     }
 
+    /// Whether the process may write it.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.vma.flags() & flags::WRITE != 0
+    }
+
     /// What keeps all pages of the mapping from moving, if anything does.
     pub(crate) fn obstacle(&self) -> Option<VmaObstacle> {
         let special = flags::IO | flags::PFNMAP | flags::MIXEDMAP | flags::DONTEXPAND;

@@ -18,6 +18,10 @@ use std::time::Duration;
 pub(super) const CASES: &[Case] = &[
     Case::new("job/fork-in-flight-anon-4k", fork_in_flight),
     Case::new("job/child-has-memory-of-its-own-anon-4k", child_has_its_own),
+    Case::new(
+        "job/writes-to-pages-that-a-child-shares-anon-4k",
+        shared_with_child,
+    ),
     Case::new("job/exec-in-flight", exec_in_flight),
     Case::new("job/mremap-in-flight-anon-4k", mremap_in_flight),
     Case::new(
@@ -82,6 +86,35 @@ fn child_has_its_own() -> Result<()> {
     memory.check(1)?;
     jobs.done(&JobRequest::fill(memory.range(), 0))?;
     memory.check_zero(0..64)
+}
+
+/// A job writes to device pages that a child shares with the process: the child keeps what was there.
+fn shared_with_child() -> Result<()> {
+    const PAGES: usize = 40;
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    for is_on_device in [false, true] {
+        let mut memory = Memory::single(PAGES)?;
+        memory.fill(1);
+        if is_on_device {
+            mover.all_to_device(memory.range())?;
+        }
+        // The device could write all of it, until it is shared.
+        jobs.done(&JobRequest::atomic_add(memory.range().start, 1, 8, 0))?;
+        let check = Gate::new()?;
+        let child = fork(|| {
+            check.wait()?;
+            memory.check(1)
+        })?;
+        jobs.done(&JobRequest::fill(memory.part(5..20), 0))?;
+        let first = memory.part(30..31).start;
+        jobs.done(&JobRequest::atomic_add(first, (PAGE / 8) as u64, 8, 0))?;
+        check.open()?;
+        child.wait()?;
+        memory.check_pages(0..5, 1)?;
+        memory.check_zero(5..20)?;
+        memory.check_pages(20..PAGES, 1)?;
+    }
+    Ok(())
 }
 
 /// A process executes another program while a job works on it: the job ends, and the process that waits is told.

@@ -83,10 +83,13 @@ fn million() -> Result<()> {
         sum += 4 * nodes;
         let report = jobs.done(&walk(None))?;
         ensure!(report.result == sum, "expected {sum}: {report:?}");
-        match side {
-            PreferredSide::Device => mover.expect_on_device(memory.range())?,
-            _ => mover.expect_in_system(memory.range())?,
-        }
+        // A page that another task holds for a moment does not move.
+        let counts = mover.device.residency(Process::Caller, memory.range())?;
+        let there = match side {
+            PreferredSide::Device => counts.device_pages,
+            _ => counts.system_pages,
+        };
+        ensure!(there * 100 >= 99 * pages as u64, "{side:?}: {counts:?}");
     }
     Ok(())
 }
