@@ -24,6 +24,8 @@ pub enum Request {
     LoadTestHmm,
     /// Measures once; answered by [`Answer::Sample`].
     Measure(Measure),
+    /// Measures once what the device does with memory; answered by [`Answer::Jobs`].
+    Jobs,
 }
 
 /// The driver that moves the memory.
@@ -84,6 +86,8 @@ pub enum Answer {
     Done,
     /// What was measured.
     Sample(Sample),
+    /// What was measured of jobs.
+    Jobs(JobSample),
     /// It could not be done, or a byte was wrong.
     Failed {
         /// Why.
@@ -106,4 +110,28 @@ pub struct Sample {
     pub doorbells: [u64; 2],
     /// CPU faults that the driver served.
     pub cpu_faults: u64,
+}
+
+/// What a measurement of jobs saw. Times are nanoseconds; those of jobs are what the device measured from acceptance to the
+/// end, all others of the guest's monotonic clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSample {
+    /// Jobs that read 8 bytes of a page of system memory, which was faulted in and mapped.
+    pub fault_ns: Vec<u64>,
+    /// The same jobs again, without a page fault.
+    pub resident_ns: Vec<u64>,
+    /// Jobs that read 8 bytes of a huge page, which moved to the device at that.
+    pub huge_fault_ns: Vec<u64>,
+    /// The same with the device whose copies do nothing.
+    pub huge_fault_no_copy_ns: Vec<u64>,
+    /// `mprotect()` of a page that the device has mapped, and of one that it has not.
+    pub protect_ns: [Vec<u64>; 2],
+    /// Bytes that were unmapped.
+    pub unmapped_bytes: u64,
+    /// `munmap()` of so much that the device has mapped, and of as much in a process without a context.
+    pub unmap_ns: [u64; 2],
+    /// Nodes of the list.
+    pub nodes: u64,
+    /// Walk of the list by the device, and by the guest's CPU.
+    pub walk_ns: [u64; 2],
 }

@@ -6,6 +6,7 @@
 
 mod conversation;
 mod figure;
+mod jobs;
 mod memcpy;
 mod plan;
 mod raw;
@@ -29,6 +30,7 @@ use crate::setup_arguments::SetupArguments;
 use crate::{build, signals};
 use conversation::Conversation;
 use figure::{Circumstances, Figure};
+use jobs::JobSamples;
 use plan::Tuning;
 use report::Report;
 use samples::Samples;
@@ -125,17 +127,20 @@ fn of_guest(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Figure>> {
     let mut wanted = plan::figures(tuning, arguments.size, arguments.largest);
-    wanted.retain(|wanted| {
+    let is_wanted = |name: &str| {
         arguments.only.is_empty()
-            || (arguments.only.iter()).any(|text| wanted.name.contains(text.as_str()))
-    });
+            || (arguments.only.iter()).any(|text| name.contains(text.as_str()))
+    };
+    wanted.retain(|wanted| is_wanted(&wanted.name));
+    let wants_jobs = jobs::NAMES.into_iter().any(is_wanted);
     // Memory for what will be measured, and not for what could be.
-    let Some(most) = wanted
+    let most = wanted
         .iter()
         .flat_map(|wanted| wanted.what.series())
         .map(|series| series.bytes)
-        .max()
-    else {
+        .chain(wants_jobs.then_some(jobs::BYTES))
+        .max();
+    let Some(most) = most else {
         return Ok(Vec::new());
     };
     let mut spec = spec(tuning, most, test_hmm)?;
@@ -157,9 +162,14 @@ fn of_guest(
     ));
     let rounds = arguments.runs as usize;
     let measured = Conversation::with(&mut guest, |conversation| {
-        Samples::take(&wanted, rounds, arguments.size, conversation, progress)
+        let samples = Samples::take(&wanted, rounds, arguments.size, conversation, progress)?;
+        let jobs = match wants_jobs {
+            true => Some(JobSamples::take(rounds, conversation, progress)?),
+            false => None,
+        };
+        Ok((samples, jobs))
     });
-    let samples = match measured {
+    let (samples, jobs) = match measured {
         Ok(samples) => samples,
         Err(error) => {
             guest.keep_folder();
@@ -179,13 +189,17 @@ fn of_guest(
     if arguments.keep {
         eprintln!("logs: {}", finished.folder().display());
     }
-    wanted
+    let mut figures = wanted
         .iter()
         .map(|wanted| {
             Figure::new(wanted, &samples, &circumstances)
                 .with_context(|| format!("no measurements for '{}'", wanted.name))
         })
-        .collect()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(jobs) = jobs {
+        figures.extend(jobs.figures(is_wanted, &circumstances)?);
+    }
+    Ok(figures)
 }
 
 /// A guest that can move `most` bytes.

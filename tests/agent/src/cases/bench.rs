@@ -4,6 +4,7 @@
 //! Each measurement has a process of its own. It finds fresh memory, and only the process that measures `test_hmm` has
 //! that driver's notifier over its address space.
 
+mod jobs;
 mod measure;
 mod movers;
 mod pagemap;
@@ -40,6 +41,13 @@ fn obey(request: Request) -> Result<()> {
             crate::modules::load(TEST_HMM, "")?;
             answer(&Answer::Done)
         }
+        Request::Jobs => fork(|| {
+            answer(&match jobs::measure() {
+                Ok(sample) => Answer::Jobs(sample),
+                Err(error) => failed(&error),
+            })
+        })?
+        .wait(),
         // A child that crashes has not answered, and its end is the error.
         Request::Measure(what) => fork(|| {
             answer(&match measure::measure(what) {

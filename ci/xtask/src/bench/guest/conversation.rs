@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use hmm_control::bench::{ARGUMENT, Answer, Measure, Request, Sample, Side};
+use hmm_control::bench::{ARGUMENT, Answer, JobSample, Measure, Request, Sample, Side};
 use hmm_control::line;
 use hmm_vm::guest::{Collected, Command, Guest, Input, Streams};
 
@@ -80,6 +80,14 @@ impl Conversation {
                 Answer::Failed { .. } if what.side == Side::TestHmm && tries < TRIES => {}
                 other => bail!("{what:?}: {other:?}"),
             }
+        }
+    }
+
+    /// Measures jobs once.
+    pub(super) fn measure_jobs(&mut self) -> anyhow::Result<JobSample> {
+        match self.ask(&Request::Jobs)? {
+            Answer::Jobs(sample) => Ok(sample),
+            other => bail!("jobs: {other:?}"),
         }
     }
 

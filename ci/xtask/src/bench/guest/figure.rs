@@ -61,6 +61,27 @@ impl Figure {
     /// Makes a figure; `None` if what it needs was not measured.
     pub(super) fn new(wanted: &Wanted, samples: &Samples, guest: &Circumstances) -> Option<Self> {
         let raw = Raw::new(&wanted.what, samples)?;
+        let loads: Vec<[Option<f64>; 2]> = wanted
+            .what
+            .series()
+            .iter()
+            .filter_map(|series| Some(samples.of(series)?.load))
+            .collect();
+        let load = [
+            loads.first().and_then(|load| load[0]),
+            loads.last().and_then(|load| load[1]),
+        ];
+        Self::of(&wanted.name, wanted.goal, raw, load, guest)
+    }
+
+    /// Makes a figure of its numbers; `None` if there are none.
+    pub(super) fn of(
+        name: &str,
+        goal: Option<Goal>,
+        raw: Raw,
+        load: [Option<f64>; 2],
+        guest: &Circumstances,
+    ) -> Option<Self> {
         let spread = Spread::new(raw.values)?;
         let value = spread.median();
         let is_compared = raw.baseline.is_some();
@@ -70,14 +91,8 @@ impl Figure {
         } else {
             Some(value)
         };
-        let loads: Vec<[Option<f64>; 2]> = wanted
-            .what
-            .series()
-            .iter()
-            .filter_map(|series| Some(samples.of(series)?.load))
-            .collect();
         Some(Self {
-            name: wanted.name.clone(),
+            name: name.to_owned(),
             kind: "measured",
             unit: raw.unit,
             value,
@@ -85,10 +100,10 @@ impl Figure {
             max: spread.max(),
             samples: raw.samples,
             baseline,
-            goal: wanted.goal,
-            met: wanted.goal.map(|goal| goal.verdict(judged)),
-            load_begin: loads.first().and_then(|load| load[0]),
-            load_end: loads.last().and_then(|load| load[1]),
+            goal,
+            met: goal.map(|goal| goal.verdict(judged)),
+            load_begin: load[0],
+            load_end: load[1],
             guest: guest.clone(),
         })
     }

@@ -91,6 +91,6 @@ fn touches(memory: &Memory, pagemap: &Pagemap, count: usize, seed: u64) -> Resul
     )
 }
 
-fn nanoseconds(started: Instant) -> Result<u64> {
+pub(super) fn nanoseconds(started: Instant) -> Result<u64> {
     u64::try_from(started.elapsed().as_nanos()).context("a time beyond all measure")
 }
