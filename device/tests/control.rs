@@ -127,7 +127,7 @@ fn answers_that_are_not_read_take_little_memory() {
     process.command_ok(r#"{"command":"info"}"#);
     let taken = private_kib(&process).saturating_sub(before);
     assert!(taken < UNREAD_KIB, "{taken} KiB for unread answers");
-    // The answers are all there for who reads them in the end.
+    // A client that reads late finds every answer.
     let reader = BufReader::new(clients.swap_remove(0));
     let mut answers = 0;
     for line in reader.lines().take(QUESTIONS) {

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Advise(Advise),
     /// Moves a range of a process in the background, and waits for it.
     Prefetch(Prefetch),
-    /// Brings memory home that nobody touched.
+    /// Migrates memory back to system memory: a range, or what was wanted least recently.
     Evict(Evict),
     /// Shows or sets how much device memory a process may have.
     Limit(Limit),
@@ -149,7 +149,7 @@ pub(crate) struct Evict {
         required_unless_present = "bytes"
     )]
     pub(crate) range: Option<PageRange>,
-    /// So much of the device's memory, whoever it belongs to (needs CAP_SYS_PTRACE).
+    /// So much of the device's memory, of any process (needs CAP_SYS_PTRACE).
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "range")]
     pub(crate) bytes: Option<u64>,
     /// Print JSON.
@@ -393,7 +393,7 @@ pub(crate) enum Policy {
     /// Move all memory in turn, also what the program uses: faults and moves take two fifths of the time that the
     /// program runs.
     Churn,
-    /// Move everything in every pass, for those who test. There is no bound to how slow the program becomes.
+    /// Move everything in every pass, for tests. There is no bound to how slow the program becomes.
     Stress,
 }
 

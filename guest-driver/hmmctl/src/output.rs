@@ -22,7 +22,7 @@ pub(crate) fn print<T: Serialize>(
         text(&mut stdout)
     };
     match written.and_then(|()| stdout.flush()) {
-        // Whoever reads the output has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
     }

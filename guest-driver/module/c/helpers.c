@@ -192,8 +192,8 @@ bool vhmm_vma_wants_huge_pages(struct vm_area_struct *vma)
 }
 
 /*
- * Whether no page of the mapping can be mapped by another process: nobody was forked from this one
- * since the mapping got its first page, or all who were have ended, and this one did not inherit it.
+ * Whether no page of the mapping can be mapped by another process: this one did not inherit the mapping,
+ * and all processes that were forked from it since the mapping got its first page have ended.
  */
 bool vhmm_vma_is_exclusive(struct vm_area_struct *vma)
 {

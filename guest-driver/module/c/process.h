@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Processes: whose memory the caller may touch, whether a process has ended, and who begins another.
+ * Processes: which memory the caller may touch, whether a process has ended, and which process begins another.
  */
 #ifndef VHMM_PROCESS_H
 #define VHMM_PROCESS_H

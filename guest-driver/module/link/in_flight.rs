@@ -135,7 +135,7 @@ pub(crate) struct Outcome<'a> {
     pool: &'a RequestPool,
     request: Option<Idle>,
     entries: usize,
-    /// `None`: no entry was executed, or nobody knows.
+    /// `None`: no entry was executed, or it is unknown which were.
     answer: Option<Answer>,
 }
 

@@ -51,8 +51,8 @@ impl Link {
         submitted.into_returned()
     }
 
-    /// A queue does not accept requests, in the given epoch. Starts the device anew unless somebody
-    /// else did.
+    /// A queue does not accept requests, in the given epoch. Starts the device anew unless another
+    /// task did.
     pub(super) fn queue_broken(&self, epoch: u32) {
         let guard = self.recovery.lock();
         if self.epoch.load(Relaxed) == epoch && !self.is_dead() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Evicts device pages, to whichever process they belong: all when the device goes, or some when
+//! Evicts device pages of any process: all when the device goes, or some when
 //! requests need its memory.
 //!
 //! Never call this with an mmap lock held, while a migration is alive, or in a CPU fault.
@@ -133,8 +133,8 @@ pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
     true
 }
 
-/// Evicts about so many pages, of whichever process, of those that no request has wanted on the
-/// device since `before`. Returns how many migrated.
+/// Evicts about so many pages of any process that no request has wanted on the device since `before`.
+/// Returns how many migrated.
 pub(crate) fn some(device: &Device, pages: usize, before: Ticket) -> usize {
     kernel::task::might_sleep();
     let pool = device.pages();

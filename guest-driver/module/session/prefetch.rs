@@ -167,7 +167,7 @@ impl Prefetch {
         this.end(result);
     }
 
-    /// Moves the next part. Returns whether nobody asked for the end.
+    /// Moves the next part. Returns false once the end was asked for.
     fn step(&self, task: &mut Task) -> Result<bool> {
         if self.stop.load(Relaxed) {
             return Ok(false);
@@ -232,8 +232,8 @@ impl Prefetch {
     ///
     /// # Errors
     ///
-    /// If a signal came, `ERESTARTSYS`, or `EINTR` if there is a limit: who begins again does not know
-    /// what is left of it.
+    /// If a signal came, `ERESTARTSYS`, or `EINTR` if there is a limit: a caller that begins again does not
+    /// know what is left of it.
     pub(super) fn wait(&self, timeout_ms: u32) -> Result<Report> {
         let mut left = msecs_to_jiffies(timeout_ms);
         let mut report = self.report.lock();

@@ -43,7 +43,7 @@ pub enum SkipReason {
     NoSystemMemory = 15,
     /// The device refused or failed the copy; the page stayed where it was, intact.
     CopyFailed = 16,
-    /// The device memory is lost; the page cannot come home.
+    /// The device memory is lost; the page cannot be migrated back.
     Lost = 17,
     /// The process has as much device memory as it may have.
     OverLimit = 18,

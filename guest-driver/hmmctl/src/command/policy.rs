@@ -34,7 +34,7 @@ struct EvictReply {
     skipped: BTreeMap<&'static str, u64>,
 }
 
-/// Brings memory home.
+/// Migrates memory back to system memory.
 pub(crate) fn evict(node: &Path, arguments: &cli::Evict) -> anyhow::Result<()> {
     let device = Device::open(node)?;
     let report = match (&arguments.range, arguments.pid, arguments.bytes) {

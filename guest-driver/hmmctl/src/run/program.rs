@@ -203,7 +203,7 @@ mod tests {
         // The two signals above 31 that the C library keeps for itself are its own affair.
         let of_program = |line| signal_set(program.id(), line) & 0x7fff_ffff;
         assert_eq!(of_program("SigBlk:"), 0);
-        // What whoever started the test ignores stays so, but for SIGPIPE, which Rust ignores.
+        // Signals that were ignored when the test began stay so, but for SIGPIPE, which Rust ignores.
         let own = signal_set(std::process::id() as i32, "SigIgn:") & 0x7fff_ffff;
         let inherited = own & !(1 << (Signal::SIGPIPE as u32 - 1));
         assert_eq!(of_program("SigIgn:"), inherited);

@@ -65,7 +65,7 @@ use kernel::{
 /// Where a hold of the mmap lock ended.
 pub(super) struct Stop {
     pub(super) address: usize,
-    /// Why, if it is that so many pages need room on the device.
+    /// Set if it ended because so many pages need room on the device.
     pub(super) needs_room: Option<usize>,
     /// Whether pages are swapped out, so that the rest takes the lock for writing.
     is_swapped: bool,

@@ -60,7 +60,7 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Moves what there is in `range` (page aligned), unless the process ends before or the request is
+/// Moves the pages of `range` (page aligned), unless the process ends before or the request is
 /// given up. What is left then counts as busy.
 fn once(
     request: &Request<'_>,

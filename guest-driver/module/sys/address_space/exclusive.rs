@@ -25,7 +25,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// Mappings that are looked at, at most: who holds the mmap lock must not look at any number.
+/// Mappings that are looked at, at most: the mmap lock is held, so the number must be bounded.
 const MAPPINGS: usize = 64;
 
 /// A range of an address space of which no page is mapped by another process and in which no other
@@ -64,7 +64,7 @@ impl<'a> Exclusive<'a> {
     }
 }
 
-/// Who has pages of the front of a range, whose mappings are alike.
+/// Whether other processes map pages of the front of a range, whose mappings are alike.
 pub(crate) enum Sharing<'a> {
     /// No other process maps its pages.
     Exclusive(Exclusive<'a>),

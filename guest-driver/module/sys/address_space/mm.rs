@@ -24,7 +24,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// Whether somebody waits for the mmap lock of `mm`.
+/// Whether a task waits for the mmap lock of `mm`.
 pub(crate) fn mmap_lock_is_contended(mm: &MmWithUser) -> bool {
     // SAFETY: The address space is valid.
     unsafe { bindings::vhmm_mmap_lock_is_contended(mm.as_raw()) }

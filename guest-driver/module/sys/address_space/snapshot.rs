@@ -44,7 +44,7 @@ pub(crate) enum Place {
     System,
     /// In system memory, merged by KSM.
     Merged,
-    /// In system memory, and somebody besides the page tables refers to it.
+    /// In system memory, with references besides those of the page tables.
     SystemReferenced,
     /// In the device memory asked for, on the page with this frame number.
     Device(usize),

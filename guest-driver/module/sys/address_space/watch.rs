@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Watches an address space for what must not be forgotten: that ranges are unmapped, and that it
-//! ends. Whoever clears entries of page tables can be made to wait.
+//! ends. Tasks that zap PTEs can be made to wait.
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 

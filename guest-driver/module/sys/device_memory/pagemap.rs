@@ -58,7 +58,7 @@ pub(crate) enum FaultError {
 
 /// What the owner of device-private memory does for the kernel.
 pub(crate) trait Operations: Send + Sync + Sized {
-    /// A CPU touched a page of `memory`: bring it home. The mmap lock is held for reading and must
+    /// A CPU touched a page of `memory`: migrate it back to system memory. The mmap lock is held for reading and must
     /// stay so; `current` need not be the owner of the address space. `Ok` also if the page
     /// could not be moved now: the CPU tries again.
     ///
@@ -243,8 +243,8 @@ impl<T: Operations> PrivateMemory<T> {
             // The others are never used again rather than given out twice.
             return Err(EBUSY);
         }
-        // SAFETY: The pagemap covers the pages, and the marks say that they were free, so nobody
-        // has a reference to them. The call returns them locked with one reference.
+        // SAFETY: The pagemap covers the pages, and the marks say that they were free, so there
+        // is no reference to them. The call returns them locked with one reference.
         unsafe {
             let page = bindings::vhmm_pfn_to_page(pfn);
             bindings::vhmm_device_page_init(page, self.pgmap.get(), order);
@@ -322,7 +322,7 @@ impl<T: Operations> PrivateMemory<T> {
         // SAFETY: The kernel holds the page until this returns.
         let page = unsafe { PageRef::from_raw(NonNull::new_unchecked(page)) };
         if let Some(index) = this.index_of(page) {
-            // SAFETY: The folio still has its order, and nobody else can see it any more.
+            // SAFETY: The folio still has its order, and the caller has its last reference.
             let order = unsafe { bindings::vhmm_page_order(page.as_raw().as_ptr()) };
             let indices = index..index + (1 << order);
             this.mark(indices.clone(), false);

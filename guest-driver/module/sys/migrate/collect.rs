@@ -220,8 +220,8 @@ impl<'a> Migration<'a, Collected> {
 
     /// Skips pages that have been copied already.
     ///
-    /// Another migration that has brought a page home unlocks it just before it gives up its
-    /// reference. Whoever knows the page by its number can come between; nothing maps the page any
+    /// Another migration that has migrated a page back unlocks it just before it drops its
+    /// reference. A task that knows the page by its pfn can come between; nothing maps the page any
     /// more, it will be free soon, and the kernel warns about moving a charge that it has lost.
     fn leave_copied(&mut self) {
         for index in 0..self.inner.pages {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What tells processes from each other, and who begins another.
+//! What tells processes from each other, and which process has begun another.
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/trace/events/sched.h`](srctree/include/trace/events/sched.h)

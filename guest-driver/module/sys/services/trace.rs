@@ -116,7 +116,7 @@ pub(crate) fn batch_done(
     );
 }
 
-/// A CPU fault at `address` was served, and brought `bytes` home. It began at `start_time`. Any
+/// A CPU fault at `address` was served, and migrated `bytes` back. It began at `start_time`. Any
 /// context.
 pub(crate) fn fault(
     device: &virtio::Device,

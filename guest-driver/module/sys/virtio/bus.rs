@@ -46,7 +46,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
-        // SAFETY: The driver is not registered yet, so nobody else accesses its fields.
+        // SAFETY: The driver is not registered yet, so nothing else accesses its fields.
         unsafe {
             (*vdrv.get()).driver.name = name.as_char_ptr();
             (*vdrv.get()).id_table = T::ID_TABLE.as_ptr();
@@ -78,7 +78,7 @@ impl<T: Driver> Adapter<T> {
     /// Called between the negotiation of features and `probe`.
     extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
         for &bit in T::UNWANTED_FEATURES {
-            // SAFETY: The virtio bus calls this with a valid device that nobody uses yet.
+            // SAFETY: The virtio bus calls this with a valid device that is not in use yet.
             unsafe { bindings::vhmm_virtio_clear_feature(vdev, bit) };
         }
         0

@@ -37,7 +37,7 @@ const SUBMITTED: u64 = 1;
 const USED: u64 = 2;
 /// The device was reset before it returned the buffers.
 const CANCELLED: u64 = 3;
-/// The bits of [`Request::state`] that say who owns the buffers; those above number the uses.
+/// The bits of [`Request::state`] that name the owner of the buffers; those above number the uses.
 const OWNER: u64 = 3;
 /// The first bit of the number.
 const USE: u64 = OWNER + 1;
@@ -61,22 +61,22 @@ pub(crate) struct Request {
 
 // SAFETY: The buffers are plain bytes; all else is made to be shared.
 unsafe impl Send for Request {}
-// SAFETY: The type invariant says who may access the buffers, and `state` orders the hand-over.
+// SAFETY: By the type invariant the owner alone accesses the buffers, and `state` orders the hand-over.
 unsafe impl Sync for Request {}
 
 impl Request {
-    /// Gives the request back to whoever waits for it. Any context.
+    /// Gives the request back to its waiter. Any context.
     fn finish(&self, owner: u64, used: u32) {
         self.used.store(used, Relaxed);
         // SAFETY: The completion was initialised by `Idle::submit`.
         unsafe { bindings::complete_all(self.returned.get()) };
-        // The state comes last: whoever sees it may hand the request to another queue at once, whose
+        // The state comes last: a task that sees it may hand the request to another queue at once, whose
         // lock is another one, and initialise the completion anew.
         let number = self.state.load(Relaxed) & !OWNER;
         self.state.store(number | owner, Release);
     }
 
-    /// Who owns the buffers. What the device wrote before it returned them is visible afterwards.
+    /// The owner of the buffers. What the device wrote before it returned them is visible afterwards.
     fn owner(&self) -> u64 {
         // ORDERING: Acquire pairs with the release in `finish`, so the device's writes, which the
         // virtqueue ordered before its own, are visible.
@@ -200,7 +200,7 @@ impl Idle {
     /// Hands the request to the device: the virtqueue's reference, and what the driver keeps.
     pub(in crate::sys) fn submit(self) -> (Arc<Request>, Submitted) {
         self.0.state.store(self.0.submitted(), Relaxed);
-        // SAFETY: Nobody waits for an idle request, and who returned it is done with it (`finish`), so
+        // SAFETY: No task waits for an idle request, and the one that returned it is done with it (`finish`), so
         // it may be initialised anew.
         unsafe { bindings::init_completion(self.0.returned.get()) };
         (self.0.clone(), Submitted(self.0))

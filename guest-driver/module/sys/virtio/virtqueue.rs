@@ -160,7 +160,7 @@ impl Virtqueues {
         let Some(dma_device) = dma_device.and_then(NonNull::new) else {
             // The transport maps memory in a way of its own, which it can undo only while its queues
             // exist; a mapping may outlive them.
-            // SAFETY: The queues were just made, and nobody uses them.
+            // SAFETY: The queues were just made, and are not in use.
             unsafe { bindings::vhmm_virtio_del_vqs(self.vdev.as_raw()) };
             return Err(EOPNOTSUPP);
         };
@@ -172,7 +172,7 @@ impl Virtqueues {
             let before = ring.dma_device.replace(dma_device.clone());
             ring.vq = vq;
             ring.open = true;
-            // Whoever waits polls first; an interrupt is asked for when it is needed.
+            // A waiter polls first; an interrupt is asked for when it is needed.
             ring.disarm();
             drop(ring);
             drop(before);
@@ -228,7 +228,7 @@ impl Virtqueues {
             ring.cancel();
             ring.vq = null_mut();
         }
-        // SAFETY: The queues exist, the device is reset, and nobody uses them any more.
+        // SAFETY: The queues exist, the device is reset, and the queues are not in use any more.
         unsafe { bindings::vhmm_virtio_del_vqs(self.vdev.as_raw()) };
         *life = Life::Stopped;
     }

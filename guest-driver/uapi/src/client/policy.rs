@@ -61,7 +61,7 @@ pub struct PrefetchReport {
 /// What an eviction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvictReport {
-    /// Bytes that came home.
+    /// Bytes that were migrated back to system memory.
     pub bytes_evicted: u64,
     /// Pages of the range that did not.
     pub skipped: Skipped,
@@ -169,7 +169,7 @@ impl Device {
         })
     }
 
-    /// Brings the pages of a range home. A signal ends it early, which is an error of the call.
+    /// Migrates the pages of a range back to system memory. A signal ends it early, which is an error of the call.
     pub fn evict(&self, process: Process, range: Range<u64>) -> Result<EvictReport, Error> {
         let mut argument = Evict {
             pid: process.raw(),

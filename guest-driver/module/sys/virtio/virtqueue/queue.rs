@@ -157,7 +157,7 @@ impl Queue {
         }
         drop(ring);
         if kick {
-            // SAFETY: The queues are deleted only when nobody is counted in `notifying`, so `vq`
+            // SAFETY: The queues are deleted only while `notifying` counts no task, so `vq`
             // is valid. The notification needs no lock.
             unsafe { bindings::virtqueue_notify(vq) };
             self.notifying.fetch_sub(1, Full);
