@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Commands in a guest that sees the host's files, as `cargo xtask run` starts them. All tests share one boot.
+//! Commands in a guest that sees the host's files, as `cargo xtask run` starts them. All tests share one boot, but for those
+//! that end their guest.
 
 mod files;
+mod interrupts;
 mod monitor;
 mod processes;
 mod site;
@@ -28,11 +30,25 @@ pub struct RunTest {
     /// The test's name.
     pub name: &'static str,
     run: fn(&mut Site) -> anyhow::Result<Outcome>,
+    /// Whether it ends its guest, so that it has one of its own.
+    ends_guest: bool,
 }
 
 impl RunTest {
     const fn new(name: &'static str, run: fn(&mut Site) -> anyhow::Result<Outcome>) -> Self {
-        Self { name, run }
+        Self {
+            name,
+            run,
+            ends_guest: false,
+        }
+    }
+
+    const fn ending(name: &'static str, run: fn(&mut Site) -> anyhow::Result<Outcome>) -> Self {
+        Self {
+            name,
+            run,
+            ends_guest: true,
+        }
     }
 }
 
@@ -41,16 +57,21 @@ pub type Results = BTreeMap<&'static str, (Result<Outcome, String>, Duration)>;
 
 /// All of them. Those that end a guest which does not withstand them come last.
 pub fn all() -> impl Iterator<Item = RunTest> {
-    [files::TESTS, monitor::TESTS, processes::TESTS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        files::TESTS,
+        monitor::TESTS,
+        interrupts::TESTS,
+        processes::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
-/// Boots a guest and runs the chosen tests in it.
+/// Boots a guest and runs the chosen tests in it, and one more for each test that ends its guest.
 ///
 /// # Errors
-/// When the guest does not boot, does not power off, or its kernel complains.
+/// When a guest does not boot, the shared one does not power off, or its kernel complains.
 pub fn boot(
     artifacts: &Artifacts,
     spec: BootSpec,
@@ -58,10 +79,21 @@ pub fn boot(
     chosen: &[RunTest],
 ) -> Result<Results, String> {
     let failed = |error: anyhow::Error| format!("{error:#}");
-    let mut site = Site::boot(artifacts, spec).map_err(failed)?;
+    let (ending, sharing): (Vec<&RunTest>, Vec<&RunTest>) =
+        chosen.iter().partition(|test| test.ends_guest);
     let mut results = Results::new();
+    for test in ending {
+        let started = Instant::now();
+        let mut site = Site::boot(artifacts, spec.clone()).map_err(failed)?;
+        let result = (test.run)(&mut site).map_err(failed);
+        results.insert(test.name, (result, started.elapsed()));
+    }
+    if sharing.is_empty() {
+        return Ok(results);
+    }
+    let mut site = Site::boot(artifacts, spec).map_err(failed)?;
     let mut ended_in = None;
-    for test in chosen {
+    for test in sharing {
         let started = Instant::now();
         let result = match ended_in {
             None => (test.run)(&mut site),

@@ -8,7 +8,6 @@ use hmm_vm::guest::{CommandEnd, ExecError, ExitStatus};
 
 pub(super) const TESTS: &[RunTest] = &[
     RunTest::new("run/ends-as-the-command", ends_as_the_command),
-    RunTest::new("run/a-signal-reaches-the-command", signal_reaches),
     RunTest::new("run/pid-means-the-command-s-process", pids),
     RunTest::new("run/the-whole-guest-can-be-seen", whole_guest),
     RunTest::new("run/nothing-is-left-behind", nothing_is_left),
@@ -17,8 +16,6 @@ pub(super) const TESTS: &[RunTest] = &[
     RunTest::new("run/powers-off", powers_off),
     RunTest::new("run/signals-every-process", every_process),
 ];
-
-const SIGTERM: i32 = 15;
 
 fn ends_as_the_command(site: &mut Site) -> Result<Outcome> {
     let ends = [
@@ -37,21 +34,6 @@ fn ends_as_the_command(site: &mut Site) -> Result<Outcome> {
         let is_expected = |end: &CommandEnd| matches!(end, CommandEnd::NotStarted { error, .. } if *error == expected);
         ensure!(is_expected(&ended.end), "{program}: {ended:?}");
     }
-    Ok(Outcome::Passed)
-}
-
-fn signal_reaches(site: &mut Site) -> Result<Outcome> {
-    let interrupts = site.interrupts.clone();
-    // The child of the shell gets it, too: the trap waits for its end. It writes when its own trap is set.
-    let command = script(
-        "trap 'wait; exit 9' TERM; \
-         (trap 'echo child; exit' TERM; echo ready; while :; do :; done) & wait",
-    );
-    site.run_with(&command, move || {
-        interrupts.notify(SIGTERM);
-        Ok(())
-    })?
-    .expect(ExitStatus::Code(9), "ready\nchild\n")?;
     Ok(Outcome::Passed)
 }
 
