@@ -30,6 +30,7 @@ use core::ops::Range;
 use hmm_logic::{
     Block,
     BlockAllocator,
+    KeptPages,
     Run,
     BLOCK_PAGES, //
 };
@@ -207,8 +208,9 @@ impl Pages {
         self.records.lock().blocks.touch(index, ticket.0);
     }
 
-    /// Chooses a block to be emptied whose pages nobody has wanted since `before`. While the
-    /// result lives, none of its pages are given out.
+    /// Chooses a block whose pages are to be evicted, but for those that are to be kept, and none of
+    /// which a request has wanted since `before`. While the result lives, none of its pages are given
+    /// out.
     pub(crate) fn take_victim(&self, before: Ticket) -> Option<Victim<'_>> {
         let block = self.records.lock().blocks.victim(before.0)?;
         Some(Victim { of: self, block })
@@ -242,7 +244,7 @@ impl Pages {
         free(&mut records.blocks, pages);
     }
 
-    /// Takes back pages that were somebody's.
+    /// Takes back pages that were in use, and uncharges them.
     fn free(&self, pages: Range<usize>) {
         let mut records = self.records.lock();
         let charged_to = records.charged_to.get_mut(pages.clone());
@@ -276,6 +278,11 @@ impl Victim<'_> {
     pub(crate) fn pages(&self) -> Range<usize> {
         let first = self.block * BLOCK_PAGES;
         first..first + BLOCK_PAGES
+    }
+
+    /// Those of them that are to be kept now.
+    pub(crate) fn kept(&self) -> KeptPages {
+        self.of.records.lock().blocks.kept(self.block)
     }
 }
 

@@ -1,16 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause
 //! One block of device memory: 2 MiB of 4 KiB pages.
 
+use core::ops::Range;
+
 /// Pages of a block.
 pub const BLOCK_PAGES: usize = 512;
 const WORDS: usize = BLOCK_PAGES / 64;
 /// No block.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Pages of a block that eviction spares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeptPages([u64; WORDS]);
+
+impl KeptPages {
+    /// Whether the page with this number within the block is one of them.
+    pub fn contains(&self, page: usize) -> bool {
+        has_bit(&self.0, page)
+    }
+
+    /// The first pages in a row that are none of them, by their numbers within the block. Empty if
+    /// there are none.
+    pub fn first_others(&self) -> Range<usize> {
+        let mut pages = (0..BLOCK_PAGES).skip_while(|&page| self.contains(page));
+        let start = pages.next().unwrap_or(BLOCK_PAGES);
+        start
+            ..pages
+                .find(|&page| self.contains(page))
+                .unwrap_or(BLOCK_PAGES)
+    }
+}
+
 /// The queue that a block is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queue {
-    /// On none: no page is in use, one is kept, or the block is held.
+    /// On none: no page is in use but those that are kept, or the block is held.
     None,
     /// In order of use, least recently wanted first.
     Recent,
@@ -120,16 +144,22 @@ impl Block {
         set_bit(&mut self.kept, page, kept);
     }
 
-    /// Whether any page of the block is kept.
-    pub(crate) fn has_kept(&self) -> bool {
-        self.kept.iter().any(|&word| word != 0)
+    /// Whether any page of the block is in use and not kept.
+    pub(crate) fn has_evictable(&self) -> bool {
+        (self.free.iter().zip(&self.kept)).any(|(free, kept)| free | kept != u64::MAX)
+    }
+
+    pub(crate) fn kept(&self) -> KeptPages {
+        KeptPages(self.kept)
     }
 
     pub(crate) fn is_free(&self, page: usize) -> bool {
-        self.free
-            .get(page / 64)
-            .is_some_and(|word| word & (1 << (page % 64)) != 0)
+        has_bit(&self.free, page)
     }
+}
+
+fn has_bit(words: &[u64; WORDS], index: usize) -> bool {
+    (words.get(index / 64)).is_some_and(|word| word & (1 << (index % 64)) != 0)
 }
 
 fn set_bit(words: &mut [u64; WORDS], index: usize, value: bool) {

@@ -7,7 +7,7 @@
 //! is long enough, else from a free block, else the longest run at hand. The last free blocks are
 //! for huge pages as long as anything else is left.
 
-use crate::block::{Block, Queue, BLOCK_PAGES, NONE};
+use crate::block::{Block, KeptPages, Queue, BLOCK_PAGES, NONE};
 use crate::queue::Queues;
 use core::ops::Range;
 
@@ -166,8 +166,8 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         }
     }
 
-    /// Marks a page in use as one to be kept or not; see [`BlockAllocator::victim`]. A page that
-    /// is given back is not kept any more.
+    /// Marks a page in use as one to be kept or not. A block whose pages are all to be kept is no
+    /// victim. A page that is given back is not kept any more.
     pub fn keep(&mut self, page: usize, keep: bool) {
         let Ok(index) = u32::try_from(page / BLOCK_PAGES) else {
             return;
@@ -176,6 +176,12 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
             block.set_kept(page % BLOCK_PAGES, keep);
             self.requeue(index, Queue::Recent);
         }
+    }
+
+    /// The pages of a block that are to be kept.
+    pub fn kept(&self, block: usize) -> KeptPages {
+        let blocks = self.blocks.as_ref();
+        blocks.get(block).map(Block::kept).unwrap_or_default()
     }
 
     /// Gives out no page of a block any more. False if there is no such block, or it is held.

@@ -18,7 +18,7 @@ mod victim;
 mod window;
 
 pub use advice::{Advice, AdviceEntry, AdviceMap, NoRoom, Side};
-pub use block::{Block, BLOCK_PAGES};
+pub use block::{Block, KeptPages, BLOCK_PAGES};
 pub use blocks::{BlockAllocator, DoubleFree, Run};
 pub use granule::{Granule, PageAccess, GRANULE_PAGES};
 pub use histogram::{bucket_end, bucket_of, bucket_start, Histogram, BUCKETS};

@@ -5,10 +5,12 @@
 //! wanted a page of the block on the device. Time is counted in requests. A request never evicts
 //! what it or a later one has brought: that would not end.
 //!
-//! A block in which an eviction left pages (somebody pins them) becomes the second choice, until a
-//! page of it is wanted again. So one such block does not stop the eviction of all others.
+//! A block in which an eviction left pages, for instance because they are pinned, becomes the second
+//! choice, until a page of it is wanted again. So one such block does not stop the eviction of all others.
+//!
+//! Pages that are to be kept stay; the others of their block go.
 
-use crate::block::{Block, Queue, BLOCK_PAGES};
+use crate::block::{Block, Queue};
 use crate::blocks::BlockAllocator;
 
 /// Blocks of each queue that one call looks at. Requests that run side by side may touch blocks out
@@ -16,9 +18,9 @@ use crate::blocks::BlockAllocator;
 const LOOK: usize = 16;
 
 impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
-    /// Chooses a block with pages in use of which none is to be kept, and none was wanted at
-    /// `before` or later, and gives out no page of it until [`BlockAllocator::release`]. Takes the
-    /// same time for any number of blocks.
+    /// Chooses a block with pages in use that are not to be kept ([`BlockAllocator::kept`]), and of
+    /// which none was wanted at `before` or later. Gives out no page of it until
+    /// [`BlockAllocator::release`]. Takes the same time for any number of blocks.
     pub fn victim(&mut self, before: u64) -> Option<usize> {
         let index = self
             .oldest_of(Queue::Recent, before)
@@ -63,8 +65,7 @@ impl<S: AsRef<[Block]> + AsMut<[Block]>> BlockAllocator<S> {
         let Some(block) = self.block(index) else {
             return;
         };
-        let empty = usize::from(block.free_pages) == BLOCK_PAGES;
-        if empty || block.held || block.has_kept() {
+        if block.held || !block.has_evictable() {
             self.queues.remove(self.blocks.as_mut(), index);
         } else if block.queue == Queue::None {
             self.queues.move_to_end(self.blocks.as_mut(), index, queue);

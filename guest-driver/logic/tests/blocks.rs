@@ -17,6 +17,8 @@ enum Step {
     FreeUnused(usize),
     /// Frees so many pages from the n-th (modulo their number) on, whether they are in use or not.
     FreeRange(usize, usize),
+    /// Has the n-th page (modulo their number) kept, or not.
+    Keep(usize, bool),
     /// Chooses a victim among what is older than so many steps.
     Victim(usize),
     /// Releases a held block.
@@ -31,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => any::<usize>().prop_map(Step::FreeBlock),
         1 => (0..usize::MAX).prop_map(Step::FreeUnused),
         4 => (any::<usize>(), 0usize..1500).prop_map(|(n, len)| Step::FreeRange(n, len)),
+        10 => any::<(usize, bool)>().prop_map(|(n, keep)| Step::Keep(n, keep)),
         4 => (0usize..100).prop_map(Step::Victim),
         5 => any::<usize>().prop_map(Step::Release),
     ]
@@ -46,6 +49,7 @@ proptest! {
     ) {
         let mut allocator = BlockAllocator::new(vec![Block::new(); blocks], reserve);
         let mut used = BTreeSet::new();
+        let mut kept = BTreeSet::new();
         let mut held = BTreeSet::new();
         let mut stamps = vec![0; blocks];
         for (now, step) in (1u64..).zip(steps) {
@@ -108,13 +112,23 @@ proptest! {
                     let expected = if in_use == len { Ok(()) } else { Err(DoubleFree) };
                     prop_assert_eq!(allocator.free(first..first + len), expected);
                 }
+                Step::Keep(n, keep) => {
+                    let page = n % (blocks * BLOCK_PAGES).max(1);
+                    allocator.keep(page, keep);
+                    if keep && used.contains(&page) {
+                        kept.insert(page);
+                    } else {
+                        kept.remove(&page);
+                    }
+                }
                 Step::Victim(age) => {
                     let before = now.saturating_sub(age as u64);
                     let eligible = |block: &usize| {
                         let first = block * BLOCK_PAGES;
                         !held.contains(block)
                             && stamps[*block] < before
-                            && used.range(first..first + BLOCK_PAGES).next().is_some()
+                            && (used.range(first..first + BLOCK_PAGES))
+                                .any(|page| !kept.contains(page))
                     };
                     let victim = allocator.victim(before);
                     prop_assert_eq!(victim.is_some(), (0..blocks).any(|block| eligible(&block)));
@@ -129,6 +143,14 @@ proptest! {
                         held.remove(&block);
                     }
                 }
+            }
+            kept.retain(|page| used.contains(page));
+            for block in 0..blocks {
+                let pages = allocator.kept(block);
+                let found = (0..BLOCK_PAGES).filter(|&page| pages.contains(page));
+                let first = block * BLOCK_PAGES;
+                let expected = kept.range(first..first + BLOCK_PAGES).map(|page| page - first);
+                prop_assert!(found.eq(expected));
             }
             prop_assert_eq!(allocator.pages_available(), available(blocks, &used, &held));
             let free_blocks = (0..blocks).filter(|block| {

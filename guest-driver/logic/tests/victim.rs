@@ -74,23 +74,51 @@ fn the_last_free_blocks_are_for_huge_pages() {
 }
 
 #[test]
-fn a_block_with_a_page_to_be_kept_is_spared() {
-    let mut allocator = BlockAllocator::new(vec![Block::new(); 2], 0);
+fn a_block_is_spared_if_all_its_pages_are_to_be_kept() {
+    let mut allocator = allocator(2, 0);
     let first = allocator.allocate(BLOCK_PAGES, 1).unwrap();
-    let second = allocator.allocate(BLOCK_PAGES, 2).unwrap();
-    allocator.keep(first.first + 7, true);
-    allocator.keep(first.first + 9, true);
-    assert_eq!(allocator.victim(10), Some(second.first / BLOCK_PAGES));
+    allocator.allocate(BLOCK_PAGES, 2).unwrap();
+    let (block, page) = (first.first / BLOCK_PAGES, first.first + 7);
+    for other in first.first..first.first + BLOCK_PAGES {
+        allocator.keep(other, true);
+    }
+    assert!(allocator.kept(block).first_others().is_empty());
+    assert!(allocator.kept(block).contains(7));
+    assert_eq!(allocator.victim(10), Some(1 - block));
     assert_eq!(allocator.victim(10), None);
-    // A page that was given back needs to be kept no more, and its successor was never.
-    allocator.free(first.first + 7..first.first + 8).unwrap();
+    // One page that may go makes the block a victim.
+    allocator.keep(page, false);
+    assert!(!allocator.kept(block).contains(7));
+    assert_eq!(allocator.victim(10), Some(block));
+    allocator.free(page..page + 1).unwrap();
+    allocator.release(block);
     assert_eq!(allocator.victim(10), None);
-    allocator.keep(first.first + 9, false);
-    assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));
-    allocator.release(first.first / BLOCK_PAGES);
-    // What is free cannot be kept.
-    allocator.keep(first.first + 7, true);
-    assert_eq!(allocator.victim(10), Some(first.first / BLOCK_PAGES));
+    // What is free cannot be kept, nor is what is given out next.
+    allocator.keep(page, true);
+    assert!(!allocator.kept(block).contains(7));
+    assert_eq!(allocator.allocate(1, 3).unwrap().first, page);
+    assert!(!allocator.kept(block).contains(7));
+    assert_eq!(allocator.victim(10), Some(block));
+}
+
+#[test]
+fn pages_to_be_kept_do_not_spare_those_beside_them() {
+    let mut allocator = allocator(1, 0);
+    let first = allocator.allocate(BLOCK_PAGES, 1).unwrap().first;
+    assert_eq!(allocator.kept(0).first_others(), 0..BLOCK_PAGES);
+    allocator.keep(first + 7, true);
+    assert_eq!(allocator.kept(0).first_others(), 0..7);
+    allocator.keep(first, true);
+    assert_eq!(allocator.kept(0).first_others(), 1..7);
+    allocator.keep(first, false);
+    assert_eq!(allocator.victim(10), Some(0));
+    for page in (first..first + BLOCK_PAGES).filter(|&page| page != first + 7) {
+        allocator.free(page..page + 1).unwrap();
+    }
+    allocator.release(0);
+    // What is left is to be kept, and there is nothing to try again.
+    assert_eq!(allocator.victim(10), None);
+    assert_eq!(allocator.pages_available(), BLOCK_PAGES - 1);
 }
 
 #[test]
@@ -99,7 +127,7 @@ fn a_block_that_cannot_be_emptied_does_not_stop_the_others() {
     for stamp in 1..=8 {
         allocator.allocate(BLOCK_PAGES, stamp).unwrap();
     }
-    // The oldest block has a page that somebody pins; the caller wants two blocks.
+    // The oldest block has a pinned page; the caller wants two blocks.
     let mut emptied = 0;
     for _ in 0..3 {
         let block = allocator.victim(9).unwrap();

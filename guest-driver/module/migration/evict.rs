@@ -35,7 +35,10 @@ use crate::{
     }, //
 };
 use core::ops::Range;
-use hmm_logic::BLOCK_PAGES;
+use hmm_logic::{
+    KeptPages,
+    BLOCK_PAGES, //
+};
 use hmm_protocol::Op;
 use hmm_uapi::Trigger;
 use kernel::{
@@ -70,7 +73,7 @@ pub(crate) fn all(device: &Device, patience: Option<Delta>) {
             if device.link().is_dead() {
                 return;
             }
-            moved += evict(device, Trigger::Unbind, pages);
+            moved += evict(device, Trigger::Unbind, pages, &KeptPages::default());
             block = next;
         }
         if device.pages().resident_bytes() == 0 {
@@ -126,7 +129,7 @@ pub(crate) fn make_room(device: &Device, pages: usize, before: Ticket) -> bool {
         let Some(victim) = pool.take_victim(before) else {
             return false;
         };
-        if evict(device, Trigger::Eviction, victim.pages()) == 0 {
+        if evict(device, Trigger::Eviction, victim.pages(), &victim.kept()) == 0 {
             failures -= 1;
         }
     }
@@ -144,7 +147,7 @@ pub(crate) fn some(device: &Device, pages: usize, before: Ticket) -> usize {
         let Some(victim) = pool.take_victim(before) else {
             break;
         };
-        match evict(device, Trigger::Eviction, victim.pages()) {
+        match evict(device, Trigger::Eviction, victim.pages(), &victim.kept()) {
             0 => failures -= 1,
             count => moved += count,
         }
@@ -172,10 +175,12 @@ pub(super) fn in_background(device: &Device, before: Ticket) {
     });
 }
 
-/// Evicts pages of one block; returns how many. None may be allocated meanwhile.
-fn evict(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize {
+/// Evicts the pages of one block but those that are `kept`; returns how many migrated. None may be
+/// allocated meanwhile.
+fn evict(device: &Device, trigger: Trigger, pages: Range<usize>, kept: &KeptPages) -> usize {
     let device_address = (pages.start * PAGE_SIZE) as u64;
-    let moved = huge::evict(device, trigger, pages.start) + evict_single(device, trigger, pages);
+    let moved = huge::evict(device, trigger, pages.start, kept)
+        + evict_single(device, trigger, pages, kept);
     let bytes = (moved * PAGE_SIZE) as u64;
     device.stats().bytes_to_system.add(bytes);
     device.stats().bytes_by_eviction.add(bytes);
@@ -183,8 +188,8 @@ fn evict(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize {
     moved
 }
 
-/// Evicts single pages, wherever they are mapped; returns how many.
-fn evict_single(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize {
+/// Evicts single pages that are not `kept`, wherever they are mapped; returns how many migrated.
+fn evict_single(device: &Device, trigger: Trigger, pages: Range<usize>, kept: &KeptPages) -> usize {
     let lease = device.engine().evict_buffers.lease();
     let time = device.stats().measure(Stage::Setup, trigger);
     let first = pages.start;
@@ -196,20 +201,28 @@ fn evict_single(device: &Device, trigger: Trigger, pages: Range<usize>) -> usize
     let mut wanted = migration.collected_pages().single;
     let mut destinations = Some(SystemDestinations::for_owner(None, wanted));
     migration.for_each_source(|visit| {
-        if let Some(site) = placements.take(first + visit.index()) {
+        // The sources are those of the pages that were in use, without gaps.
+        let index = match visit.source() {
+            Source::Page(page) => device.memory().index_of(page),
+            _ => None,
+        };
+        let Some(index) = index else {
+            return;
+        };
+        if let Some(site) = placements.take(index) {
             destinations = match site {
                 Site::Anywhere => Some(SystemDestinations::for_owner(None, wanted)),
                 Site::At(placement) => Some(SystemDestinations::for_owner(Some(placement), wanted)),
                 Site::Unknown => None,
             };
         }
-        if let Source::Page(_) = visit.source() {
-            // A page without a destination stays where it is.
-            if let Some(destinations) = &mut destinations {
-                destinations.give(visit);
-            }
-            wanted -= 1;
+        // A page without a destination stays where it is.
+        if let Some(destinations) =
+            (destinations.as_mut()).filter(|_| !kept.contains(index - first))
+        {
+            destinations.give(visit);
         }
+        wanted -= 1;
     });
     drop(time);
     let copying = Copying::start(device, trigger, Op::ToSystem, migration);

@@ -216,9 +216,9 @@ pub struct Evict {
     /// One past the last byte, page aligned.
     pub end: u64,
     /// Bytes of device memory, a multiple of the page size; `start` and `end` are zero then.
-    /// Blocks are emptied as a whole, so more may come home.
+    /// Blocks are emptied but for what is to be kept, so it may be more.
     pub bytes: u64,
-    /// Written: bytes that came home.
+    /// Written: bytes that were migrated back.
     pub bytes_evicted: u64,
     /// Written: pages of the range that did not, by `SkipReason`.
     pub pages_skipped: [u64; SKIP_REASONS],

@@ -17,19 +17,29 @@ use crate::{
             mm::Vma,
             mmap_lock::MmapReadGuard, //
         },
+        device_memory::page::HUGE_PAGES,
         migrate::Select, //
     }, //
 };
 use core::ops::Range;
+use hmm_logic::KeptPages;
 use hmm_uapi::Trigger;
-use kernel::mm::MmWithUser;
+use kernel::{
+    mm::MmWithUser,
+    page::PAGE_SIZE, //
+};
 
 /// Most mappings that are asked for a page.
 const MAPPINGS: u32 = 256;
 
 /// If the page at `index` is a huge one, evicts what is mapped of it; returns how many pages
-/// migrated.
-pub(super) fn evict(device: &Device, trigger: Trigger, index: usize) -> usize {
+/// migrated. If pages of it are `kept` and others are not, it is split, and some of the others are
+/// evicted.
+pub(super) fn evict(device: &Device, trigger: Trigger, index: usize, kept: &KeptPages) -> usize {
+    let part = kept.first_others();
+    if part.is_empty() {
+        return 0;
+    }
     let page = device
         .memory()
         .page_in_use(index)
@@ -41,8 +51,11 @@ pub(super) fn evict(device: &Device, trigger: Trigger, index: usize) -> usize {
         let Some(mapping) = anon_vma.mapping(page, number) else {
             break;
         };
+        let Some(range) = part_of(&mapping.range, &part) else {
+            continue;
+        };
         if let Some(mm) = mapping.mm {
-            let moved = evict_range(device, trigger, &mm, mapping.range);
+            let moved = evict_range(device, trigger, &mm, range);
             if moved > 0 {
                 return moved;
             }
@@ -51,8 +64,18 @@ pub(super) fn evict(device: &Device, trigger: Trigger, index: usize) -> usize {
     0
 }
 
+/// Where a mapping at `range` has these pages of a huge page. `None` if it has only a part of the huge
+/// page and only a part is wanted: it is not known then which pages it has.
+fn part_of(range: &Range<usize>, pages: &Range<usize>) -> Option<Range<usize>> {
+    if pages.len() == HUGE_PAGES {
+        return Some(range.clone());
+    }
+    (range.len() == HUGE_PAGES * PAGE_SIZE)
+        .then(|| range.start + pages.start * PAGE_SIZE..range.start + pages.end * PAGE_SIZE)
+}
+
 /// Evicts what `range` of `mm` has on the device, unless it is busy; returns how many pages
-/// migrated.
+/// migrated. A huge page of which `range` has a part only is split.
 fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<usize>) -> usize {
     // Do not wait: the task that has the lock may be waiting for room.
     let Some(guard) = MmapReadGuard::try_lock(mm) else {
@@ -66,7 +89,10 @@ fn evict_range(device: &Device, trigger: Trigger, mm: &MmWithUser, range: Range<
     }
     // First, since a thread that has buffers may be waiting for the hold below to end.
     let lease = device.engine().evict_buffers.lease();
-    let known = device.spaces().find(mm);
+    let known = device
+        .spaces()
+        .find(mm)
+        .filter(|_| range.len() == HUGE_PAGES * PAGE_SIZE);
     let held = known
         .as_ref()
         .and_then(|known| known.hold(Exclusive::of(&vma, range.clone())?, device.memory().owner()));

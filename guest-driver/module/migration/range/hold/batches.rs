@@ -260,12 +260,19 @@ fn keep_what_is_advised(request: &Request<'_>, migration: &Migration<'_, Collect
         return;
     };
     for transfer in migration.transfers() {
-        if !space.advice(start + transfer.index() * PAGE_SIZE).keep {
+        let Some(mut index) = request.device.memory().index_of_pfn(transfer.destination) else {
             continue;
-        }
-        if let Some(index) = request.device.memory().index_of_pfn(transfer.destination) {
-            let pages = index..index + transfer.pages;
-            request.device.pages().keep(pages, true);
+        };
+        let mut address = start + transfer.index() * PAGE_SIZE;
+        let end = address + transfer.pages * PAGE_SIZE;
+        while address < end {
+            let (advice, next) = space.run(address..end);
+            let pages = (next - address) / PAGE_SIZE;
+            if advice.keep {
+                request.device.pages().keep(index..index + pages, true);
+            }
+            address = next;
+            index += pages;
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::super::support::ioctl::{RawNode, expect_errno};
 use super::super::support::nodes;
 use super::super::support::prelude::*;
+use super::super::support::proc_self;
 use super::super::support::tracefs::Recording;
 use super::{BYTES, PAGES, call, expect_errno_none, filled, request};
 use hmm_uapi::client::Advice;
@@ -15,6 +16,14 @@ use zerocopy::IntoBytes;
 pub(super) const CASES: &[Case] = &[
     Case::new("policy/advise-window-anon-4k", window),
     Case::new("policy/advise-keep-anon-4k", keep),
+    Case::new("policy/advise-keep-part-anon-4k", || {
+        keep_part(&filled(1)?, true)?;
+        keep_part(&filled(1)?, false)
+    }),
+    Case::new("policy/advise-keep-part-anon-thp", || {
+        keep_part(&huge()?, true)?;
+        keep_part(&huge()?, false)
+    }),
     Case::new("policy/advise-side-and-prefetch-anon-4k", side),
     Case::new("policy/advise-ends-with-the-mapping", advice_ends),
     Case::new("policy/advise-bad-input", advise_bad_input),
@@ -67,18 +76,13 @@ fn keep() -> Result<()> {
     let (first, second, third) = (filled(1)?, filled(2)?, filled(3)?);
     advise(&mover, first.range(), keep(true))?;
     for memory in [&first, &second, &third] {
-        // Separate blocks of device memory, of which a whole is kept if any page is.
         mover.all_to_device(memory.range())?;
     }
     advise(&mover, second.range(), keep(true))?;
     mover.device.evict_bytes(3 * BYTES)?;
     mover.expect_on_device(first.range())?;
     mover.expect_on_device(second.range())?;
-    let third_home = mover
-        .device
-        .residency(Process::Caller, third.range())?
-        .system_pages;
-    ensure!(third_home > 0, "nothing of what may go went home");
+    mover.expect_in_system(third.range())?;
     advise(&mover, first.range(), keep(false))?;
     advise(&mover, second.range(), keep(false))?;
     mover.device.evict_bytes(3 * BYTES)?;
@@ -88,6 +92,47 @@ fn keep() -> Result<()> {
     first.check(1)?;
     second.check(2)?;
     third.check(3)
+}
+
+/// Huge pages, filled as [`keep_part`] expects it.
+fn huge() -> Result<Memory> {
+    let mut memory = Memory::huge(2)?;
+    memory.fill(1);
+    let huge = proc_self::smaps(memory.range().start, "AnonHugePages")?;
+    match huge == memory.length() as u64 {
+        true => Ok(memory),
+        false => Err(skip("the kernel gives no huge pages")),
+    }
+}
+
+/// Eviction spares what is to be kept of a block, and only that, whether it was advised `before` the memory moved or after.
+fn keep_part(memory: &Memory, before: bool) -> Result<()> {
+    let kept = 100..300;
+    let keep = |yes| Advice {
+        keep: Some(yes),
+        ..Advice::default()
+    };
+    let mover = Mover::open()?;
+    if before {
+        advise(&mover, memory.part(kept.clone()), keep(true))?;
+    }
+    mover.all_to_device(memory.range())?;
+    if !before {
+        advise(&mover, memory.part(kept.clone()), keep(true))?;
+    }
+    for round in 0..2 {
+        let report = mover.device.evict_bytes(3 * BYTES)?;
+        (mover.expect_in_system(memory.part(0..kept.start)))
+            .and_then(|()| mover.expect_on_device(memory.part(kept.clone())))
+            .and_then(|()| mover.expect_in_system(memory.part(kept.end..PAGES)))
+            .with_context(|| format!("advised before: {before}, round {round}: {report:?}"))?;
+        // The next eviction finds pages of the same blocks again.
+        mover.all_to_device(memory.range())?;
+    }
+    advise(&mover, memory.part(kept), keep(false))?;
+    mover.device.evict_bytes(3 * BYTES)?;
+    mover.expect_in_system(memory.range())?;
+    memory.check(1)
 }
 
 /// A prefetch without a direction moves each part to the side that is advised for it.

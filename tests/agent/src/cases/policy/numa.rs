@@ -77,6 +77,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("policy/numa-mbind-evicted-anon-thp", || {
         huge(Rule::Mapping, Way::Evicted)
     }),
+    Case::new(
+        "policy/numa-mbind-evicted-behind-others-anon-4k",
+        evicted_behind_others,
+    ),
     Case::new("policy/numa-cpuset-others-call-anon-4k", || {
         single(Rule::Cpuset, Way::OthersCall)
     }),
@@ -192,6 +196,25 @@ fn others_bound_call() -> Result<()> {
     .wait()?;
     back.open()?;
     child.wait()
+}
+
+/// Pages that shared a block of the device with others, most of which have left it, go where their own mapping says.
+fn evicted_behind_others() -> Result<()> {
+    const OTHERS: usize = 200;
+    need_two_nodes()?;
+    let (mut others, mut bound) = (Memory::single(OTHERS)?, Memory::single(100)?);
+    others.fill(1);
+    bind_memory(&bound)?;
+    bound.fill(2);
+    let mover = Mover::open()?;
+    mover.all_to_device(others.range())?;
+    mover.all_to_device(bound.range())?;
+    mover.to_system(others.part(0..OTHERS - 50))?;
+    mover.device.evict_bytes(1 << 40)?;
+    mover.expect_in_system(bound.range())?;
+    expect_bound(&bound)?;
+    others.check(1)?;
+    bound.check(2)
 }
 
 /// Skips the case where there is only one node.
