@@ -5,6 +5,7 @@
 pub(crate) mod anon_vma;
 pub(crate) mod clear_hold;
 pub(crate) mod exclusive;
+mod hmm_entries;
 mod interval;
 pub(crate) mod locked;
 pub(crate) mod mirror;

@@ -26,6 +26,7 @@ pub(crate) use self::seen::{
 };
 use crate::sys::{
     address_space::{
+        hmm_entries::mend,
         interval,
         locked::MmapLocked, //
     },
@@ -245,7 +246,9 @@ impl<M: Mirrored> Mirror<M> {
         query.notifier_seq = sequence.0;
         // SAFETY: `guard` holds the mmap lock of the notifier's address space, and `entries` has room for
         // the range.
-        to_result(unsafe { bindings::hmm_range_fault(&mut query) })
+        to_result(unsafe { bindings::hmm_range_fault(&mut query) })?;
+        mend(query.start, entries);
+        Ok(())
     }
 
     /// As [`Mirror::fault`], but takes the mmap lock itself and gives it up where a fault needs that, as
@@ -266,7 +269,9 @@ impl<M: Mirrored> Mirror<M> {
         }
         let mut query = self.query(range, entries)?;
         // SAFETY: The address space has users, since `mm` is one, and `entries` has room for the range.
+        let start = query.start;
         to_result(unsafe { bindings::hmm_range_fault_unlocked_timeout(&mut query, 0) })?;
+        mend(start, entries);
         Ok(Sequence(query.notifier_seq))
     }
 

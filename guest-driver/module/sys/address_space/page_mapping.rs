@@ -6,11 +6,9 @@
 
 use crate::sys::{
     address_space::{
+        hmm_entries,
         locked::MmapLocked,
-        snapshot::{
-            self,
-            Snapshot, //
-        }, //
+        snapshot::Snapshot, //
     },
     bindings,
     device_memory::owner::Owner, //
@@ -71,15 +69,15 @@ impl Snapshot {
 
 /// What an entry of `hmm_range_fault()` says.
 fn mapping(entry: usize) -> PageMapping {
-    if entry & snapshot::ERROR != 0 {
+    if entry & hmm_entries::ERROR != 0 {
         return PageMapping::Error;
     }
-    if entry & snapshot::VALID == 0 {
+    if entry & hmm_entries::VALID == 0 {
         return PageMapping::None;
     }
     // SAFETY: A valid entry holds a pfn with a struct page, which stays also when the page is freed.
     let kind = unsafe {
-        let page = bindings::vhmm_pfn_to_page(entry & snapshot::PFN_MASK);
+        let page = bindings::vhmm_pfn_to_page(entry & hmm_entries::PFN_MASK);
         // `hmm_range_fault()` tells of device-private pages only if they are the asker's.
         if bindings::vhmm_page_is_of_a_device(page) {
             PageKind::Device
@@ -92,7 +90,7 @@ fn mapping(entry: usize) -> PageMapping {
     PageMapping::Page {
         kind,
         is_writable: entry & WRITE != 0,
-        order: snapshot::order(entry),
+        order: hmm_entries::order(entry),
     }
 }
 
@@ -154,7 +152,7 @@ mod tests {
     fn an_entry_without_a_page_is_none_or_an_error() {
         assert!(mapping(0) == PageMapping::None);
         assert!(mapping(WRITE) == PageMapping::None);
-        assert!(mapping(snapshot::ERROR) == PageMapping::Error);
-        assert!(mapping(snapshot::ERROR | snapshot::VALID) == PageMapping::Error);
+        assert!(mapping(hmm_entries::ERROR) == PageMapping::Error);
+        assert!(mapping(hmm_entries::ERROR | hmm_entries::VALID) == PageMapping::Error);
     }
 }

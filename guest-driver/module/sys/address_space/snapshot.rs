@@ -7,6 +7,13 @@
 
 use crate::sys::{
     address_space::{
+        hmm_entries::{
+            mend,
+            order,
+            ERROR,
+            PFN_MASK,
+            VALID, //
+        },
         interval,
         locked::MmapLocked, //
     },
@@ -27,11 +34,6 @@ use kernel::{
     prelude::*,
     types::Opaque, //
 };
-
-pub(super) const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
-pub(super) const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
-const ORDER_SHIFT: u32 = bindings::hmm_pfn_flags_HMM_PFN_ORDER_SHIFT as u32;
-pub(super) const PFN_MASK: usize = !bindings::hmm_pfn_flags_HMM_PFN_FLAGS;
 
 /// What a snapshot says of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,6 +186,7 @@ impl Snapshot {
         // SAFETY: `guard` holds the mmap lock of the notifier's address space, and `entries` has room
         // for the range. Without flags no page is faulted in.
         to_result(unsafe { bindings::hmm_range_fault(&mut query) })?;
+        mend(range.start, entries);
         Ok(entries)
     }
 
@@ -226,16 +229,6 @@ fn place(entry: usize) -> Place {
         } else {
             Place::System
         }
-    }
-}
-
-/// log2 of the pages that an entry of `hmm_range_fault()` and its neighbours stand for, all with the
-/// same.
-pub(super) fn order(entry: usize) -> usize {
-    if entry & (ERROR | VALID) == VALID {
-        (entry >> ORDER_SHIFT) & 0x1f
-    } else {
-        0
     }
 }
 
@@ -313,20 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_entry_tells_how_large_its_page_is() {
-        assert_eq!(order(VALID), 0);
-        assert_eq!(order(VALID | 9 << ORDER_SHIFT), 9);
-        assert_eq!(order(9 << ORDER_SHIFT), 0);
-        assert_eq!(order(VALID | ERROR | 9 << ORDER_SHIFT), 0);
-    }
-
-    #[test]
     fn an_entry_without_a_page_is_nowhere() {
         assert!(place(0) == Place::Nowhere);
         assert!(place(ERROR) == Place::Special);
         assert!(place(ERROR | VALID) == Place::Special);
         assert!(!is_merged(0));
         assert!(!is_merged(ERROR));
-        assert!(!is_merged(VALID | 9 << ORDER_SHIFT));
     }
 }

@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("kunit/dmirror-snapshot", || suite("dmirror_snapshot")),
     Case::new("kunit/exclusive", || suite("exclusive")),
     Case::new("kunit/jobs", || suite("jobs")),
+    Case::new("kunit/hmm-entries", || suite("hmm_entries")),
     Case::new("kunit/log-limit", || suite("log_limit")),
     Case::new("kunit/memory-region", || suite("memory_region")),
     Case::new("kunit/migrate", || suite("migrate")),
