@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `evict/*`: more is wanted on the device than it holds. These cases use the second device, which is small.
 
+use super::support::jobs::Jobs;
 use super::support::prelude::*;
 use super::support::{kernel, nodes};
+use hmm_uapi::client::JobRequest;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("evict/oldest-first-anon-4k", oldest_first),
     Case::new("evict/wanted-again-stays-anon-4k", wanted_again_stays),
+    Case::new(
+        "evict/accessed-by-a-job-stays-anon-4k",
+        accessed_by_a_job_stays,
+    ),
     Case::new("evict/not-for-itself-anon-4k", not_for_itself),
     Case::new(
         "evict/nothing-while-all-fits-anon-4k",
@@ -97,6 +103,30 @@ fn wanted_again_stays() -> Result<()> {
     first.check(1)?;
     second.check(2)?;
     third.check(3)
+}
+
+/// The oldest pages stay, and younger ones go, if the device has used the old ones since.
+fn accessed_by_a_job_stays() -> Result<()> {
+    let (mover, room) = small()?;
+    let jobs = Jobs::on(&nodes::second()?)?;
+    let part = room / 4;
+    let used = resident(&mover, part, 1)?;
+    let idle = resident(&mover, 2 * part, 2)?;
+    jobs.done(&JobRequest::crc32c(used.range(), 0))?;
+    let new = resident(&mover, part + part / 2, 3)?;
+    // Younger pages share the last block with the older ones.
+    let block = HUGE / PAGE;
+    ensure!(
+        on_device(&mover, &used)? >= (part - block) as u64,
+        "pages that a job accessed were evicted"
+    );
+    ensure!(
+        on_device(&mover, &idle)? <= (2 * part - part / 2 + block) as u64,
+        "what a job accessed went, and the other stayed"
+    );
+    used.check(1)?;
+    idle.check(2)?;
+    new.check(3)
 }
 
 /// A request that is larger than the device does not evict its own pages.
