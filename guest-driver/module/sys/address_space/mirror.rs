@@ -268,8 +268,8 @@ impl<M: Mirrored> Mirror<M> {
             return Err(EINVAL);
         }
         let mut query = self.query(range, entries)?;
-        // SAFETY: The address space has users, since `mm` is one, and `entries` has room for the range.
         let start = query.start;
+        // SAFETY: The address space has users, since `mm` is one, and `entries` has room for the range.
         to_result(unsafe { bindings::hmm_range_fault_unlocked_timeout(&mut query, 0) })?;
         mend(start, entries);
         Ok(Sequence(query.notifier_seq))
