@@ -172,7 +172,7 @@ fn map(
             Ok(tried) => return Ok(tried),
             Err(error) if error == EBUSY || error == EAGAIN => {}
             // Some of the pages that the job is going to access cannot be had. The first may.
-            Err(_) if attempt.wanted.len() > PAGE_SIZE => {
+            Err(error) if error != EIO && attempt.wanted.len() > PAGE_SIZE => {
                 attempt.wanted.end = page + PAGE_SIZE;
             }
             Err(error) => return Err(status_of(error, &attempt)),

@@ -231,7 +231,7 @@ impl Table {
     }
 
     /// Lets the device access `pages`, and the job of page fault `answer` try again. Returns how many pages
-    /// were mapped, and what became of it. Also what may have failed counts as mapped.
+    /// were mapped, and what became of it: all of them, or the device has nothing from the first page to the last.
     pub(super) fn map(
         &mut self,
         link: &Link,
@@ -261,7 +261,15 @@ impl Table {
             }
             address += PAGE_SIZE;
         }
-        (count, entries.finish(answer))
+        let mapped = entries.finish(answer);
+        let bytes = address - pages.start;
+        if bytes > 0 && matches!(mapped, Mapped::Failed(..) | Mapped::Refused(_)) {
+            // Which of the pages the device has is not known, and what is said of them must be true.
+            link.unmap(context, session, pages.start as u64, bytes as u64);
+            granule.take(first..first + bytes / PAGE_SIZE);
+            count = 0;
+        }
+        (count, mapped)
     }
 
     /// Tells the device how a page fault ends.

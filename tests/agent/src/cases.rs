@@ -34,6 +34,7 @@ mod nomem;
 mod policy;
 mod runner;
 mod selftest;
+mod space;
 mod stopwatch;
 mod storm;
 mod stress;
@@ -70,6 +71,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(trace::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())
+        .chain(space::cases())
         .chain(storm::CASES)
         .chain(stress::CASES)
         .chain(fuzz::CASES)
