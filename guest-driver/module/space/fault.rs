@@ -221,17 +221,18 @@ impl Attempt<'_> {
             PageAccess::Read => Wanted::Read,
             PageAccess::Write | PageAccess::Atomic => Wanted::Write,
         };
-        for entry in entries
-            .iter_mut()
-            .take(self.index(self.wanted.end))
-            .skip(first)
-        {
-            *entry = wanted.entry();
-        }
         let sequence = self.followed.begin();
         {
             let gives_up = || self.device.link().is_stopping();
             let guard = MmapReadGuard::lock(self.mm, gives_up)?;
+            // On their own: where there is no page table, the kernel faults in every page of a range of which any
+            // page is wanted.
+            let part = entries.get_mut(first..self.index(self.wanted.end));
+            let part = part.ok_or(EINVAL)?;
+            part.fill(wanted.entry());
+            self.followed
+                .fault(&guard, self.wanted.clone(), sequence, part)?;
+            entries.fill(0);
             self.followed
                 .fault(&guard, self.all.clone(), sequence, &mut entries)?;
         }

@@ -14,6 +14,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/atomic-add-anon-4k", atomic_add),
     Case::new("job/probe-anon-4k", probe),
     Case::new("job/new-memory-anon-4k", new_memory),
+    Case::new(
+        "job/populates-only-what-it-touches-anon-4k",
+        only_what_it_touches,
+    ),
 ];
 
 const PATTERN: u64 = 0x8877_6655_4433_2211;
@@ -215,4 +219,18 @@ fn new_memory() -> Result<()> {
     memory.check_zero(0..200)?;
     expect_filled(&memory, 200 * PAGE..500 * PAGE, PATTERN)?;
     memory.check_zero(500..700)
+}
+
+/// The kernel faults in all of a range without a page table of which any page is wanted, so the driver must not ask for more
+/// than the job does.
+fn only_what_it_touches() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let memory = Memory::table()?;
+    jobs.done(&JobRequest::fill(memory.part(7..9), PATTERN))?;
+    let found = mover.device.residency(Process::Caller, memory.range())?;
+    ensure!(
+        found.system_pages + found.device_pages == 2,
+        "a job touched 2 pages, and there are {found:?}"
+    );
+    expect_filled(&memory, 7 * PAGE..9 * PAGE, PATTERN)
 }
