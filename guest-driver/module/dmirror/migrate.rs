@@ -38,6 +38,7 @@ use core::ops::Range;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
+    SkipReason,
     Trigger, //
 };
 use kernel::{
@@ -46,6 +47,9 @@ use kernel::{
     prelude::*,
     sync::atomic::ordering::Relaxed, //
 };
+
+/// How often pages are tried that another task has isolated or refers to for a moment.
+const ATTEMPTS: u32 = 5;
 
 impl MirrorFile {
     /// Migrates the range to the device, which then reads it without a fault.
@@ -75,11 +79,22 @@ impl MirrorFile {
         check(process.mm(), range.clone())?;
         let refuse_huge = self.refuse_huge.load(Relaxed);
         self.refuse_huge.store(false, Relaxed);
-        let pages = self.attempt(device, &process, range, direction, refuse_huge)?;
-        Ok(Outcome { pages, faults: 0 })
+        let tally = self.attempt(device, &process, range.clone(), direction, refuse_huge)?;
+        let (mut pages, mut was_busy) = (tally.moved, is_busy(&tally));
+        for _ in 1..ATTEMPTS {
+            if !was_busy {
+                break;
+            }
+            let tally = self.attempt(device, &process, range.clone(), direction, false)?;
+            (pages, was_busy) = (pages + tally.moved, is_busy(&tally));
+        }
+        Ok(Outcome {
+            pages: usize::try_from(pages)?,
+            faults: 0,
+        })
     }
 
-    /// Returns how many pages moved.
+    /// Returns what moved, and why other pages did not.
     fn attempt(
         &self,
         device: &Device,
@@ -87,7 +102,7 @@ impl MirrorFile {
         range: Range<usize>,
         direction: Direction,
         refuse_huge: bool,
-    ) -> Result<usize> {
+    ) -> Result<Tally> {
         let pool = device.pool();
         // Its account stays open as long as pages are charged to it.
         let (known, entry) = match direction {
@@ -125,7 +140,7 @@ impl MirrorFile {
             // What has moved is passed when the call begins anew.
             return Err(ERESTARTSYS);
         }
-        Ok(usize::try_from(tally.moved)?)
+        Ok(tally)
     }
 
     /// Evicts what is on the device, of whichever process. What is in use there stays.
@@ -142,6 +157,17 @@ impl MirrorFile {
         let pages = evict::some(device, resident, ticket);
         Ok(Outcome { pages, faults: 0 })
     }
+}
+
+/// Whether pages stayed where they were because of what another task was doing with them at that moment.
+fn is_busy(tally: &Tally) -> bool {
+    [
+        SkipReason::Busy,
+        SkipReason::Pinned,
+        SkipReason::LostRace, //
+    ]
+    .iter()
+    .any(|&reason| tally.skipped[reason as usize] > 0)
 }
 
 /// Whether the kernel would migrate the whole range: it has mappings everywhere, all of which can be
