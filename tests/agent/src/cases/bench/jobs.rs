@@ -132,7 +132,7 @@ fn unmap(jobs: Option<&Jobs>) -> Result<u64> {
 
 /// A list of nodes in a random order; both walk all of it, once it is mapped.
 fn walk(jobs: &Jobs) -> Result<[u64; 2]> {
-    let mut memory = Memory::single(NODES * NODE / PAGE)?;
+    let mut memory = Memory::single((NODES * NODE).div_ceil(PAGE))?;
     let base = memory.address() as u64;
     let mut order: Vec<usize> = (0..NODES).collect();
     let mut random = Random::new(1);
