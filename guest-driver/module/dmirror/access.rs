@@ -114,7 +114,12 @@ impl MirrorFile {
     /// Those of `make_device_exclusive()`; as [`MirrorFile::read`].
     pub(super) fn exclusive(&self, argument: &Argument) -> Result<Outcome> {
         self.check_addresses(&argument.range())?;
-        self.space.make_exclusive(argument.range())?;
+        let taken = self.space.make_exclusive(argument.range());
+        taken.map_err(|error| match error {
+            // The pages change all the time.
+            EAGAIN => EBUSY,
+            other => other,
+        })?;
         self.read(argument, OnMiss::Fail)
     }
 
@@ -122,8 +127,10 @@ impl MirrorFile {
     ///
     /// # Errors
     ///
-    /// `EPERM`: it has. As [`MirrorFile::read`] if it cannot be asked.
+    /// `EPERM` it has, `EFAULT` the process cannot map such addresses; as [`MirrorFile::read`] if the device cannot
+    /// be asked.
     pub(super) fn check_exclusive(&self, range: Range<usize>) -> Result<Outcome> {
+        self.check_addresses(&range)?;
         let count = |flags: MapFlags| {
             let (start, bytes) = (range.start as u64, range.len() as u64);
             let end = run(

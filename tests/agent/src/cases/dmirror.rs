@@ -5,7 +5,9 @@
 mod access;
 mod calls;
 mod devices;
+mod life;
 mod look;
+mod random_calls;
 
 use crate::cases::case::Case;
 
@@ -14,4 +16,6 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(look::CASES)
         .chain(access::CASES)
         .chain(devices::CASES)
+        .chain(random_calls::CASES)
+        .chain(life::CASES)
 }

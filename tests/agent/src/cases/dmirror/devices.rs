@@ -150,8 +150,9 @@ fn at_once() -> Result<()> {
             writers.push(scope.spawn(move || {
                 for round in 0..rounds {
                     let seed = u64::from(round) + 1;
-                    node.write(range.clone(), &bytes_of(PAGES, seed))?;
-                    let (bytes, _) = node.read(range.clone())?;
+                    let data = bytes_of(PAGES, seed);
+                    patiently(|| node.write(range.clone(), &data))?;
+                    let (bytes, _) = patiently(|| node.read(range.clone()))?;
                     ensure!(
                         bytes == bytes_of(PAGES, seed),
                         "device {index}, round {round}"
@@ -202,6 +203,16 @@ fn at_once() -> Result<()> {
     Ok(())
 }
 
+/// Makes a call again whose range has changed for a whole second.
+fn patiently<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::BUSY) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Pages are taken away from under the devices. What a device reads is what was there at some time.
 fn against_unmap() -> Result<()> {
     const PAGES: usize = 64;
@@ -216,11 +227,7 @@ fn against_unmap() -> Result<()> {
                 scope.spawn(|| {
                     let mut reads = 0_u64;
                     while !stop.load(Ordering::Relaxed) {
-                        let (bytes, _) = match node.read(memory.range()) {
-                            // The range changed for a whole second.
-                            Err(Errno::BUSY) => continue,
-                            read => read?,
-                        };
+                        let (bytes, _) = patiently(|| node.read(memory.range()))?;
                         for (page, bytes) in bytes.chunks_exact(PAGE).enumerate() {
                             let first =
                                 u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
