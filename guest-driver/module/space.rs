@@ -16,9 +16,6 @@
 //! `View::exclusive` > mmap lock > lock of a page > `View::table` (the update lock) > `Link::contexts`,
 //! requests of the link. Nothing allocates with the update lock, or waits for the recovery of the link.
 
-// The ioctls that submit jobs come next.
-#![allow(dead_code, unused_imports)]
-
 mod access;
 mod exclusive;
 mod fault;
