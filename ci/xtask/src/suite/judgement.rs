@@ -63,7 +63,7 @@ impl Judgement {
         cases: &[&str],
         runs: &[SideRun],
     ) -> Self {
-        // Cases that nobody listed may come on one side only; each side gets a line for them.
+        // Cases that the file does not list may come on one side only; each side gets a line for them.
         let mut names: Vec<&str> = cases.to_vec();
         for result in runs.iter().flat_map(|run| &run.output.results) {
             if !names.contains(&result.name.as_str()) {
