@@ -96,7 +96,8 @@ fn bad_calls() -> Result<()> {
     )
 }
 
-/// A file mirrors the address space that opened it, whoever uses it, and nothing once that has ended.
+/// A file mirrors the address space that opened it, also if another process makes the call, and nothing once that has
+/// ended.
 fn other_address_space() -> Result<()> {
     let _driver = mirror::driver()?;
     let mut memory = Memory::single(2)?;
