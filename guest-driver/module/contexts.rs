@@ -3,8 +3,6 @@
 //! What a device keeps of contexts and jobs: which number belongs to which address space, which jobs run,
 //! and the threads that serve them. `space` does the rest.
 
-// The ioctls that submit jobs come next.
-#[allow(dead_code)]
 mod jobs;
 mod numbers;
 mod state;

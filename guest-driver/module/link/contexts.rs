@@ -20,7 +20,7 @@ impl Link {
         let resets = self.resets();
         match self.ask_about(Question::CreateContext(context), resets)? {
             Status::Ok => Ok(resets),
-            // The answer to an earlier request was lost, along with whoever had asked.
+            // The device created it for an earlier request, whose answer was lost.
             Status::BadContext => {
                 self.ask_about(Question::DestroyContext(context), resets)?;
                 match self.ask_about(Question::CreateContext(context), resets)? {

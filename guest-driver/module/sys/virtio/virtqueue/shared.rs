@@ -47,8 +47,8 @@ impl Queue {
     }
 }
 
-/// A buffer of the driver that the device accesses at any time. Whoever drops it makes sure that the
-/// device does not any more.
+/// A buffer of the driver that the device accesses at any time. Its owner unmaps it on the device before
+/// it drops it.
 ///
 /// # Invariants
 ///
