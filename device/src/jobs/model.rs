@@ -2,7 +2,10 @@
 //! Works against a model: memory in scattered pages that are absent until they are asked for, and executors that must leave at
 //! random.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
 
 use hmm_protocol::{FaultAccess, Job, JobFlags, JobKind, MapFlags, Status};
 use proptest::prelude::*;
@@ -72,7 +75,7 @@ impl Scattered {
     /// Runs the only part of a job to its end. Each miss is answered, and takes another page away.
     fn run(&self, kind: JobKind, flags: JobFlags, arguments: &[u64]) -> (End, Box<dyn Work>) {
         let job = Job::new(kind, flags, 1, 2, 3, arguments);
-        let mut work = parts(kind, &job).pop().expect("one part");
+        let mut work = parts(kind, &job, Instant::now()).pop().expect("one part");
         for _ in 0..100_000 {
             match work.run(self) {
                 Step::Again => {}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From a job as the driver describes it to its parts.
 
+use std::time::Instant;
+
 use hmm_protocol::{Job, JobFlags, JobKind};
 
 use super::{
@@ -8,8 +10,8 @@ use super::{
     walk::Walk, work::Work,
 };
 
-/// The parts of `job`, which is valid and of this kind. Nothing if this device cannot do it.
-pub(super) fn parts(kind: JobKind, job: &Job) -> Vec<Box<dyn Work>> {
+/// The parts of `job`, which is valid, of this kind and accepted at `accepted`. Nothing if this device cannot do it.
+pub(super) fn parts(kind: JobKind, job: &Job, accepted: Instant) -> Vec<Box<dyn Work>> {
     let argument = |index| job.argument(index);
     let part: Box<dyn Work> = match kind {
         JobKind::Fill => Box::new(Fill::new(argument(0), argument(1), argument(2))),
@@ -35,7 +37,7 @@ pub(super) fn parts(kind: JobKind, job: &Job) -> Vec<Box<dyn Work>> {
         }
         JobKind::Probe => Box::new(Probe::new(argument(0), argument(1), argument(2))),
         JobKind::Program => {
-            return Program::harts(job)
+            return Program::harts(job, accepted)
                 .map(|hart| Box::new(hart) as Box<dyn Work>)
                 .collect();
         }

@@ -34,13 +34,14 @@ pub(super) struct Program {
     hart: Hart,
     /// Most instructions.
     limit: u64,
-    started: Instant,
+    accepted: Instant,
+    /// Most time since then.
     time: Duration,
 }
 
 impl Program {
-    /// The harts of `job`, which is valid.
-    pub(super) fn harts(job: &Job) -> impl Iterator<Item = Self> {
+    /// The harts of `job`, which is valid and was accepted at `accepted`.
+    pub(super) fn harts(job: &Job, accepted: Instant) -> impl Iterator<Item = Self> {
         let argument = |index| job.argument(index);
         let (entry, top, stack, harts) = (argument(0), argument(1), argument(2), argument(3));
         let limit = match argument(4) {
@@ -59,7 +60,6 @@ impl Program {
             (Register::A4, argument(10)),
             (Register::Gp, argument(11)),
         ];
-        let started = Instant::now();
         (0..harts).map(move |number| {
             let mut hart = Hart::new(entry);
             for (register, value) in registers {
@@ -73,7 +73,7 @@ impl Program {
             Self {
                 hart,
                 limit,
-                started,
+                accepted,
                 time,
             }
         })
@@ -89,14 +89,14 @@ impl Program {
     }
 
     fn run_with(&mut self, memory: &dyn Access, decoder: &mut Decoder) -> Step {
-        let mut view = View::new(memory, self.started);
+        let mut view = View::new(memory, self.accepted);
         loop {
             if memory.should_leave() {
                 return Step::Again;
             }
             let at = self.hart.program_counter();
             let left = self.limit.saturating_sub(self.hart.retired());
-            let is_over = left == 0 || self.started.elapsed() >= self.time;
+            let is_over = left == 0 || self.accepted.elapsed() >= self.time;
             if is_over && at != RETURN_ADDRESS {
                 return self.end(Status::Limit, 0);
             }

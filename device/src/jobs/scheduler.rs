@@ -89,8 +89,10 @@ impl Jobs {
         queue: Role,
         faults: &Faults,
     ) -> Result<(), Status> {
+        // Taken once: a program's limit of time and the time that its report gives count from the same moment.
+        let accepted = Instant::now();
         // Outside the lock: a program may have many parts.
-        let parts = parts(kind, job);
+        let parts = parts(kind, job, accepted);
         if parts.is_empty() {
             return Err(Status::BadOp);
         }
@@ -102,7 +104,7 @@ impl Jobs {
             parts,
             wishes: faults.job(queue, kind),
         };
-        self.state.lock().table.accept(job, Instant::now())?;
+        self.state.lock().table.accept(job, accepted)?;
         self.changed.notify_one();
         Ok(())
     }
