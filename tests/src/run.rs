@@ -2,6 +2,7 @@
 //! Commands in a guest that sees the host's files, as `cargo xtask run` starts them. All tests share one boot, but for those
 //! that end their guest.
 
+mod examples;
 mod files;
 mod interrupts;
 mod monitor;
@@ -58,6 +59,7 @@ pub type Results = BTreeMap<&'static str, (Result<Outcome, String>, Duration)>;
 /// All of them. Those that end a guest which does not withstand them come last.
 pub fn all() -> impl Iterator<Item = RunTest> {
     [
+        examples::TESTS,
         files::TESTS,
         monitor::TESTS,
         interrupts::TESTS,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR BSD-3-Clause */
 /*
- * The ioctls of /dev/hmmN for C, and functions that call a function of the program on the device. docs/uapi.md
+ * The ioctls of /dev/hmmN for C and C++, and functions that call a function of the program on the device. docs/uapi.md
  * says what the ioctls do; a host test compares the structures with those of the Rust crate.
  */
 #ifndef VIRTIO_HMM_H
@@ -125,6 +125,29 @@ struct hmm_stats {
 	uint64_t pages_skipped[24];
 };
 
+/* Why a page did not move: places in the arrays pages_skipped. */
+enum hmm_skip_reason {
+	HMM_SKIP_UNMAPPED = 0,
+	HMM_SKIP_HOLE = 1,
+	HMM_SKIP_NO_ACCESS = 2,
+	HMM_SKIP_SPECIAL = 3,
+	HMM_SKIP_HUGETLB = 4,
+	HMM_SKIP_FILE = 5,
+	HMM_SKIP_MLOCKED = 6,
+	HMM_SKIP_KSM = 7,
+	HMM_SKIP_ALREADY = 8,
+	HMM_SKIP_OTHER_DEVICE = 9,
+	HMM_SKIP_SWAPPED = 10,
+	HMM_SKIP_PINNED = 11,
+	HMM_SKIP_BUSY = 12,
+	HMM_SKIP_LOST_RACE = 13,
+	HMM_SKIP_NO_DEVICE_MEMORY = 14,
+	HMM_SKIP_NO_SYSTEM_MEMORY = 15,
+	HMM_SKIP_COPY_FAILED = 16,
+	HMM_SKIP_LOST = 17,
+	HMM_SKIP_OVER_LIMIT = 18,
+};
+
 #define HMM_ADVISE_SIDE (1u << 0)
 #define HMM_ADVISE_KEEP (1u << 1)
 #define HMM_ADVISE_WINDOW (1u << 2)
@@ -155,6 +178,15 @@ struct hmm_prefetch {
 	uint64_t start;
 	uint64_t end;
 	uint64_t id;
+};
+
+#define HMM_WAIT_CANCEL (1u << 0)
+
+enum hmm_prefetch_state {
+	HMM_PREFETCH_RUNNING = 0,
+	HMM_PREFETCH_DONE = 1,
+	HMM_PREFETCH_CANCELLED = 2,
+	HMM_PREFETCH_FAILED = 3,
 };
 
 struct hmm_wait {
@@ -239,8 +271,8 @@ static inline int hmm_call(int node, const struct hmm_call *call, struct hmm_job
 {
 	const uint64_t harts = call->harts ? call->harts : 1;
 	const uint64_t bytes = call->stack_bytes ? call->stack_bytes : 64 << 10;
-	struct hmm_job job = { .kind = HMM_JOB_PROGRAM };
-	unsigned char *stacks;
+	struct hmm_job job;
+	void *stacks;
 	int result, saved;
 
 	memset(end, 0, sizeof(*end));
@@ -251,6 +283,8 @@ static inline int hmm_call(int node, const struct hmm_call *call, struct hmm_job
 	stacks = mmap(NULL, harts * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stacks == MAP_FAILED)
 		return -1;
+	memset(&job, 0, sizeof(job));
+	job.kind = HMM_JOB_PROGRAM;
 	job.arguments[0] = (uint64_t)(uintptr_t)call->function;
 	job.arguments[1] = (uint64_t)(uintptr_t)stacks + harts * bytes;
 	job.arguments[2] = bytes;

@@ -9,9 +9,10 @@ use std::process::Command;
 
 #[test]
 fn structures_and_numbers_are_those_of_the_crate() {
-    let mut text = String::from("#include \"virtio_hmm.h\"\n#include <stddef.h>\n");
+    let mut text =
+        String::from("#include \"virtio_hmm.h\"\n#include <assert.h>\n#include <stddef.h>\n");
     let mut expect = |what: String, value: u64| {
-        writeln!(text, "_Static_assert(({what}) == {value}u, \"\");").unwrap();
+        writeln!(text, "static_assert(({what}) == {value}u, \"\");").unwrap();
     };
     for structure in expected() {
         let name = format!("struct hmm_{}", structure.name);
@@ -53,6 +54,11 @@ fn structures_and_numbers_are_those_of_the_crate() {
         ("HMM_SIDE_DEVICE", PreferredSide::Device as u32),
         ("HMM_SIDE_SYSTEM", PreferredSide::System as u32),
         ("HMM_LIMIT_SET", LimitFlags::SET.0),
+        ("HMM_WAIT_CANCEL", WaitFlags::CANCEL.0),
+        ("HMM_PREFETCH_RUNNING", PrefetchState::Running as u32),
+        ("HMM_PREFETCH_DONE", PrefetchState::Done as u32),
+        ("HMM_PREFETCH_CANCELLED", PrefetchState::Cancelled as u32),
+        ("HMM_PREFETCH_FAILED", PrefetchState::Failed as u32),
     ] {
         expect(name.to_owned(), value.into());
     }
@@ -60,16 +66,27 @@ fn structures_and_numbers_are_those_of_the_crate() {
         let name = kind.name().to_uppercase().replace('-', "_");
         expect(format!("HMM_JOB_{name}"), u64::from(kind as u32));
     }
+    for reason in SkipReason::ALL {
+        let name = reason.name().to_uppercase();
+        expect(format!("HMM_SKIP_{name}"), reason as u64);
+    }
+    compile("cc", "virtio_hmm_header.c", "-std=gnu11", &text);
+    compile("c++", "virtio_hmm_header.cc", "-std=c++11", &text);
+}
+
+/// Has a compiler look at `text`, which names the header.
+fn compile(compiler: &str, name: &str, standard: &str, text: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("virtio_hmm_header.c");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&file, text).unwrap();
-    let output = Command::new("cc")
-        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"])
+    let output = Command::new(compiler)
+        .args([standard, "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+        .arg("-fsyntax-only")
         .arg("-I")
         .arg(folder.join("c"))
         .arg(&file)
         .output()
-        .expect("cc, with which Cargo links, cannot be started");
+        .unwrap_or_else(|error| panic!("cannot start {compiler}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{compiler}: {said}");
 }
