@@ -1,41 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `hmmctl`: moves memory of processes to the device and back, and shows where it is.
-//!
-//! Exit codes: 0 done; 1 failed; 2 wrong usage. `run` passes on the exit code of its command
-//! (128 + N if signal N ended it); its own failures are 125, and as with env(1) 126 means that the
-//! command could not be executed and 127 that it was not found.
+//! The program `hmmctl`. Everything it does is in the library.
 
-mod cli;
-mod command;
-mod maps;
-mod output;
-mod range;
-mod run;
-mod size;
-
-use clap::Parser;
-use cli::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match &cli.command {
-        Command::Info(info) => command::info::info(&cli.device, info),
-        Command::Migrate(migrate) => command::migrate::migrate(&cli.device, migrate),
-        Command::Residency(residency) => command::residency::residency(&cli.device, residency),
-        Command::Advise(advise) => command::policy::advise(&cli.device, advise),
-        Command::Prefetch(prefetch) => command::prefetch::prefetch(&cli.device, prefetch),
-        Command::Evict(evict) => command::policy::evict(&cli.device, evict),
-        Command::Limit(limit) => command::policy::limit(&cli.device, limit),
-        Command::Job(job) => command::job::job(&cli.device, job),
-        Command::Stats(stats) => command::stats::stats(&cli.device, stats),
-        Command::Run(run) => return run::run(&cli.device, run),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hmmctl: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    hmmctl::main()
 }
