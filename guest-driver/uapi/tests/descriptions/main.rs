@@ -2,5 +2,6 @@
 //! What describes the ioctls to others tells of the same numbers, sizes and fields as the crate.
 
 mod c_header;
+mod manual;
 mod structures;
 mod syzlang;
