@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod doctor;
+mod documents;
 mod fuzz;
 mod guest_arguments;
 mod hermetic;
@@ -63,6 +64,8 @@ enum Command {
     TraceJoin(trace_join::Arguments),
     /// Check the form and the lints of all the code.
     Check(check::Arguments),
+    /// Write the manual pages and the shells' completions of all programs into a folder.
+    Documents(documents::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
     Doctor(doctor::Arguments),
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::TraceJoin(arguments) => trace_join::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Documents(arguments) => documents::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
