@@ -230,8 +230,9 @@ impl Table {
         exclusive.is_some_and(|exclusive| exclusive.address == address && !exclusive.is_broken)
     }
 
-    /// Lets the device access `pages`, and the job of page fault `answer` try again. Returns how many pages
-    /// were mapped, and what became of it: all of them, or the device has nothing from the first page to the last.
+    /// Lets the device access `pages`, which are there still, and the job of page fault `answer` try again. Pages that it
+    /// may write are dirty from now on. Returns how many pages were mapped, and what became of it: all of them, or the
+    /// device has nothing from the first page to the last.
     pub(super) fn map(
         &mut self,
         link: &Link,
@@ -250,12 +251,20 @@ impl Table {
         };
         let mut entries = Entries::new(link, context, session);
         let (mut count, mut address) = (0, pages.start);
+        let mut marked = None;
         for (index, seen) in (first..GRANULE_PAGES).zip(pages.seen) {
             if let Some((page, access)) = seen {
                 if let Ok(target) = target(link, memory, page) {
                     // Before the device is told: what may be mapped must be taken away again.
                     granule.give(index..index + 1, access);
                     count += 1;
+                    if access != PageAccess::Read {
+                        // Before the device can write to it. A huge page is marked as a whole.
+                        if !marked.is_some_and(|marked| page.continues(marked)) {
+                            page.mark_dirty();
+                        }
+                        marked = Some(page);
+                    }
                     entries.add(address as u64, target, access);
                 }
             }

@@ -9,6 +9,7 @@ mod errors;
 mod list;
 mod place;
 mod program;
+mod reclaim;
 mod together;
 
 use super::case::Case;
@@ -24,4 +25,5 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(changes::CASES)
         .chain(ends::CASES)
         .chain(program::CASES)
+        .chain(reclaim::CASES)
 }

@@ -2,7 +2,10 @@
 
 //! What is asked of `hmm_range_fault()` about a page, and what it says.
 
-use crate::sys::bindings;
+use crate::sys::{
+    bindings,
+    device_memory::page::HUGE_PAGES, //
+};
 
 const ERROR: usize = bindings::hmm_pfn_flags_HMM_PFN_ERROR;
 const VALID: usize = bindings::hmm_pfn_flags_HMM_PFN_VALID;
@@ -60,6 +63,22 @@ impl SeenPage {
     /// Whether it may be written.
     pub(crate) fn is_writable(self) -> bool {
         self.is_writable
+    }
+
+    /// Notes that the device may write to it from now on. The kernel drops pages that are not dirty without
+    /// asking what is in them: those that were freed by advice, and those that are in swap space as well. The copy of
+    /// a page is dirty, too. The caller holds the update lock, and [`super::Mirror::has_changed`] said no; or the
+    /// page is locked.
+    pub(crate) fn mark_dirty(self) {
+        // SAFETY: `hmm_range_fault()` tells the numbers of pages that have a `struct page` only, and so does
+        // [`super::Mirror::make_exclusive`]. By the contract of this function the page table refers to the page still, since
+        // nothing goes from there while the update lock is held.
+        unsafe { bindings::set_page_dirty(bindings::vhmm_pfn_to_page(self.pfn)) };
+    }
+
+    /// Whether it is part of the same huge page as the page before.
+    pub(crate) fn continues(self, before: Self) -> bool {
+        self.is_huge && before.is_huge && self.pfn / HUGE_PAGES == before.pfn / HUGE_PAGES
     }
 
     /// Whether it is mapped as a part of a huge page.
