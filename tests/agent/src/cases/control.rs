@@ -58,6 +58,7 @@ fn exit_against_evict() -> Result<()> {
             }
         },
         // The process that closes the node evicts the pages of all processes.
+        begin_jobs: &|_| Ok(None),
         evict: &|| RawNode::open(Path::new(NODE)).map(drop),
         is_over: &kernel::has_complained,
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `load/*`: everything at once, for as long as one likes, and every byte compared with what it should be.
 //!
-//! Several processes do anything at random with memory of their own ([`worker`], [`action`]): more than the small device
+//! Several processes do anything at random with memory of their own ([`worker`], [`action`], [`job`]): more than the small device
 //! holds, some within a memory cgroup that makes the kernel swap, some to be killed in the middle. One more moves their
 //! memory from outside ([`outsider`]). Meanwhile the kernel looks for equal pages and for huge ones. What all of them
 //! know of each other is on a [`board`]; [`site`] starts them and looks after them.
@@ -10,6 +10,7 @@ mod action;
 mod area;
 mod board;
 mod history;
+mod job;
 mod operation;
 mod outcome;
 mod outsider;

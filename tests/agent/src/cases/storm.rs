@@ -10,7 +10,7 @@ use super::support::random::Random;
 use super::support::storm::Storm;
 use super::support::{depth, driver, kernel, nodes};
 use anyhow::anyhow;
-use hmm_uapi::client::{Device, Error, MigrateRequest};
+use hmm_uapi::client::{Device, Error, JobRequest, MigrateRequest};
 use rustix::mm::Advice;
 use rustix::process::Signal;
 use std::ops::Range;
@@ -21,29 +21,90 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("storm/exit-against-unbind-anon-4k", || {
-        exit_against_unbind(single, 100)
+        exit_against_unbind(single, 100, NO_JOBS)
     })
     .within(300),
     Case::new("storm/exit-against-unbind-anon-thp", || {
-        exit_against_unbind(huge, 100)
+        exit_against_unbind(huge, 100, NO_JOBS)
+    })
+    .within(300),
+    Case::new("storm/exit-against-unbind-with-jobs-anon-4k", || {
+        exit_against_unbind(single, 30, JOBS)
+    })
+    .within(300),
+    Case::new("storm/exit-against-unbind-with-jobs-anon-thp", || {
+        exit_against_unbind(huge, 30, JOBS)
     })
     .within(300),
     Case::new("storm/exit-against-pressure-anon-4k", || {
-        exit_against_pressure(single, 10)
+        exit_against_pressure(single, 10, NO_JOBS)
     })
     .within(300),
     Case::new("storm/exit-against-pressure-anon-thp", || {
-        exit_against_pressure(huge, 10)
+        exit_against_pressure(huge, 10, NO_JOBS)
     })
     .within(300),
-    Case::new("storm/return-against-evict-anon-4k", return_against_evict).within(300),
-    Case::new("storm/clear-against-return-anon-thp", clear_against_return).within(300),
-    Case::new(
-        "storm/relatives-against-evict-anon-thp",
-        relatives::relatives_against_evict,
-    )
+    Case::new("storm/exit-against-pressure-with-jobs-anon-4k", || {
+        exit_against_pressure(single, 5, JOBS)
+    })
+    .within(300),
+    Case::new("storm/exit-against-pressure-with-jobs-anon-thp", || {
+        exit_against_pressure(huge, 5, JOBS)
+    })
+    .within(300),
+    Case::new("storm/return-against-evict-anon-4k", || {
+        return_against_evict(10, NO_JOBS)
+    })
+    .within(300),
+    Case::new("storm/return-against-evict-with-jobs-anon-4k", || {
+        return_against_evict(5, JOBS)
+    })
+    .within(300),
+    Case::new("storm/clear-against-return-anon-thp", || {
+        clear_against_return(10, NO_JOBS)
+    })
+    .within(300),
+    Case::new("storm/clear-against-return-with-jobs-anon-thp", || {
+        clear_against_return(5, JOBS)
+    })
+    .within(300),
+    Case::new("storm/relatives-against-evict-anon-thp", || {
+        relatives::relatives_against_evict(10, NO_JOBS)
+    })
+    .within(300),
+    Case::new("storm/relatives-against-evict-with-jobs-anon-thp", || {
+        relatives::relatives_against_evict(5, JOBS)
+    })
     .within(300),
 ];
+
+/// Whether jobs work on the memory all the time.
+type WithJobs = bool;
+const JOBS: WithJobs = true;
+const NO_JOBS: WithJobs = false;
+
+/// Begins jobs on memory, which end with what this returns: one reads it, and others write to it atomically what is there.
+/// Without a device there are none.
+fn begin_jobs(node: &Path, memory: &Memory) -> Result<Option<Device>> {
+    let range = memory.range();
+    let words = (range.end - range.start) / 8;
+    let begun = Device::open(node).and_then(|device| {
+        for request in [
+            JobRequest::crc32c(range.clone(), 0),
+            JobRequest::atomic_add(range.start, words, 8, 0),
+            JobRequest::atomic_add(range.start, words, 8, 0),
+        ] {
+            // SAFETY: No job changes the bytes.
+            unsafe { device.begin_job(&request) }?;
+        }
+        Ok(device)
+    });
+    match begun {
+        Ok(device) => Ok(Some(device)),
+        Err(Error::NoDevice { .. } | Error::Gone { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// Moves memory as long as there is a device.
 fn to_device(node: &Path, memory: &Memory) -> Result<()> {
@@ -66,12 +127,17 @@ fn rage(
     node: &Path,
     memory: fn() -> Result<Memory>,
     rounds: u32,
+    with_jobs: WithJobs,
     evict: &(dyn Fn() -> Result<()> + Sync),
 ) -> Result<()> {
     let complained = kernel::has_complained()?;
     let storm = Storm {
         memory,
         to_device: &|memory| to_device(node, memory),
+        begin_jobs: &|memory| match with_jobs {
+            true => begin_jobs(node, memory),
+            false => Ok(None),
+        },
         evict,
         is_over: &|| Ok(false),
     };
@@ -97,11 +163,15 @@ fn huge() -> Result<Memory> {
     Memory::huge(2)
 }
 
-fn exit_against_unbind(memory: fn() -> Result<Memory>, rounds: u32) -> Result<()> {
+fn exit_against_unbind(
+    memory: fn() -> Result<Memory>,
+    rounds: u32,
+    with_jobs: WithJobs,
+) -> Result<()> {
     let count = nodes::all().len();
     let device = (driver::bound_devices()?.into_iter().nth(1))
         .context("the driver is bound to one device only")?;
-    rage(&nodes::second()?, memory, rounds, &|| {
+    rage(&nodes::second()?, memory, rounds, with_jobs, &|| {
         driver::unbind(&device)?;
         driver::bind(&device, count)
     })
@@ -111,7 +181,11 @@ fn exit_against_unbind(memory: fn() -> Result<Memory>, rounds: u32) -> Result<()
 const STORMS: u32 = 10;
 
 /// More memory wants to be on the device than it has, so that it evicts what others have there.
-fn exit_against_pressure(memory: fn() -> Result<Memory>, rounds: u32) -> Result<()> {
+fn exit_against_pressure(
+    memory: fn() -> Result<Memory>,
+    rounds: u32,
+    with_jobs: WithJobs,
+) -> Result<()> {
     let node = nodes::second()?;
     let capacity = Device::open(&node)?.info()?.memory_bytes as usize / PAGE;
     let mut filler = Memory::anonymous(capacity + capacity / 4)?;
@@ -120,7 +194,9 @@ fn exit_against_pressure(memory: fn() -> Result<Memory>, rounds: u32) -> Result<
     let before = Device::open(&node)?.stats()?.bytes_by_eviction;
     // Nothing is evicted if the others' pages happen to be in system memory each time that room is needed.
     for _ in 0..STORMS {
-        rage(&node, memory, rounds, &|| to_device(&node, &filler))?;
+        rage(&node, memory, rounds, with_jobs, &|| {
+            to_device(&node, &filler)
+        })?;
         if Device::open(&node)?.stats()?.bytes_by_eviction > before {
             return filler.check(1);
         }
@@ -129,10 +205,10 @@ fn exit_against_pressure(memory: fn() -> Result<Memory>, rounds: u32) -> Result<
 }
 
 /// Threads fault on pages that another task evicts at the same time. Each page migrates back once.
-fn return_against_evict() -> Result<()> {
+fn return_against_evict(rounds: u32, with_jobs: WithJobs) -> Result<()> {
     const THREADS: u64 = 4;
     const PAGES: usize = 256;
-    let rounds = depth::rounds(10)?;
+    let rounds = depth::rounds(rounds)?;
     let node = nodes::second()?;
     let mover = Mover::on(&node)?;
     ensure!(
@@ -161,10 +237,15 @@ fn return_against_evict() -> Result<()> {
             threads.push(scope.spawn(move || -> Result<()> {
                 let mover = Mover::on(node)?;
                 for _ in 0..rounds {
+                    let jobs = match with_jobs {
+                        true => begin_jobs(node, memory)?,
+                        false => None,
+                    };
                     mover.to_device(memory.range())?;
                     mover.call(memory.range(), Direction::ToSystem, MigrateFlags::default())?;
                     mover.to_device(memory.range())?;
                     memory.check_pages(0..PAGES, seed)?;
+                    drop(jobs);
                 }
                 Ok(())
             }));
@@ -203,18 +284,18 @@ fn return_against_evict() -> Result<()> {
 }
 
 /// Huge pages come home in every way there is, while threads and relatives clear entries of them, or are killed.
-fn clear_against_return() -> Result<()> {
+fn clear_against_return(rounds: u32, with_jobs: WithJobs) -> Result<()> {
     const PROCESSES: u64 = 3;
     let node = nodes::second()?;
     let mover = Mover::on(&node)?;
     let complained = kernel::has_complained()?;
     let before = mover.device.stats()?;
     let (mut lives, mut random) = (0, Random::new(7));
-    for _ in 0..depth::rounds(10)? {
+    for _ in 0..depth::rounds(rounds)? {
         let ready = Gate::new()?;
         let mut families = Vec::new();
         for seed in 0..PROCESSES {
-            families.push(fork(|| family(&node, seed, &ready))?);
+            families.push(fork(|| family(&node, seed, &ready, with_jobs))?);
         }
         for _ in 0..PROCESSES {
             ready.wait()?;
@@ -251,7 +332,7 @@ fn clear_against_return() -> Result<()> {
 }
 
 /// A process and its child, until they are killed: some huge pages are checked, others only cleared and written.
-fn family(node: &Path, seed: u64, ready: &Gate) -> Result<()> {
+fn family(node: &Path, seed: u64, ready: &Gate, with_jobs: WithJobs) -> Result<()> {
     const PAGES: usize = 2 * HUGE / PAGE;
     let (mut kept, cleared) = (Memory::huge(2)?, Memory::huge(2)?);
     kept.fill(seed);
@@ -291,7 +372,7 @@ fn family(node: &Path, seed: u64, ready: &Gate) -> Result<()> {
         }
     };
     std::thread::scope(|scope| -> Result<()> {
-        let threads = [
+        let mut threads = Vec::from([
             scope.spawn(|| again(&|| kept.check(seed))),
             scope.spawn(|| again(&|| to_device(node, &kept))),
             scope.spawn(|| {
@@ -312,7 +393,17 @@ fn family(node: &Path, seed: u64, ready: &Gate) -> Result<()> {
                     cleared.advise(first..end.max(first + 1), Advice::LinuxDontNeed)
                 })
             }),
-        ];
+        ]);
+        if with_jobs {
+            threads.push(scope.spawn(|| {
+                again(&|| {
+                    let jobs = [begin_jobs(node, &kept)?, begin_jobs(node, &cleared)?];
+                    kept.check_pages(0..PAGES / 8, seed)?;
+                    drop(jobs);
+                    Ok(())
+                })
+            }));
+        }
         for thread in threads {
             match thread.join() {
                 Ok(result) => result?,

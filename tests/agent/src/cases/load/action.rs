@@ -45,6 +45,11 @@ impl Worker<'_> {
             Operation::Wait => self.wait_for_prefetch(),
             Operation::Evict => self.evict(),
             Operation::Limit => self.limit(),
+            Operation::WriteByDevice => self.write_by_device(),
+            Operation::CheckByDevice => self.check_by_device(),
+            Operation::AddByDevice => self.add_by_device(),
+            Operation::BeginJob => self.begin_job(),
+            Operation::EndJob => self.end_job(),
             Operation::Write
             | Operation::Check
             | Operation::Discard
@@ -301,7 +306,7 @@ fn migrate(
 }
 
 /// Moves memory that others use at the same time. Says how many pages moved.
-fn back_and_forth(mover: &Mover, mergeable: bool, range: Range<u64>) -> Result<usize> {
+pub(super) fn back_and_forth(mover: &Mover, mergeable: bool, range: Range<u64>) -> Result<usize> {
     let mut pages = 0;
     for direction in [
         Direction::ToDevice,
@@ -349,7 +354,7 @@ fn some_advice(random: &mut Random, area: &Area) -> (Range<u64>, Advice) {
     }
 }
 
-fn hex(range: &Range<u64>) -> String {
+pub(super) fn hex(range: &Range<u64>) -> String {
     format!("{:#x}-{:#x}", range.start, range.end)
 }
 

@@ -54,12 +54,22 @@ pub(super) enum Operation {
     Evict,
     /// LIMIT.
     Limit,
+    /// Jobs write a part while the memory moves.
+    WriteByDevice,
+    /// Jobs compare a part while the memory moves.
+    CheckByDevice,
+    /// Jobs add to the words of a part what others subtract, while the memory moves.
+    AddByDevice,
+    /// Begins a job that reads a part while anything else is done.
+    BeginJob,
+    /// JOB_WAIT, perhaps with CANCEL.
+    EndJob,
     /// Anything of the driver's, done to another process.
     Outside,
 }
 
 /// How often each is done, relative to the others.
-const WEIGHTS: [(Operation, usize); 25] = [
+const WEIGHTS: [(Operation, usize); 30] = [
     (Operation::ToDevice, 10),
     (Operation::Populate, 2),
     (Operation::AllToDevice, 3),
@@ -84,6 +94,11 @@ const WEIGHTS: [(Operation, usize); 25] = [
     (Operation::Wait, 2),
     (Operation::Evict, 1),
     (Operation::Limit, 1),
+    (Operation::WriteByDevice, 3),
+    (Operation::CheckByDevice, 4),
+    (Operation::AddByDevice, 3),
+    (Operation::BeginJob, 3),
+    (Operation::EndJob, 2),
     (Operation::Outside, 0),
 ];
 
@@ -91,6 +106,14 @@ impl Operation {
     /// Every one.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         WEIGHTS.iter().map(|&(operation, _)| operation)
+    }
+
+    /// Whether jobs of the device do it.
+    pub(super) fn is_by_device(self) -> bool {
+        matches!(
+            self,
+            Self::WriteByDevice | Self::CheckByDevice | Self::AddByDevice | Self::BeginJob
+        )
     }
 
     /// One that a worker may do.

@@ -50,10 +50,15 @@ impl Outcome {
         }
         // It is emptied in the background before there is nothing left.
         let full = self.fullest.saturating_sub(self.capacity / 8 * 7);
+        let by_device = (self.operations.iter())
+            .filter(|(operation, _)| operation.is_by_device())
+            .map(|&(_, count)| u64::from(count))
+            .sum();
         let ksm = stats.pages_skipped[SkipReason::Ksm as usize];
         let expected = [
             ("memory went to the device", true, stats.bytes_to_device),
             ("memory came home by faults", true, stats.bytes_by_fault),
+            ("the device worked on memory", true, by_device),
             ("a worker was killed", is_long, self.killed.into()),
             ("the device was full", is_long, full),
             ("memory was evicted", is_long, stats.bytes_by_eviction),

@@ -8,7 +8,7 @@ use super::site::Site;
 use crate::cases::support::prelude::*;
 use crate::cases::support::proc_self;
 use crate::cases::support::random::Random;
-use hmm_uapi::client::{Advice, Error, PrefetchRequest};
+use hmm_uapi::client::{Advice, Error, JobRequest, PrefetchRequest};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn meddle(site: &Site, random: &mut Random, pid: i32) -> Result<bool> {
         node.display()
     );
     let flags = MigrateFlags::default();
-    let result = match random.below(8) {
+    let result = match random.below(9) {
         0..3 => mover.call(range, Direction::ToDevice, flags).map(drop),
         3 => mover.call(range, Direction::ToSystem, flags).map(drop),
         4 => mover
@@ -72,6 +72,7 @@ fn meddle(site: &Site, random: &mut Random, pid: i32) -> Result<bool> {
                 .advise(process, range, advice)
                 .map_err(Into::into)
         }
+        7 => job(&mover, pid, range, random),
         _ => {
             let bytes = (1 + random.below(MOST_EVICTED)) * PAGE;
             mover
@@ -100,6 +101,14 @@ fn prefetch(mover: &Mover, process: Process, range: Range<u64>, random: &mut Ran
         direction: Some(direction),
         flags: MigrateFlags::default(),
     })?;
+    std::thread::sleep(Duration::from_millis(random.below(20) as u64));
+    Ok(())
+}
+
+/// Begins a job that reads the memory, and gives it up: the device is closed while it goes on.
+fn job(mover: &Mover, pid: i32, range: Range<u64>, random: &mut Random) -> Result<()> {
+    let request = JobRequest::crc32c(range, 0);
+    mover.device.begin_job_for(pid.try_into()?, &request)?;
     std::thread::sleep(Duration::from_millis(random.below(20) as u64));
     Ok(())
 }

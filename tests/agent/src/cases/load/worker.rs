@@ -5,9 +5,10 @@ use super::area::Area;
 use super::history::History;
 use super::operation::Operation;
 use super::site::Site;
+use crate::cases::support::jobs::Jobs;
 use crate::cases::support::prelude::*;
 use crate::cases::support::random::Random;
-use hmm_uapi::client::PrefetchId;
+use hmm_uapi::client::{JobId, PrefetchId};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -36,6 +37,16 @@ pub(super) struct Begun {
     pub(super) range: Range<u64>,
 }
 
+/// A job that goes on.
+#[derive(Debug)]
+pub(super) struct BegunJob {
+    /// Index of the device.
+    pub(super) device: usize,
+    pub(super) id: JobId,
+    /// What it reads.
+    pub(super) range: Range<u64>,
+}
+
 /// The process.
 pub(super) struct Worker<'a> {
     pub(super) site: &'a Site,
@@ -43,9 +54,12 @@ pub(super) struct Worker<'a> {
     pub(super) random: Random,
     /// All devices; the last is the crowded one.
     pub(super) movers: Vec<Mover>,
+    /// The same devices, opened once more.
+    pub(super) jobs: Vec<Jobs>,
     pub(super) areas: Vec<Area>,
     pub(super) children: Vec<Child>,
     pub(super) prefetches: Vec<Begun>,
+    pub(super) begun_jobs: Vec<BegunJob>,
     pub(super) history: History,
     generation: u32,
 }
@@ -67,9 +81,11 @@ impl<'a> Worker<'a> {
                     profile,
                     random: Random::new(seed),
                     movers: movers(&site.nodes, &profile)?,
+                    jobs: jobs(&site.nodes)?,
                     areas: Vec::new(),
                     children: Vec::new(),
                     prefetches: Vec::new(),
+                    begun_jobs: Vec::new(),
                     history: History::default(),
                     generation: 0,
                 };
@@ -116,6 +132,9 @@ impl<'a> Worker<'a> {
         while !self.prefetches.is_empty() {
             self.wait_for_prefetch()?;
         }
+        while !self.begun_jobs.is_empty() {
+            self.end_job()?;
+        }
         for area in &self.areas {
             area.model.check_all().with_context(|| area.to_string())?;
         }
@@ -156,13 +175,15 @@ impl<'a> Worker<'a> {
             .into_iter()
             .for_each(std::mem::forget);
         self.prefetches.clear();
+        self.begun_jobs.clear();
         self.random = Random::new(seed);
         self.generation += 1;
         self.profile.pages = 1;
         self.profile.limit /= 4;
         self.profile.limit_crowded = self.profile.limit_crowded.map(|limit| limit / 4);
-        // Prefetches belong to the open file, and limits to the process.
+        // Prefetches and jobs belong to the open file, and limits to the process.
         self.movers = movers(&self.site.nodes, &self.profile)?;
+        self.jobs = jobs(&self.site.nodes)?;
         Ok(())
     }
 
@@ -189,6 +210,11 @@ impl<'a> Worker<'a> {
     pub(super) fn some_area(&mut self) -> usize {
         self.random.below(self.areas.len())
     }
+}
+
+/// Opens all devices for jobs.
+fn jobs(nodes: &[PathBuf]) -> Result<Vec<Jobs>> {
+    nodes.iter().map(|node| Jobs::on(node)).collect()
 }
 
 /// Opens all devices and sets the process's limits.

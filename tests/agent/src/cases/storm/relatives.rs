@@ -4,9 +4,11 @@
 //! Who evicts a page asks all relatives for it with the lock of the reverse mapping held, which those who move need,
 //! too. So it must not wait for them.
 
+use super::{WithJobs, begin_jobs};
 use crate::cases::support::depth;
 use crate::cases::support::gate::Gate;
 use crate::cases::support::inject::Faults;
+use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::Advice;
 use rustix::mm::Advice as KernelAdvice;
@@ -23,7 +25,7 @@ const KEPT: Range<usize> = 0..(HUGE_PAGES - 1) * PAGES;
 /// What the child moves.
 const MOVED: Range<usize> = KEPT.end..HUGE_PAGES * PAGES;
 
-pub(super) fn relatives_against_evict() -> Result<()> {
+pub(super) fn relatives_against_evict(rounds: u32, with_jobs: WithJobs) -> Result<()> {
     let mover = Mover::open()?;
     let mut memory = Memory::huge(HUGE_PAGES)?;
     memory.fill(1);
@@ -48,8 +50,9 @@ pub(super) fn relatives_against_evict() -> Result<()> {
     faults
         .add(json!({ "action": "delay", "queue": "bulk", "on": "batch", "microseconds": 5_000 }))?;
     let before = mover.device.stats()?;
+    let node = nodes::first();
     let stop = AtomicBool::new(false);
-    let (mut rounds, most) = (0, depth::rounds(10)?);
+    let (mut rounds, most) = (0, depth::rounds(rounds)?);
     std::thread::scope(|scope| -> Result<()> {
         let evictor = scope.spawn(|| -> Result<()> {
             let mover = Mover::open()?;
@@ -64,10 +67,15 @@ pub(super) fn relatives_against_evict() -> Result<()> {
                     memory.word(page * PAGE).store(rounds, Ordering::Relaxed);
                 }
                 mover.to_device(memory.part(KEPT))?;
+                let jobs = match with_jobs {
+                    true => begin_jobs(&node, &memory)?,
+                    false => None,
+                };
                 // For relatives that come and go the lock of the reverse mapping is taken for writing.
                 for _ in 0..8 {
                     fork(|| Ok(()))?.wait()?;
                 }
+                drop(jobs);
                 rounds += 1;
             }
             Ok(())

@@ -180,6 +180,43 @@ impl Modelled {
         })
     }
 
+    /// The first of some pages, at most so many, whose contents are known, and their bytes.
+    pub(in crate::cases) fn some_known(
+        &self,
+        random: &mut Random,
+        most: usize,
+    ) -> (Range<usize>, Vec<u8>) {
+        let some = self.some_pages(random);
+        let mut known = Vec::new();
+        for page in some.clone().take(most) {
+            let mut bytes = vec![0; PAGE];
+            match self.pages[page] {
+                Contents::Zeroes => {}
+                Contents::Pattern(seed) => pattern::fill(&mut bytes, self.first + page, seed),
+                Contents::PatternOrZeroes(_) => break,
+            }
+            known.append(&mut bytes);
+        }
+        (some.start..some.start + known.len() / PAGE, known)
+    }
+
+    /// Has something else write some pages, at most so many. It is told them and is given their bytes.
+    pub(in crate::cases) fn write_otherwise<T>(
+        &mut self,
+        random: &mut Random,
+        most: usize,
+        write: impl FnOnce(Range<usize>, &Memory, &Memory) -> Result<T>,
+    ) -> Result<T> {
+        let mut pages = self.some_pages(random);
+        pages.end = pages.end.min(pages.start + most);
+        let seed = self.some_seed(random);
+        let mut source = Memory::single(pages.len())?;
+        pattern::fill(source.bytes_mut(), self.first + pages.start, seed);
+        let done = write(pages.clone(), &source, &self.memory)?;
+        self.pages[pages].fill(Contents::Pattern(seed));
+        Ok(done)
+    }
+
     /// Throws the contents of some pages away, and says of which: they are zeroes from now on.
     pub(in crate::cases) fn discard(&mut self, random: &mut Random) -> Result<Range<usize>> {
         let pages = self.some_pages(random);

@@ -8,6 +8,7 @@ use super::gate::Gate;
 use super::memory::Memory;
 use super::process::{Child, fork};
 use anyhow::{Context, Result, bail};
+use hmm_uapi::client::Device;
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,8 @@ pub(in crate::cases) struct Storm<'a> {
     pub(in crate::cases) memory: fn() -> Result<Memory>,
     /// Brings memory of the calling process to the device. A device that is not there at the moment is no error.
     pub(in crate::cases) to_device: &'a dyn Fn(&Memory) -> Result<()>,
+    /// Begins jobs on memory of the calling process, which end with what this returns. Without a device there are none.
+    pub(in crate::cases) begin_jobs: &'a dyn Fn(&Memory) -> Result<Option<Device>>,
     /// Evicts everything that is on the device.
     pub(in crate::cases) evict: &'a (dyn Fn() -> Result<()> + Sync),
     /// Whether there is nothing more to see.
@@ -76,10 +79,13 @@ impl Storm<'_> {
             memory.fill(seed);
             let pages = memory.pages();
             (self.to_device)(&memory)?;
+            let mut jobs = (self.begin_jobs)(&memory)?;
             ready.open()?;
             loop {
                 memory.check_pages(0..pages / 4, seed)?;
                 (self.to_device)(&memory)?;
+                drop(jobs.take());
+                jobs = (self.begin_jobs)(&memory)?;
             }
         })
     }
