@@ -15,7 +15,8 @@ pub(crate) use self::{
     },
     numbers::{
         ContextOwner,
-        DeviceFault, //
+        DeviceFault,
+        Numbers, //
     },
     state::Contexts, //
 };

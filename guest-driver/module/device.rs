@@ -8,7 +8,10 @@
 //! dropped by one of its own workers.
 
 use crate::{
-    contexts::Contexts,
+    contexts::{
+        Contexts,
+        Numbers, //
+    },
     engine::Engine,
     link::Link,
     policy::Spaces,
@@ -45,7 +48,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Puts a device together. `link` is open.
+    /// Puts a device together. `link` is open, and `numbers` are those of its contexts.
     ///
     /// # Errors
     ///
@@ -54,9 +57,10 @@ impl Device {
         link: Pin<KBox<Link>>,
         pool: Arc<DevicePool>,
         stats: Arc<Stats>,
+        numbers: Arc<Numbers>,
     ) -> Result<Arc<Self>> {
         let engine = KBox::pin_init(Engine::new(link.max_batch_bytes()), GFP_KERNEL)?;
-        let contexts = KBox::pin_init(Contexts::new(), GFP_KERNEL)?;
+        let contexts = KBox::pin_init(Contexts::new(numbers), GFP_KERNEL)?;
         let device = Self {
             engine,
             contexts,
@@ -150,6 +154,6 @@ impl AttachedDevice {
 impl Drop for AttachedDevice {
     fn drop(&mut self) {
         self.0.link.ask_to_stop();
-        self.0.pool.detach();
+        self.0.pool.detach(&self.0);
     }
 }

@@ -10,7 +10,7 @@
 //! Every wait is bounded. If a request is not answered in time the link resets the device, which
 //! then accesses no memory any more, starts it anew and adopts the contents of its memory. If the
 //! contents are still there nothing is lost. Otherwise, or if the device still does not answer, the
-//! link is dead, and stays so.
+//! link is dead, and stays so: the device is lost, until another link adopts its contents (`docs/loss.md`).
 //!
 //! # Contexts
 //!
@@ -47,6 +47,8 @@ mod state;
 pub(crate) use self::{
     batch::Batch,
     config::{
+        uuid_of,
+        Shape,
         FEATURES,
         UNWANTED_FEATURES, //
     },
@@ -60,6 +62,7 @@ pub(crate) use self::{
         Told, //
     },
     state::{
+        Adoption,
         Lane,
         Link,
         BATCH_ENTRIES,

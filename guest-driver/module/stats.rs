@@ -5,6 +5,7 @@
 
 mod contexts;
 mod counter;
+mod loss;
 mod stage;
 
 pub(crate) use self::stage::{
@@ -15,7 +16,8 @@ pub(crate) use self::stage::{
 };
 use self::{
     contexts::ContextStats,
-    counter::Counter, //
+    counter::Counter,
+    loss::LossStats, //
 };
 use hmm_uapi::{
     SkipReason,
@@ -38,6 +40,7 @@ pub(crate) struct Stats {
     pub(crate) timeouts: Counter,
     pub(crate) protocol_errors: Counter,
     pub(crate) contexts: ContextStats,
+    pub(crate) loss: LossStats,
     skipped: [Counter; SKIP_REASONS],
     times: Times,
 }
@@ -62,6 +65,7 @@ impl Stats {
             timeouts: Counter::new(),
             protocol_errors: Counter::new(),
             contexts: ContextStats::new(),
+            loss: LossStats::new(),
             skipped: [const { Counter::new() }; SKIP_REASONS],
             times: Times::new()?,
         })

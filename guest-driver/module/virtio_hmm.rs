@@ -11,6 +11,7 @@ mod dmirror;
 mod driver;
 mod engine;
 mod link;
+mod loss;
 mod migration;
 mod policy;
 mod pool;
@@ -29,6 +30,14 @@ kernel::prelude::module! {
         timeout_ms: u32 {
             default: 10000,
             description: "Time in milliseconds after which a device that does not answer is reset",
+        },
+        restart: u8 {
+            default: 1,
+            description: "0: a device that does not answer is lost at once, and not reset and started anew before",
+        },
+        loss_wait_ms: u32 {
+            default: 30000,
+            description: "Time in milliseconds for which users of a lost device's memory wait for its return",
         },
         huge_pages: u8 {
             default: 1,

@@ -339,6 +339,12 @@ bool vhmm_task_is_of_kernel(void)
 	return current->flags & PF_KTHREAD;
 }
 
+/* Whether the task is about to end, also where it does so by itself and a signal came before. */
+bool vhmm_task_is_dying(void)
+{
+	return fatal_signal_pending(current) || (current->signal->flags & SIGNAL_GROUP_EXIT);
+}
+
 bool vhmm_signal_waits(void)
 {
 	return task_sigpending(current);

@@ -55,7 +55,7 @@ struct Owners {
 
 impl Numbers {
     /// No number has an owner.
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         let owners = Owners {
             by_number: KVVec::new(),
             is_closed: false,
@@ -115,6 +115,11 @@ impl Numbers {
             Slot::Owned(owner) => Some(owner.clone()),
             Slot::Free | Slot::Reserved => None,
         }
+    }
+
+    /// Lets contexts begin again, after [`Numbers::close`].
+    pub(crate) fn reopen(&self) {
+        self.owners.lock().is_closed = false;
     }
 
     /// Closes all contexts, and lets none begin any more.

@@ -7,7 +7,10 @@ use super::{
     numbers::Numbers, //
 };
 use crate::sys::services::workqueue::WorkQueue;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// See the module.
 #[pin_data]
@@ -15,22 +18,22 @@ pub(crate) struct Contexts {
     /// Serves device faults, each on its own. Dropped first: what was spawned has ended before the rest
     /// goes.
     pub(crate) workers: WorkQueue,
-    #[pin]
-    pub(crate) numbers: Numbers,
+    /// They stay when the device is lost, with their owners, and serve the one that comes back.
+    pub(crate) numbers: Arc<Numbers>,
     #[pin]
     pub(crate) jobs: Jobs,
 }
 
 impl Contexts {
-    /// No contexts, and no jobs.
+    /// No jobs, and contexts of these numbers.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    pub(crate) fn new(numbers: Arc<Numbers>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             workers: WorkQueue::new(c"virtio_hmm_device_faults")?,
-            numbers <- Numbers::new(),
+            numbers,
             jobs <- Jobs::new(),
         }? Error)
     }

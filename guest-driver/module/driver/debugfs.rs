@@ -57,6 +57,13 @@ fn counters(sources: &Sources, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, counter) in sources.stats.contexts.named() {
         writeln!(f, "{name} {}", counter.get())?;
     }
+    for (name, counter) in sources.stats.loss.named() {
+        writeln!(f, "{name} {}", counter.get())?;
+    }
+    let counts = sources.pool.loss().counts();
+    writeln!(f, "losses {}", counts.losses)?;
+    writeln!(f, "returns {}", counts.returns)?;
+    writeln!(f, "refused_returns {}", counts.refusals)?;
     let pages = sources.pool.pages();
     writeln!(f, "resident_bytes {}", pages.resident_bytes())?;
     writeln!(f, "peak_resident_bytes {}", pages.peak_resident_bytes())?;

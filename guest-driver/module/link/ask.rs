@@ -43,9 +43,24 @@ impl Control {
     ///
     /// `ETIMEDOUT` no answer, `EIO` an answer that makes no sense, `ENODEV` no device.
     pub(super) fn ask(&self, link: &Link, question: Question) -> Result<ControlReply> {
+        self.ask_within(link, question, link.timeout)
+    }
+
+    /// As [`Control::ask`], with another time-out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub(super) fn ask_within(
+        &self,
+        link: &Link,
+        question: Question,
+        timeout: Delta,
+    ) -> Result<ControlReply> {
         self.ask_or(
             link,
             question,
+            timeout,
             |_| {},
             |submitted| {
                 // The device must not have it any more before the request can be used again.
@@ -77,7 +92,7 @@ impl Control {
         read: impl FnOnce(Written<'_>),
     ) -> Result<ControlReply> {
         let resets = link.resets();
-        self.ask_or(link, question, read, |submitted| {
+        self.ask_or(link, question, link.timeout, read, |submitted| {
             link.repair(resets);
             while !submitted.is_returned() {
                 fsleep(PAUSE);
@@ -90,6 +105,7 @@ impl Control {
         &self,
         link: &Link,
         question: Question,
+        timeout: Delta,
         read: impl FnOnce(Written<'_>),
         take_back: impl FnOnce(Submitted) -> Option<Idle>,
     ) -> Result<ControlReply> {
@@ -110,7 +126,7 @@ impl Control {
             }
         };
         // An answer needs no copy, so there is no use in polling.
-        match queue.wait(submitted, Delta::ZERO, link.timeout) {
+        match queue.wait(submitted, Delta::ZERO, timeout) {
             Returned::Used(request, used) => {
                 let reply = understand(&request, used as usize, reply_bytes, cookie);
                 match &reply {

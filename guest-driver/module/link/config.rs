@@ -61,6 +61,41 @@ pub(super) fn read(vdev: &virtio::Device<Bound>) -> Result<(Config, Limits)> {
     Ok((config, limits))
 }
 
+/// The uuid that a device publishes for its memory.
+///
+/// # Errors
+///
+/// `ENODEV`: its configuration space makes no sense; the log says what.
+pub(crate) fn uuid_of(vdev: &virtio::Device<Bound>) -> Result<[u8; 16]> {
+    read(vdev).map(|(config, _)| config.uuid)
+}
+
+/// What must be the same of a device that comes back.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bytes of its memory.
+    pub(super) memory_bytes: u64,
+    /// The minor version of the wire format that it speaks.
+    pub(super) version_minor: u16,
+    /// The negotiated device features.
+    pub(super) features: Features,
+}
+
+impl Shape {
+    /// In what a device that came back differs from what it was, so that it cannot go on.
+    pub(crate) fn difference(self, returned: Self) -> Option<&'static str> {
+        if returned.memory_bytes != self.memory_bytes {
+            Some("size")
+        } else if returned.version_minor < self.version_minor {
+            Some("version")
+        } else if returned.features != self.features {
+            Some("features")
+        } else {
+            None
+        }
+    }
+}
+
 /// The negotiated device features.
 ///
 /// # Errors
@@ -129,4 +164,37 @@ pub(super) fn queue_names(
         }
     }
     Ok(names)
+}
+
+#[kunit_tests(virtio_hmm_shape)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        memory_bytes: 1 << 30,
+        version_minor: 1,
+        features: Features(0x3ff),
+    };
+
+    #[test]
+    fn only_the_same_device_goes_on() {
+        assert!(SHAPE.difference(SHAPE).is_none());
+        let larger = Shape {
+            memory_bytes: 1 << 31,
+            ..SHAPE
+        };
+        assert!(SHAPE.difference(larger) == Some("size"));
+        let older = Shape {
+            version_minor: 0,
+            ..SHAPE
+        };
+        assert!(SHAPE.difference(older) == Some("version"));
+        assert!(older.difference(SHAPE).is_none());
+        let other = Shape {
+            features: Features(0x1ff),
+            ..SHAPE
+        };
+        assert!(SHAPE.difference(other) == Some("features"));
+        assert!(other.difference(SHAPE) == Some("features"));
+    }
 }

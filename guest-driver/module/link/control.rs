@@ -32,6 +32,8 @@ pub(super) enum Question {
     CreateContext(u32),
     /// That a context goes, with its jobs.
     DestroyContext(u32),
+    /// Whether it is there.
+    Ping,
     /// That the job with this cookie ends.
     CancelJob(u64),
     /// Which of [`ACCESS_BLOCKS`] blocks of device memory from this one on jobs accessed since they
@@ -72,6 +74,7 @@ impl Question {
                 let length = key.map_or(CONTROL_BYTES, |_| SESSION_REQUEST_BYTES);
                 (request, length)
             }
+            Self::Ping => plain(ControlKind::Ping, 0),
             Self::CreateContext(context) => plain(ControlKind::ContextCreate, u64::from(context)),
             Self::DestroyContext(context) => plain(ControlKind::ContextDestroy, u64::from(context)),
             Self::CancelJob(job) => plain(ControlKind::JobCancel, job),

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What happens when a device does not answer, and when the system sleeps.
+//! What happens when a device does not answer, when the system sleeps, and when the transport resets the device.
 
-use super::state::{
-    Link,
-    DEAD,
-    RECOVERING,
-    RUNNING,
-    STRIKES, //
+use super::{
+    control::Question,
+    state::{
+        Link,
+        DEAD,
+        RECOVERING,
+        RUNNING,
+        STRIKES, //
+    }, //
 };
 use crate::sys::{
     services::{
@@ -22,6 +25,7 @@ use crate::sys::{
         Submitted, //
     }, //
 };
+use hmm_protocol::Status;
 use kernel::{
     prelude::*,
     sync::atomic::ordering::{
@@ -37,6 +41,9 @@ use kernel::{
 
 /// How often a request looks whether the system is awake again.
 const SLEEP_POLL: Delta = Delta::from_millis(10);
+
+/// How long a device may take to say that it is there.
+const PING_PATIENCE: Delta = Delta::from_millis(2_000);
 
 impl Link {
     /// A request was not answered in time. Starts the device anew unless the answer came after
@@ -66,7 +73,7 @@ impl Link {
     pub(super) fn recover(&self) {
         self.state.store(RECOVERING, Release);
         let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
-        let result = if strikes > STRIKES {
+        let result = if strikes > STRIKES || !self.may_restart {
             Err(("no_answer", ETIMEDOUT))
         } else {
             warn_limited!(
@@ -106,10 +113,30 @@ impl Link {
         self.state.store(DEAD, Release);
         self.queues.stop();
         self.events.take_back(self);
+        // No request is under way any more, and none touches memory.
+        self.loss.lose();
+    }
+
+    /// Makes sure that the device answers, before it is left. One that does not is given up, and not started anew: the
+    /// host may have taken it away, and is only to be told that it is not used any more.
+    pub(crate) fn expect_alive(&self) {
+        if self.ready().is_err() {
+            return;
+        }
+        let patience = self.timeout.min(PING_PATIENCE);
+        match self.control.ask_within(self, Question::Ping, patience) {
+            Ok(reply) if reply.status == Status::Ok.to_wire() => {}
+            _ => {
+                let guard = self.recovery.lock();
+                if !self.is_dead() {
+                    self.give_up("no_answer", ETIMEDOUT);
+                }
+                drop(guard);
+            }
+        }
     }
 
     /// Stops the device until [`Link::resume`]. Requests wait meanwhile.
-    #[cfg(CONFIG_PM_SLEEP)]
     pub(crate) fn suspend(&self) {
         let guard = self.recovery.lock();
         if !self.is_dead() {
@@ -125,7 +152,6 @@ impl Link {
     /// # Errors
     ///
     /// The device does not work, or has lost its contents. It is given up then.
-    #[cfg(CONFIG_PM_SLEEP)]
     pub(crate) fn resume(&self) -> Result {
         let guard = self.recovery.lock();
         if self.is_dead() {

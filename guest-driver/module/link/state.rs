@@ -3,7 +3,10 @@
 //! The state of a link, its queues and its session.
 
 use super::{
-    config,
+    config::{
+        self,
+        Shape, //
+    },
     control::{
         Control,
         Question, //
@@ -20,6 +23,7 @@ use super::{
     }, //
 };
 use crate::{
+    loss::Loss,
     stats::Stats,
     sys::{
         services::{
@@ -124,6 +128,18 @@ pub(super) const RECOVERING: u32 = 1;
 /// The device is given up, or gone.
 pub(super) const DEAD: u32 = 2;
 
+/// Contents that a device is to have kept for this driver.
+#[derive(Clone, Copy)]
+pub(crate) struct Adoption {
+    /// Their generation.
+    pub(crate) generation: u64,
+    /// What proves that they are the driver's; `None` if the device knew of no keys.
+    pub(crate) key: Option<SessionKey>,
+    /// What [`Link::resets`] begins with: more than the number of any earlier link to them, so that nothing that the
+    /// device was told then counts as told now.
+    pub(crate) resets: u32,
+}
+
 /// A virtio device.
 #[pin_data]
 pub(crate) struct Link {
@@ -160,6 +176,12 @@ pub(crate) struct Link {
     cookie: Atomic<u64>,
     next_bulk: Atomic<u32>,
     generation: Atomic<u64>,
+    /// The generation of the contents that the device is to have, if it is to have any.
+    adopts: Option<u64>,
+    /// Is told when the device is given up.
+    pub(super) loss: Arc<Loss>,
+    /// Whether a device that does not answer is started anew.
+    pub(super) may_restart: bool,
     /// Proves to the device that its contents belong to this driver; `None` if it knows of no keys.
     /// Never logged.
     key: Option<SessionKey>,
@@ -168,12 +190,13 @@ pub(crate) struct Link {
     next_job_queue: Atomic<u32>,
     features: Features,
     uuid: [u8; 16],
+    version_minor: u16,
     pub(super) timeout: Delta,
     pub(super) stats: Arc<Stats>,
 }
 
 impl Link {
-    /// Starts the device. It executes batches once a session is open.
+    /// Starts the device. It executes batches once a session is open. `loss` is told when it is given up.
     ///
     /// # Errors
     ///
@@ -183,13 +206,19 @@ impl Link {
         setup: virtio::Setup<'a>,
         timeout: Delta,
         stats: Arc<Stats>,
+        loss: Arc<Loss>,
+        adoption: Option<Adoption>,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
             let vdev = setup.device();
             let (config, limits) = config::read(vdev)?;
             let features = config::features(vdev)?;
             let has_keys = features.contains(Features::SESSION_KEY);
-            let key = has_keys.then(random::secret).transpose()?;
+            let key = match adoption {
+                Some(adoption) => adoption.key,
+                None => has_keys.then(random::secret).transpose()?,
+            };
+            let resets = adoption.map_or(0, |adoption| adoption.resets);
 
             let jobs = config::job_limits(vdev, &config, features)?;
             let names = config::queue_names(limits.bulk_queues, jobs.as_ref())?;
@@ -201,7 +230,7 @@ impl Link {
                 HEADER_BYTES + PAGE_LIST_BYTES + urgent_entries as usize * ENTRY_BYTES;
 
             Ok(try_pin_init!(Self {
-                queues <- Virtqueues::new(setup, names),
+                queues <- Virtqueues::new(setup, names, resets),
                 control <- Control::new(CONTROL_BYTES),
                 urgent <- request_pool(
                     URGENT_REQUESTS,
@@ -227,23 +256,27 @@ impl Link {
                 cookie: Atomic::new(1),
                 next_bulk: Atomic::new(0),
                 generation: Atomic::new(0),
+                adopts: adoption.map(|adoption| adoption.generation),
+                loss,
+                may_restart: *crate::module_parameters::restart.value_ref() != 0,
                 key,
                 limits,
                 jobs,
                 next_job_queue: Atomic::new(0),
                 features,
                 uuid: config.uuid,
+                version_minor: config.version_minor.get(),
                 timeout,
                 stats,
             }? Error))
         })
     }
 
-    /// Opens a session; the device discards all its memory.
+    /// Opens a session. The device discards all its memory, unless it is to have contents.
     ///
     /// # Errors
     ///
-    /// `EIO` the device refuses, `ETIMEDOUT` it does not answer, `ENODEV` its queues are too small.
+    /// `EIO` the device refuses, or does not have those contents, `ETIMEDOUT` it does not answer, `ENODEV` its queues are too small.
     pub(crate) fn open(&self) -> Result {
         let (urgent, requests) = self.lane(Lane::Urgent)?;
         requests.limit(urgent.descriptors() / CHAIN_DESCRIPTORS);
@@ -258,7 +291,7 @@ impl Link {
             return Err(ENODEV);
         }
         self.limit_contexts()?;
-        self.open_session(None)
+        self.open_session(self.adopts)
     }
 
     /// Checks that the queues of contexts and jobs hold as many requests as there are.
@@ -328,6 +361,15 @@ impl Link {
     /// The negotiated device features.
     pub(crate) fn features(&self) -> Features {
         self.features
+    }
+
+    /// What must be the same when the device comes back.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape {
+            memory_bytes: self.limits.memory_bytes,
+            version_minor: self.version_minor,
+            features: self.features,
+        }
     }
 
     /// The identity of device memory.

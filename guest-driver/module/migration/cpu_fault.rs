@@ -77,7 +77,7 @@ fn serve(device: &Device, fault: &Fault<'_>) -> Result<(), FaultError> {
             Attempt::Done(bytes) => result = Ok(bytes),
             Attempt::OutOfMemory => result = Err(FaultError::OutOfMemory),
             Attempt::NotCopied if !device.link().is_dead() => continue,
-            Attempt::NotCopied => {}
+            Attempt::NotCopied => result = Err(FaultError::NoDevice),
         }
         break;
     }
@@ -85,11 +85,12 @@ fn serve(device: &Device, fault: &Fault<'_>) -> Result<(), FaultError> {
         Ok(0) => ("retry", 0),
         Ok(bytes) => ("ok", bytes),
         Err(FaultError::OutOfMemory) => ("out_of_memory", 0),
-        Err(FaultError::Lost) => ("lost", 0),
+        Err(FaultError::NoDevice) => ("no_device", 0),
+        Err(FaultError::Lost | FaultError::Poisoned) => ("lost", 0),
     };
     let address = fault.address();
     trace::fault(device.vdev(), address, word, bytes, time.started());
-    if result.is_err() {
+    if result.is_err_and(|error| error != FaultError::NoDevice) {
         stats.cpu_faults_failed.add(1);
     }
     result.map(|_| ())

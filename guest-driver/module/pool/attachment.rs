@@ -5,7 +5,7 @@
 //! A pool is *parked* until a device attaches to it. While the device is *attached*, requests and
 //! CPU faults reach it. Before it goes it is *drained*: requests are refused, and faults and the
 //! eviction of what is left still reach it. Then it is detached, and the pool is parked again: its
-//! pages and their records stay, and CPU faults find no device.
+//! pages and their records stay, and CPU faults find no device. Whether they wait for one is for `loss` to say.
 //!
 //! ```text
 //! Parked --attach--> Attached --drain--> Draining --detach--> Parked
@@ -118,16 +118,22 @@ impl<D> Attachment<D> {
         }
     }
 
-    /// Parks the pool, and waits for the faults that the device still serves.
-    pub(super) fn detach(&self) {
-        self.drain();
+    /// Parks the pool if this device is attached, and waits for the faults that the device still serves. Another one
+    /// that has taken its place stays.
+    pub(super) fn detach(&self, device: &Arc<D>) {
         let mut state = self.state.lock();
-        if *state == State::Draining {
-            let device = self.device.take();
-            *state = State::Parked;
-            drop(state);
-            drop(device);
+        let is_attached =
+            (self.device.enter()).is_some_and(|attached| Arc::ptr_eq(&*attached, device));
+        if !is_attached {
+            return;
         }
+        if *state == State::Attached {
+            self.requests.take();
+        }
+        let taken = self.device.take();
+        *state = State::Parked;
+        drop(state);
+        drop(taken);
     }
 
     /// The device, for a request; `None` unless it is attached and not being drained.

@@ -11,6 +11,10 @@ use super::{
     Pages, //
 };
 use crate::{
+    loss::{
+        Loss,
+        Presence, //
+    },
     policy::{
         Processes,
         Spaces, //
@@ -32,6 +36,9 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+/// How long a task that touched a page of a lost device sleeps before it tries again, milliseconds.
+const NAP_MS: u32 = 20;
 
 /// Which contents the memory has. A device with other contents must not serve its pages.
 ///
@@ -62,16 +69,24 @@ pub(crate) struct Pool<D: FaultServer> {
     fork_watch: Option<ForkWatch<Processes>>,
     pages: Arc<Pages>,
     attachment: Arc<Attachment<D>>,
+    loss: Arc<Loss>,
+    stats: Arc<Stats>,
     identity: Identity,
 }
 
 impl<D: FaultServer> Pool<D> {
-    /// A parked pool of `pages` free pages. CPU faults are counted in `stats`.
+    /// A parked pool of `pages` free pages. CPU faults are counted in `stats`, and `loss` says whether there is a
+    /// device for them.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, or `ERANGE` if the physical address space has no room.
-    pub(crate) fn new(pages: usize, identity: Identity, stats: Arc<Stats>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        pages: usize,
+        identity: Identity,
+        stats: Arc<Stats>,
+        loss: Arc<Loss>,
+    ) -> Result<Arc<Self>> {
         let records = Arc::new(Pages::new(pages)?, GFP_KERNEL)?;
         let attachment = Attachment::new()?;
         let processes = Processes::new(records.accounts().clone());
@@ -84,7 +99,8 @@ impl<D: FaultServer> Pool<D> {
         let ops = PagemapOps {
             pages: records.clone(),
             attachment: attachment.clone(),
-            stats,
+            loss: loss.clone(),
+            stats: stats.clone(),
         };
         Arc::pin_init(
             try_pin_init!(Self {
@@ -94,6 +110,8 @@ impl<D: FaultServer> Pool<D> {
                 fork_watch,
                 pages: records,
                 attachment,
+                loss,
+                stats,
                 identity,
             }? Error),
             GFP_KERNEL,
@@ -130,6 +148,21 @@ impl<D: FaultServer> Pool<D> {
         self.identity
     }
 
+    /// Whether there is a device.
+    pub(crate) fn loss(&self) -> &Loss {
+        &self.loss
+    }
+
+    /// The same, for another that keeps it.
+    pub(crate) fn shared_loss(&self) -> &Arc<Loss> {
+        &self.loss
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     /// Attaches a device whose memory has these contents. From now on requests and CPU faults reach
     /// it.
     ///
@@ -149,16 +182,40 @@ impl<D: FaultServer> Pool<D> {
         self.attachment.drain();
     }
 
-    /// Detaches the device, if one is attached, and waits for the faults that it serves. The pool is
-    /// parked then: its pages stay, and a CPU that touches one gets SIGBUS.
-    pub(crate) fn detach(&self) {
-        self.attachment.detach();
+    /// Detaches `device`, if it is attached, and waits for the faults that it serves. The pool is
+    /// parked then: its pages stay, and a CPU that touches one waits until [`Loss`] says that the device is back
+    /// or gone.
+    pub(crate) fn detach(&self, device: &Arc<D>) {
+        self.attachment.detach(device);
     }
 
     /// The attached device, for a change of an address space that it mirrors; `None` if there is none. Also
     /// one that is being drained is found.
     pub(crate) fn attached_for_change(&self) -> Option<Attached<'_, D>> {
         self.attachment.for_fault()
+    }
+
+    /// The attached device, for a call of a user. Waits while the device is lost.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` it is gone, or going; `ERESTARTSYS` a signal came before.
+    pub(crate) fn wait_for_attached(&self) -> Result<Attached<'_, D>> {
+        loop {
+            match self.loss.presence() {
+                Presence::Present => match self.attached() {
+                    Some(device) => return Ok(device),
+                    // It has been lost meanwhile, or it goes in order.
+                    None if self.loss.presence() == Presence::Present => return Err(ENODEV),
+                    None => {}
+                },
+                Presence::Lost => {
+                    self.stats.loss.call_waits.add(1);
+                    self.loss.wait_while_lost()?;
+                }
+                Presence::Gone => return Err(ENODEV),
+            }
+        }
     }
 
     /// The attached device, for a request; `None` if there is none, or it is being drained.
@@ -172,20 +229,43 @@ impl<D: FaultServer> Pool<D> {
 pub(crate) struct PagemapOps<D> {
     pages: Arc<Pages>,
     attachment: Arc<Attachment<D>>,
+    loss: Arc<Loss>,
     stats: Arc<Stats>,
+}
+
+impl<D: FaultServer> PagemapOps<D> {
+    /// Has the device serve the fault, if there is one.
+    fn serve(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
+        if self.loss.presence() != Presence::Present {
+            return Err(FaultError::NoDevice);
+        }
+        match self.attachment.for_fault() {
+            Some(device) => device.serve(fault),
+            None => Err(FaultError::NoDevice),
+        }
+    }
 }
 
 impl<D: FaultServer> Operations for PagemapOps<D> {
     fn migrate_to_ram(memory: &PrivateMemory<Self>, fault: &Fault<'_>) -> Result<(), FaultError> {
         kernel::task::might_sleep();
         let this = memory.ops();
-        match this.attachment.for_fault() {
-            Some(device) => device.serve(fault),
-            None => {
-                this.stats.cpu_faults.add(1);
-                this.stats.cpu_faults_failed.add(1);
-                Err(FaultError::Lost)
-            }
+        match this.serve(fault) {
+            Err(FaultError::NoDevice) => {}
+            served => return served,
+        }
+        // The contents are on a device that is not there. The CPU tries again after a while, until it is back or gone.
+        // Each sleep is short, so that tasks that need the mmap lock for writing do not wait for the device.
+        this.loss.expire_if_overdue();
+        if this.loss.presence() == Presence::Gone {
+            this.stats.cpu_faults.add(1);
+            this.stats.cpu_faults_failed.add(1);
+            return Err(FaultError::Poisoned);
+        }
+        this.stats.loss.fault_waits.add(1);
+        match fault.nap(NAP_MS) {
+            true => Ok(()),
+            false => Err(FaultError::Lost),
         }
     }
 
@@ -197,12 +277,18 @@ impl<D: FaultServer> Operations for PagemapOps<D> {
 #[kunit_tests(virtio_hmm_pool)]
 mod tests {
     use super::*;
-    use crate::pool::{
-        AccountId,
-        Allocation, //
+    use crate::{
+        loss::Wakeup,
+        pool::{
+            AccountId,
+            Allocation, //
+        }, //
     };
     use hmm_logic::BLOCK_PAGES;
-    use kernel::page::PAGE_SIZE;
+    use kernel::{
+        page::PAGE_SIZE,
+        time::Delta, //
+    };
 
     const IDENTITY: Identity = Identity {
         uuid: [1; 16],
@@ -221,11 +307,17 @@ mod tests {
 
     fn pool() -> Result<Arc<Pool<TestDevice>>> {
         let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
-        Pool::new(BLOCK_PAGES, IDENTITY, stats)
+        let keeper = Arc::pin_init(Wakeup::new(), GFP_KERNEL)?;
+        let loss = Loss::new(Delta::from_millis(1_000), keeper)?;
+        Pool::new(BLOCK_PAGES, IDENTITY, stats, loss)
+    }
+
+    fn device(number: u32) -> Result<Arc<TestDevice>> {
+        Ok(Arc::new(TestDevice(number), GFP_KERNEL)?)
     }
 
     fn attach(pool: &Pool<TestDevice>, number: u32, identity: Identity) -> Result {
-        pool.attach(Arc::new(TestDevice(number), GFP_KERNEL)?, identity)
+        pool.attach(device(number)?, identity)
     }
 
     #[test]
@@ -234,7 +326,7 @@ mod tests {
         assert!(pool.attached().is_none());
         assert!(pool.attachment.for_fault().is_none());
         pool.drain();
-        pool.detach();
+        pool.detach(&device(1)?);
         attach(&pool, 1, IDENTITY)?;
         assert!(pool.attached().is_some_and(|device| device.0 == 1));
         Ok(())
@@ -243,7 +335,8 @@ mod tests {
     #[test]
     fn only_faults_reach_a_device_that_is_drained() -> Result {
         let pool = pool()?;
-        attach(&pool, 1, IDENTITY)?;
+        let first = device(1)?;
+        pool.attach(first.clone(), IDENTITY)?;
         assert_eq!(attach(&pool, 2, IDENTITY).err(), Some(EBUSY));
         pool.drain();
         assert!(pool.attached().is_none());
@@ -252,7 +345,10 @@ mod tests {
             .for_fault()
             .is_some_and(|device| device.0 == 1));
         assert_eq!(attach(&pool, 2, IDENTITY).err(), Some(EBUSY));
-        pool.detach();
+        // Only the device that is there can be detached.
+        pool.detach(&device(2)?);
+        assert!(pool.attachment.for_fault().is_some());
+        pool.detach(&first);
         assert!(pool.attachment.for_fault().is_none());
         Ok(())
     }
@@ -260,12 +356,13 @@ mod tests {
     #[test]
     fn a_parked_pool_keeps_its_pages_for_the_next_device() -> Result {
         let pool = pool()?;
-        attach(&pool, 1, IDENTITY)?;
+        let first = device(1)?;
+        pool.attach(first.clone(), IDENTITY)?;
         let ticket = pool.pages().ticket();
         let mut allocation = Allocation::new(&*pool, 1, ticket, AccountId::NONE).ok_or(ENOMEM)?;
         let page = allocation.next().ok_or(ENOMEM)?;
         drop(allocation);
-        pool.detach();
+        pool.detach(&first);
         assert_eq!(pool.pages().resident_bytes(), PAGE_SIZE as u64);
         attach(&pool, 2, IDENTITY)?;
         assert!(pool.attached().is_some_and(|device| device.0 == 2));

@@ -6,7 +6,10 @@ use super::{
     argument::Argument,
     call::Call, //
 };
-use crate::engine::BATCH_PAGES;
+use crate::{
+    device::DevicePool,
+    engine::BATCH_PAGES, //
+};
 use hmm_logic::BLOCK_PAGES;
 use hmm_uapi::{
     Info,
@@ -41,32 +44,32 @@ impl Call<'_> {
         };
         argument.write()
     }
+}
 
-    pub(super) fn stats(&self, mut argument: Argument<Stats>) -> Result {
-        let call = argument.get_mut();
-        if call.flags != 0 || call.reserved != 0 {
-            return Err(EINVAL);
-        }
-        let stats = self.device.stats();
-        let pool = self.device.pages();
-        *call = Stats {
-            flags: 0,
-            reserved: 0,
-            bytes_to_device: stats.bytes_to_device.get(),
-            bytes_to_system: stats.bytes_to_system.get(),
-            bytes_by_fault: stats.bytes_by_fault.get(),
-            bytes_by_eviction: stats.bytes_by_eviction.get(),
-            resident_bytes: pool.resident_bytes(),
-            peak_resident_bytes: pool.peak_resident_bytes(),
-            cpu_faults: stats.cpu_faults.get(),
-            cpu_faults_failed: stats.cpu_faults_failed.get(),
-            batches: stats.batches.get(),
-            doorbells: stats.doorbells.get(),
-            copy_errors: stats.copy_errors.get(),
-            timeouts: stats.timeouts.get(),
-            protocol_errors: stats.protocol_errors.get(),
-            pages_skipped: stats.skipped(),
-        };
-        argument.write()
+/// STATS, for which the device need not be there.
+pub(super) fn stats(pool: &DevicePool, mut argument: Argument<Stats>) -> Result {
+    let call = argument.get_mut();
+    if call.flags != 0 || call.reserved != 0 {
+        return Err(EINVAL);
     }
+    let (stats, pool) = (pool.stats(), pool.pages());
+    *call = Stats {
+        flags: 0,
+        reserved: 0,
+        bytes_to_device: stats.bytes_to_device.get(),
+        bytes_to_system: stats.bytes_to_system.get(),
+        bytes_by_fault: stats.bytes_by_fault.get(),
+        bytes_by_eviction: stats.bytes_by_eviction.get(),
+        resident_bytes: pool.resident_bytes(),
+        peak_resident_bytes: pool.peak_resident_bytes(),
+        cpu_faults: stats.cpu_faults.get(),
+        cpu_faults_failed: stats.cpu_faults_failed.get(),
+        batches: stats.batches.get(),
+        doorbells: stats.doorbells.get(),
+        copy_errors: stats.copy_errors.get(),
+        timeouts: stats.timeouts.get(),
+        protocol_errors: stats.protocol_errors.get(),
+        pages_skipped: stats.skipped(),
+    };
+    argument.write()
 }

@@ -8,6 +8,7 @@ use super::{
         Call,
         OpenSession, //
     },
+    info,
     job,
     jobs::OpenJobs,
     policy,
@@ -15,7 +16,11 @@ use super::{
     residency,
     state::Session, //
 };
-use crate::sys::services::node::Handler;
+use crate::{
+    device::Device,
+    loss::Presence,
+    sys::services::node::Handler, //
+};
 use hmm_uapi::{
     ADVISE_FIRST_BYTES,
     ADVISE_NR,
@@ -44,7 +49,10 @@ impl Handler for Session {
     type File = OpenSession;
 
     fn open(&self) -> Result<OpenSession> {
-        drop(self.pool.attached().ok_or(ENODEV)?);
+        // While the device is lost the node can be opened: calls wait for its return.
+        if self.pool.loss().presence() == Presence::Present {
+            drop(self.pool.attached().ok_or(ENODEV)?);
+        }
         Ok(OpenSession {
             prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
             jobs: KBox::pin_init(OpenJobs::new(), GFP_KERNEL)?,
@@ -66,27 +74,55 @@ impl Handler for Session {
             _ => {}
         }
         let session = &file.session;
-        let device = session.pool.attached().ok_or(ENODEV)?;
-        let call = Call {
-            device: &device,
-            proc: &session.proc,
-        };
-        match number {
-            INFO_NR => call.info(Argument::new(command, argument)?),
-            MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
-            RESIDENCY_NR => residency::residency(
-                device.memory(),
-                &session.proc,
-                Argument::new(command, argument)?,
-            ),
-            STATS_NR => call.stats(Argument::new(command, argument)?),
-            ADVISE_NR => call.advise(Argument::grown(command, argument, ADVISE_FIRST_BYTES)?),
-            PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
-            EVICT_NR => call.evict(Argument::new(command, argument)?),
-            LIMIT_NR => call.limit(Argument::new(command, argument)?),
-            JOB_NR => call.job(file, Argument::new(command, argument)?),
-            _ => Err(ENOTTY),
+        let pool = &session.pool;
+        // What needs no device is done also while it is lost, or when it is gone.
+        if pool.loss().presence() != Presence::Present {
+            match number {
+                RESIDENCY_NR => {
+                    let argument = Argument::new(command, argument)?;
+                    return residency::residency(pool.memory(), &session.proc, argument)
+                        .map(|()| 0);
+                }
+                STATS_NR => {
+                    return info::stats(pool, Argument::new(command, argument)?).map(|()| 0);
+                }
+                _ => {}
+            }
         }
-        .map(|()| 0)
+        loop {
+            let device = pool.wait_for_attached()?;
+            let result = call(file, &device, command, argument);
+            drop(device);
+            // What a device does not do that is lost meanwhile is done again when it is back.
+            if result != Err(ENODEV) || pool.loss().presence() == Presence::Present {
+                return result.map(|()| 0);
+            }
+        }
+    }
+}
+
+/// An ioctl that needs the device.
+fn call(file: &OpenSession, device: &Device, command: u32, argument: usize) -> Result {
+    let session = &file.session;
+    let call = Call {
+        device,
+        proc: &session.proc,
+    };
+    // CAST: The number has 8 bits.
+    match _IOC_NR(command) as u8 {
+        INFO_NR => call.info(Argument::new(command, argument)?),
+        MIGRATE_NR => call.migrate(Argument::new(command, argument)?),
+        RESIDENCY_NR => residency::residency(
+            device.memory(),
+            &session.proc,
+            Argument::new(command, argument)?,
+        ),
+        STATS_NR => info::stats(device.pool(), Argument::new(command, argument)?),
+        ADVISE_NR => call.advise(Argument::grown(command, argument, ADVISE_FIRST_BYTES)?),
+        PREFETCH_NR => call.prefetch(file, Argument::new(command, argument)?),
+        EVICT_NR => call.evict(Argument::new(command, argument)?),
+        LIMIT_NR => call.limit(Argument::new(command, argument)?),
+        JOB_NR => call.job(file, Argument::new(command, argument)?),
+        _ => Err(ENOTTY),
     }
 }

@@ -66,6 +66,10 @@ impl Call<'_> {
             migrate(self.device, target, range, end, args, &mut tally)
         })?;
 
+        if direction == Direction::ToSystem && self.device.link().is_dead() {
+            // What was not copied is where it was. All of it is migrated when the device is back.
+            return Err(ENODEV);
+        }
         call.next = way.next as u64;
         call.pages_moved = tally.moved;
         call.pages_skipped = tally.skipped;

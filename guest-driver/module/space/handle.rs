@@ -22,7 +22,7 @@ use kernel::{
 };
 
 /// An address space on a device, with a context of its own. Dropping it ends its jobs. It outlives the
-/// device; nothing can be done with it then.
+/// device; nothing can be done with it then, until the device comes back, which gets a new context.
 ///
 /// # Examples
 ///
@@ -79,8 +79,7 @@ impl Drop for Space {
     fn drop(&mut self) {
         let view = self.view();
         view.close();
-        if let Some(device) = view.pool.attached_for_change() {
-            device.contexts().numbers.release(view.context);
-        }
+        // Also while the device is lost: the number is another's when it comes back.
+        view.numbers.release(view.context);
     }
 }

@@ -4,6 +4,7 @@
 
 use super::table::Table;
 use crate::{
+    contexts::Numbers,
     device::{
         Device,
         DevicePool, //
@@ -33,6 +34,8 @@ use kernel::{
 #[pin_data]
 pub(crate) struct View {
     pub(super) pool: Arc<DevicePool>,
+    /// Where the number of its context comes from.
+    pub(super) numbers: Arc<Numbers>,
     /// The number of its context, which no other has meanwhile.
     pub(super) context: u32,
     /// Whose memory moves, by whose rules.
@@ -65,8 +68,10 @@ impl View {
         entry: Arc<ProcessEntry>,
     ) -> impl PinInit<Self, Error> {
         let (pool, task) = (device.pool().clone(), process.task().clone());
+        let numbers = device.contexts().numbers.clone();
         try_pin_init!(Self {
             pool,
+            numbers,
             context,
             task,
             known,

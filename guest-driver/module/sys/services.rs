@@ -5,6 +5,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod eventfd;
+pub(crate) mod global;
 pub(crate) mod hibernation;
 #[cfg(CONFIG_KUNIT)]
 pub(crate) mod kunit;

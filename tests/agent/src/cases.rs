@@ -29,6 +29,7 @@ mod ktap;
 mod kunit;
 mod leaks;
 mod load;
+mod loss;
 mod migrate;
 mod nomem;
 mod policy;
@@ -65,6 +66,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(hibernate::CASES)
         .chain(hmmctl::CASES)
         .chain(errors::cases())
+        .chain(loss::cases())
         .chain(policy::cases())
         .chain(dmirror::cases())
         .chain(job::cases())

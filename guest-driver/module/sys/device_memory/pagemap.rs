@@ -52,8 +52,12 @@ use kernel::{
 pub(crate) enum FaultError {
     /// No memory for the destination; the kernel retries or kills.
     OutOfMemory,
-    /// The contents are lost: SIGBUS.
+    /// The device does not copy it: SIGBUS. A later access may succeed.
     Lost,
+    /// There is no device. Only for those that know whether one will come back.
+    NoDevice,
+    /// The contents are lost for good: SIGBUS, as for memory that failed.
+    Poisoned,
 }
 
 /// What the owner of device-private memory does for the kernel.
@@ -344,7 +348,10 @@ impl<T: Operations> PrivateMemory<T> {
         match T::migrate_to_ram(this, &fault) {
             Ok(()) => 0,
             Err(FaultError::OutOfMemory) => bindings::vm_fault_reason_VM_FAULT_OOM,
-            Err(FaultError::Lost) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+            Err(FaultError::Lost | FaultError::NoDevice) => {
+                bindings::vm_fault_reason_VM_FAULT_SIGBUS
+            }
+            Err(FaultError::Poisoned) => bindings::vm_fault_reason_VM_FAULT_HWPOISON,
         }
     }
 }
@@ -388,6 +395,32 @@ impl Fault<'_> {
     pub(crate) fn address(&self) -> usize {
         // SAFETY: By the constructor's requirement.
         unsafe { (*self.vmf).__bindgen_anon_1.address }
+    }
+
+    /// Sleeps for about `milliseconds`, with the page unlocked, so that other tasks that want the page do not wait
+    /// for this one. A signal that the task can take now ends the sleep. Returns false at once if the task is about
+    /// to end: it must not wait.
+    pub(crate) fn nap(&self, milliseconds: u32) -> bool {
+        // SAFETY: Has no requirements.
+        if unsafe { bindings::vhmm_task_is_dying() } {
+            return false;
+        }
+        // SAFETY: By the constructor's requirement the page is referenced and locked; it is locked again before this
+        // returns. As long as it is referenced it is not split, so it belongs to the same folio. The caller of
+        // migrate_to_ram() only unlocks the page, and looks at nothing that the lock protects.
+        unsafe {
+            let page = (*self.vmf).page;
+            let timeout = bindings::__msecs_to_jiffies(milliseconds) as c_long;
+            let for_user = (*self.vmf).flags & bindings::fault_flag_FAULT_FLAG_USER != 0;
+            bindings::vhmm_page_unlock(page);
+            match for_user {
+                // The signal is taken on the way back to the instruction that faulted.
+                true => bindings::schedule_timeout_interruptible(timeout),
+                false => bindings::schedule_timeout_killable(timeout),
+            };
+            bindings::vhmm_page_lock(page);
+        }
+        true
     }
 
     /// Whether the fault is on a huge page that is mapped as one.

@@ -14,7 +14,7 @@ impl ModuleRef {
     /// Takes a reference; `None` if the module is being unloaded.
     pub(crate) fn try_new(module: &'static ThisModule) -> Option<Self> {
         // SAFETY: The module is loaded, since its code asks.
-        unsafe { bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
+        unsafe { bindings::try_module_get(module.as_ptr()) }.then(|| Self(module))
     }
 }
 

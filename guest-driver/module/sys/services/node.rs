@@ -4,6 +4,8 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
+use crate::sys::bindings;
+use core::ptr::null_mut;
 use kernel::{
     container_of,
     fs::File,
@@ -74,6 +76,26 @@ impl<H: Handler> Node<H> {
             handler,
             misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name }),
         })
+    }
+}
+
+impl<H: Handler> Node<H> {
+    /// Tells user space of a change, by a uevent with `variable` (`NAME=VALUE`) in its environment. May sleep.
+    pub(crate) fn announce(&self, variable: &CStr) {
+        let mut environment = [variable.as_char_ptr().cast_mut(), null_mut()];
+        // SAFETY: The node is registered, so its device and the device's kobject are valid. The list ends with null,
+        // and the kernel copies the string.
+        let sent = unsafe {
+            let device = (*self.misc.as_raw()).this_device;
+            bindings::kobject_uevent_env(
+                &raw mut (*device).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+                environment.as_mut_ptr(),
+            )
+        };
+        if sent != 0 {
+            pr_debug!("a uevent could not be sent ({})\n", sent);
+        }
     }
 }
 

@@ -57,6 +57,8 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*vdrv.get()).probe = Some(Self::probe_callback);
             (*vdrv.get()).remove = Some(Self::remove_callback);
             (*vdrv.get()).shutdown = Some(Self::shutdown_callback);
+            (*vdrv.get()).reset_prepare = Some(Self::reset_prepare_callback);
+            (*vdrv.get()).reset_done = Some(Self::reset_done_callback);
             #[cfg(CONFIG_PM_SLEEP)]
             {
                 (*vdrv.get()).freeze = Some(Self::freeze_callback);
@@ -116,6 +118,27 @@ impl<T: Driver> Adapter<T> {
         let data = unsafe { vdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
 
         T::shutdown(vdev, data);
+    }
+
+    extern "C" fn reset_prepare_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The virtio bus calls this with a valid device, for the duration of the call.
+        let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+
+        // SAFETY: The bus calls `reset_prepare` only for a device that is bound to this driver.
+        let data = unsafe { vdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        T::reset_prepare(vdev, data);
+        0
+    }
+
+    extern "C" fn reset_done_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The virtio bus calls this with a valid device, for the duration of the call.
+        let vdev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+
+        // SAFETY: The bus calls `reset_done` only for a device that is bound to this driver.
+        let data = unsafe { vdev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        from_result(|| T::reset_done(vdev, data).map(|()| 0))
     }
 
     #[cfg(CONFIG_PM_SLEEP)]
@@ -203,7 +226,7 @@ impl<'a> Setup<'a> {
 ///             names.push(c"requests", GFP_KERNEL)?;
 ///             Ok(try_pin_init!(Sample {
 ///                 is_fast: vdev.has_feature(SAMPLE_F_FAST),
-///                 queues <- Virtqueues::new(setup, names),
+///                 queues <- Virtqueues::new(setup, names, 0),
 ///             }? Error))
 ///         })
 ///     }
@@ -244,6 +267,22 @@ pub(crate) trait Driver {
 
     /// Unbinds the driver. The device still works; it is reset as soon as this returns.
     fn unbind<'bound>(vdev: &'bound Device<device::Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// The transport is about to reset the device. When this returns the device must be reset and have no queues.
+    fn reset_prepare<'bound>(
+        vdev: &'bound Device<device::Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    );
+
+    /// The transport has reset the device, and the features are negotiated again.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot be used any more.
+    fn reset_done<'bound>(
+        vdev: &'bound Device<device::Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Result;
 
     /// The system goes to sleep. When this returns the device must be reset and have no queues.
     #[cfg(CONFIG_PM_SLEEP)]

@@ -65,7 +65,7 @@ use kernel::{
 /// let mut names = KVec::new();
 /// names.push(c"control", GFP_KERNEL)?;
 /// names.push(c"event", GFP_KERNEL)?;
-/// let queues = KBox::pin_init(Virtqueues::new(setup, names), GFP_KERNEL)?;
+/// let queues = KBox::pin_init(Virtqueues::new(setup, names, 0), GFP_KERNEL)?;
 /// let event = queues.get(1).ok_or(ENODEV)?;
 /// ```
 #[pin_data(PinnedDrop)]
@@ -92,7 +92,7 @@ enum Life {
 
 impl Virtqueues {
     /// Sets up queues 0 to `names.len() - 1` of the device that is being probed, and tells it that it
-    /// may start (DRIVER_OK).
+    /// may start (DRIVER_OK). `resets` is what [`Virtqueues::resets`] begins with.
     ///
     /// # Errors
     ///
@@ -100,6 +100,7 @@ impl Virtqueues {
     pub(crate) fn new<'a>(
         setup: virtio::Setup<'a>,
         names: KVec<&'static CStr>,
+        resets: u32,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
             let mut queues = KVec::with_capacity(names.len(), GFP_KERNEL)?;
@@ -112,7 +113,7 @@ impl Virtqueues {
                 names,
                 queues,
                 life <- new_mutex!(Life::Stopped, "virtqueue::Virtqueues::life"),
-                resets: Atomic::new(0),
+                resets: Atomic::new(resets),
                 _: {
                     // SAFETY: All fields are initialised.
                     let this = unsafe { this.as_ref() };
@@ -206,7 +207,6 @@ impl Virtqueues {
     }
 
     /// As [`Self::stop`], until [`Self::restart`].
-    #[cfg(CONFIG_PM_SLEEP)]
     pub(crate) fn pause(&self) {
         self.stop_locked(&mut self.life.lock());
     }

@@ -19,7 +19,7 @@ const PAGES: usize = 2 * HUGE / PAGE;
 /// The device comes back without what it had. Half of the memory was there.
 fn lost(mut memory: Memory) -> Result<()> {
     // Loads the driver anew when all else is gone.
-    let _driver = Reloaded::with("timeout_ms=2000")?;
+    let _driver = Reloaded::with("timeout_ms=2000 loss_wait_ms=500")?;
     let device = Faults::of_first_device()?;
     let mover = Mover::open()?;
     memory.fill(1);
@@ -29,13 +29,19 @@ fn lost(mut memory: Memory) -> Result<()> {
     mover.all_to_device(memory.part(0..half))?;
     device.renew()?;
     device.add(json!({ "action": "drop", "queue": "bulk", "count": 1 }))?;
-    mover
-        .call(
-            memory.part(0..half),
-            Direction::ToSystem,
-            MigrateFlags::default(),
-        )?
-        .expect(0, &[(SkipReason::Lost, half)])?;
+    // The call waits for the device to come back with what it had, in vain.
+    let gone = mover.call(
+        memory.part(0..half),
+        Direction::ToSystem,
+        MigrateFlags::default(),
+    );
+    ensure!(
+        gone.as_ref().is_err_and(|error| matches!(
+            error.downcast_ref(),
+            Some(hmm_uapi::client::Error::Gone { .. })
+        )),
+        "a call for a device that has lost its contents: {gone:?}"
+    );
     ensure!(device.fired()? > 0, "the device did nothing wrong");
     for (who, touch) in [
         ("a reader", (|memory| memory.touch(3..4)) as fn(&Memory)),

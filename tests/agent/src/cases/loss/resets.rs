@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The device is reset, or taken away and given back, in order.
+
+use crate::cases::support::driver;
+use crate::cases::support::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("loss/reset-by-sysfs-anon-4k", || {
+        reset(Memory::single(600)?)
+    }),
+    Case::new("loss/reset-by-sysfs-anon-thp", || reset(Memory::huge(2)?)),
+    Case::new("loss/reset-while-moving-anon-4k", reset_while_moving),
+    Case::new("loss/remove-and-rescan-anon-4k", remove_and_rescan),
+];
+
+/// The folder of the first device on the PCI bus.
+fn pci_device() -> Result<PathBuf> {
+    let devices = driver::bound_devices()?;
+    let device = devices.first().context("no device is bound")?;
+    let path = Path::new("/sys/bus/virtio/devices").join(device);
+    // The entry is a link into the folder of the PCI device.
+    let path = path.canonicalize()?;
+    Ok(path
+        .parent()
+        .context("a device without a parent")?
+        .to_owned())
+}
+
+fn reset_device(folder: &Path) -> Result<()> {
+    let file = folder.join("reset");
+    if !file.exists() {
+        return Err(skip("this device cannot be reset alone"));
+    }
+    fs::write(&file, "1").with_context(|| format!("cannot write to {}", file.display()))
+}
+
+/// The contents stay, and the reset does not wait for a time-out.
+fn reset(mut memory: Memory) -> Result<()> {
+    let mover = Mover::open()?;
+    memory.fill(1);
+    mover.all_to_device(memory.range())?;
+    let (folder, timeouts) = (pci_device()?, mover.device.stats()?.timeouts);
+    for _ in 0..3 {
+        reset_device(&folder)?;
+        mover.expect_on_device(memory.range())?;
+    }
+    memory.check(1)?;
+    ensure!(
+        mover.device.stats()?.timeouts == timeouts,
+        "a time-out was counted"
+    );
+    mover.all_to_device(memory.range())?;
+    memory.check(1)
+}
+
+fn reset_while_moving() -> Result<()> {
+    let mover = Mover::open()?;
+    let mut memory = Memory::single(2000)?;
+    memory.fill(1);
+    let folder = pci_device()?;
+    let timeouts = mover.device.stats()?.timeouts;
+    std::thread::scope(|scope| -> Result<()> {
+        let resets = scope.spawn(|| -> Result<()> {
+            for _ in 0..10 {
+                reset_device(&folder)?;
+            }
+            Ok(())
+        });
+        while !resets.is_finished() {
+            for direction in [Direction::ToDevice, Direction::ToSystem] {
+                mover.call(memory.range(), direction, MigrateFlags::default())?;
+            }
+        }
+        match resets.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a thread panicked"),
+        }
+    })?;
+    memory.check(1)?;
+    ensure!(
+        mover.device.stats()?.timeouts == timeouts,
+        "a time-out was counted"
+    );
+    Ok(())
+}
+
+/// All pages are in system memory while the device is away.
+fn remove_and_rescan() -> Result<()> {
+    let mut memory = Memory::single(600)?;
+    memory.fill(1);
+    Mover::open()?.all_to_device(memory.range())?;
+    let folder = pci_device()?;
+    let nodes = crate::cases::support::nodes::all().len();
+    fs::write(folder.join("remove"), "1").context("cannot remove the device")?;
+    memory.check(1)?;
+    fs::write("/sys/bus/pci/rescan", "1").context("cannot look for devices")?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while crate::cases::support::nodes::all().len() < nodes {
+        ensure!(Instant::now() < deadline, "the device did not come back");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Mover::open()?.all_to_device(memory.range())?;
+    memory.check(1)
+}
