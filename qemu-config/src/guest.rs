@@ -24,6 +24,7 @@ mod run_folder;
 mod service;
 mod share;
 mod spec;
+mod supervision;
 mod watch;
 
 use std::io;
@@ -47,8 +48,11 @@ pub use input::Input;
 pub use interrupts::Interrupts;
 pub use layout::DryRun;
 pub use spec::{BootSpec, DeviceSpec};
+pub use supervision::Loss;
 
+use crate::Artifacts;
 use crate::accel::Decision;
+use crate::machine::Machine;
 use device::Device;
 use event::Event;
 use input::InputPort;
@@ -74,6 +78,9 @@ pub struct Guest {
     stderr: OutputPort,
     ktap: OutputPort,
     devices: Vec<Device>,
+    /// What processes of devices are started from.
+    artifacts: Artifacts,
+    machine: Machine,
     qmp: Qmp,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -155,7 +162,11 @@ impl Guest {
 
     /// Presses the button of a device.
     fn ask_to_unplug(&mut self, index: usize) -> io::Result<()> {
-        self.watch.release(&layout::device_name(index));
+        let name = self
+            .devices
+            .get(index)
+            .map_or_else(|| layout::device_name(index), Device::process_name);
+        self.watch.release(&name);
         self.qmp
             .execute("device_del", json!({"id": layout::qemu_device(index)}))
             .map(drop)
@@ -217,8 +228,19 @@ impl Guest {
                     self.watch
                         .qmp(&event, &data, &mut self.qmp)
                         .map_err(|error| self.failed(error))?;
+                    if event == "DEVICE_DELETED" {
+                        self.device_is_out(&data);
+                    }
                     return Ok(Event::Qmp { event, data });
                 }
+                Event::Ended { process, status } if self.is_supervised(&process) => {
+                    self.supervised_ended(&process, &status);
+                }
+                Event::Device {
+                    index,
+                    run,
+                    incident,
+                } => self.incident(index, Some(run), incident),
                 Event::Ended { process, status } => {
                     self.watch
                         .ended(&process, &status, &self.folder)

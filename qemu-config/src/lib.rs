@@ -27,6 +27,7 @@ mod pins;
 mod process;
 mod progress;
 mod size;
+pub mod supervisor;
 mod survey;
 mod sysroot;
 mod workshop;

@@ -13,6 +13,7 @@
 
 pub mod bench;
 mod depth;
+mod harm;
 pub mod line;
 pub mod plan;
 pub mod port;
@@ -21,13 +22,14 @@ mod request;
 mod text;
 
 pub use depth::{Depth, UnknownDepth};
+pub use harm::{Again, Comeback, Deed, Harm};
 pub use report::{ExecError, ExitStatus, Hello, HostRoot, ModuleReport, Question, Report};
 pub use request::{Exec, Load, OutputStream, Request, Root, WindowSize};
 pub use text::Text;
 
 /// The version of everything in this crate. Host and guest image are made together; another version means that one
 /// of them is stale.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a guest writes to its kernel's log once it has slept, woken and found everything in order. Its ports do not
 /// survive that.

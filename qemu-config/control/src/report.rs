@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Harm;
+
 /// One line from the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
@@ -157,6 +159,20 @@ pub enum Question {
     /// Takes a device out, as a person pulls a card after pressing its button. The answer comes at once; the guest sees
     /// what follows.
     Unplug {
+        /// Which device, from 0, in the order of the machine.
+        index: usize,
+    },
+    /// Does harm to the process of a device, which is started again when it fails. The answer comes when the harm is done;
+    /// the guest sees what follows.
+    Harm {
+        /// Which device, from 0, in the order of the machine.
+        index: usize,
+        /// What is done, and what follows.
+        harm: Harm,
+    },
+    /// Has a device come back that is out of the guest since a [`Harm`] with [`crate::Comeback::OnRequest`]. If it is not out yet,
+    /// it comes back as soon as it is.
+    ComeBack {
         /// Which device, from 0, in the order of the machine.
         index: usize,
     },

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hmm_control::{Hello, ModuleReport, Report, port};
 
-use super::device::Device;
+use super::device::{self, Device};
 use super::event::Event;
 use super::input::InputPort;
 use super::layout::{self, Endpoints, QEMU, SHARE, device_name, log_of};
@@ -67,6 +67,9 @@ impl Guest {
                 environment(format!("the guest's image cannot be written: {error}"))
             })?;
         let mut guest = start(artifacts, spec, decision, folder)?;
+        for index in 0..spec.devices.len() {
+            guest.watch_for_hangs(index);
+        }
         guest.wait_until_ready(spec)?;
         Ok(guest)
     }
@@ -172,14 +175,14 @@ fn start(
     let mut devices = Vec::new();
     let mut device_endpoints = Vec::new();
     for (index, device) in spec.devices.iter().enumerate() {
-        let (ours, theirs) = pair()?;
-        let mut own = Inherited::default();
-        let number = own.add(theirs);
-        let line = layout::device(artifacts, device, index, ("--fd", number.to_string()));
-        devices.push(Device {
-            _process: starter.start(&device_name(index), &line, own)?,
-        });
-        device_endpoints.push(Endpoint::Fd(inherited.add(ours.into())));
+        let failed =
+            |error| environment(format!("{} cannot be started: {error}", device_name(index)));
+        let memory = device::memory(device).map_err(failed)?;
+        let started = device::start(artifacts, &folder, &sender, index, device, 1, &memory)
+            .map_err(failed)?;
+        starter.log.push_str(&format!("{}\n", started.line));
+        devices.push(Device::new(index, device.clone(), memory, started.process));
+        device_endpoints.push(Endpoint::Fd(inherited.add(started.connection)));
     }
 
     let mut share_process = None;
@@ -262,6 +265,8 @@ fn start(
         stderr,
         ktap,
         devices,
+        artifacts: artifacts.clone(),
+        machine: spec.machine.clone(),
         qmp,
         events,
         sender,

@@ -45,6 +45,8 @@ impl Guest {
                 .ask_to_unplug(index)
                 .map(|()| Value::Null)
                 .map_err(|error| error.to_string()),
+            Question::Harm { index, harm } => self.harm(index, harm).map(|()| Value::Null),
+            Question::ComeBack { index } => self.come_back(index).map(|()| Value::Null),
             Question::PowerOffAhead => {
                 self.watch.expect_power_off();
                 Ok(Value::Null)

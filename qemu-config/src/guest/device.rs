@@ -1,26 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A device's process while the guest runs.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hmm_control::line;
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 
-use super::layout::control_socket;
+use super::DeviceSpec;
+use super::event::Event;
+use super::layout::{self, control_socket, device_name, log_of};
 use super::run_folder::RunFolder;
 use super::service::Service;
+use super::supervision::Supervised;
+use crate::Artifacts;
+use crate::command_line::CommandLine;
+use crate::supervisor::OnLoss;
+
+/// The numbers under which a device's process inherits its connection to QEMU and its memory.
+const CONNECTION_FD: i32 = 3;
+const MEMORY_FD: i32 = 4;
 
 /// How long a device's process may take to answer.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A device's process.
+/// A device's process, and the memory that is there without it.
 pub(super) struct Device {
-    /// Kept for its end: it is killed with the value.
-    pub(super) _process: Service,
+    index: usize,
+    pub(super) spec: DeviceSpec,
+    /// Number of the process, from 1.
+    pub(super) run: u32,
+    /// Killed with the value.
+    pub(super) process: Service,
+    pub(super) memory: Option<OwnedFd>,
+    /// Nothing if the end of the process ends the guest.
+    pub(super) supervised: Option<Supervised>,
+}
+
+impl Device {
+    /// A device that is about to be plugged in with the guest's start.
+    pub(super) fn new(
+        index: usize,
+        spec: DeviceSpec,
+        memory: Option<OwnedFd>,
+        process: Service,
+    ) -> Self {
+        let supervised = match spec.on_loss {
+            OnLoss::EndRun => None,
+            OnLoss::Restart(restarts) => Some(Supervised::new(restarts)),
+        };
+        Self {
+            index,
+            spec,
+            run: 1,
+            process,
+            memory,
+            supervised,
+        }
+    }
+
+    /// What its process is called.
+    pub(super) fn process_name(&self) -> String {
+        process_name(self.index, self.run)
+    }
+}
+
+fn process_name(index: usize, run: u32) -> String {
+    match run {
+        1 => device_name(index),
+        run => format!("{}-{run}", device_name(index)),
+    }
+}
+
+/// Memory that outlives the process of a device which is started again, unless the user names a file for it.
+pub(super) fn memory(spec: &DeviceSpec) -> io::Result<Option<OwnedFd>> {
+    let has_file = |arg: &OsString| arg.to_string_lossy().starts_with("--memory-file");
+    if spec.on_loss == OnLoss::EndRun || spec.args.iter().any(has_file) {
+        return Ok(None);
+    }
+    let memory = memfd_create("hmm-device-memory", MemfdFlags::CLOEXEC)?;
+    Ok(Some(memory))
+}
+
+/// A process that was started.
+pub(super) struct Started {
+    pub(super) line: CommandLine,
+    pub(super) process: Service,
+    /// For QEMU.
+    pub(super) connection: OwnedFd,
+}
+
+/// Starts process number `run` of a device. Its end is told to `sender`.
+pub(super) fn start(
+    artifacts: &Artifacts,
+    folder: &RunFolder,
+    sender: &Sender<Event>,
+    index: usize,
+    spec: &DeviceSpec,
+    run: u32,
+    memory: &Option<OwnedFd>,
+) -> io::Result<Started> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut inherited = vec![(CONNECTION_FD, OwnedFd::from(theirs))];
+    let connection = ("--fd", CONNECTION_FD.to_string());
+    let mut line = layout::device(artifacts, spec, index, connection);
+    if let Some(memory) = memory {
+        inherited.push((MEMORY_FD, memory.try_clone()?));
+        line.option("--memory-file", format!("/proc/self/fd/{MEMORY_FD}"));
+    }
+    if spec.on_loss != OnLoss::EndRun {
+        // The front end goes before the device comes back.
+        line.arg("--keep-contents");
+        // A process that was killed leaves its socket behind.
+        match std::fs::remove_file(folder.file(&control_socket(index))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let name = process_name(index, run);
+    let log = folder.create_file(&log_of(&name))?;
+    let mut command = line.command();
+    command.current_dir(folder.path());
+    let sender = sender.clone();
+    let process = Service::start(command, inherited, &log, move |status| {
+        // The receiver is gone when the guest was given up.
+        let _ = sender.send(Event::Ended {
+            process: name,
+            status,
+        });
+    })?;
+    Ok(Started {
+        line,
+        process,
+        connection: ours.into(),
+    })
 }
 
 /// Why a device's process has not answered.
@@ -47,7 +167,7 @@ pub(super) fn ask(
 }
 
 fn exchange(folder: &RunFolder, index: usize, request: &Value) -> io::Result<Value> {
-    let mut socket = connect(folder, &control_socket(index))?;
+    let mut socket = connect(folder.path(), &control_socket(index))?;
     socket.set_read_timeout(Some(LIMIT))?;
     socket.set_write_timeout(Some(LIMIT))?;
     line::write(&mut socket, request)?;
@@ -58,8 +178,8 @@ fn exchange(folder: &RunFolder, index: usize, request: &Value) -> io::Result<Val
 
 /// Connects to a socket in the boot's folder. The way through the folder's descriptor keeps the path short: the
 /// path of a socket may have 107 bytes only.
-fn connect(folder: &RunFolder, name: &str) -> io::Result<UnixStream> {
-    let folder = File::open(folder.path())?;
+pub(super) fn connect(folder: &Path, name: &str) -> io::Result<UnixStream> {
+    let folder = File::open(folder)?;
     UnixStream::connect(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 

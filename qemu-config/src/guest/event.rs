@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use hmm_control::Report;
 
 use super::output::Stream;
+use crate::supervisor::Incident;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -28,6 +29,15 @@ pub(crate) enum Event {
         process: String,
         /// How.
         status: io::Result<ExitStatus>,
+    },
+    /// Something happened to a supervised device.
+    Device {
+        /// Which one, in the order of the machine.
+        index: usize,
+        /// The process that it concerns, counted from 1.
+        run: u32,
+        /// What.
+        incident: Incident,
     },
     /// The host no longer reads this stream.
     OutputClosed(Stream),

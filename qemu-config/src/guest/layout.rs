@@ -9,7 +9,7 @@ use hmm_control::port;
 use super::spec::{BootSpec, DeviceSpec};
 use crate::accel::Accelerator;
 use crate::command_line::CommandLine;
-use crate::machine::{DevicePart, Endpoint, Parts};
+use crate::machine::{Endpoint, Parts};
 use crate::{Artifacts, Launcher};
 
 /// What QEMU is called in messages.
@@ -31,6 +31,11 @@ pub(super) fn device_name(index: usize) -> String {
 /// QEMU's name for a device.
 pub(super) fn qemu_device(index: usize) -> String {
     format!("hmm{index}")
+}
+
+/// QEMU's name for the connection to a device's process.
+pub(super) fn qemu_connection(index: usize) -> String {
+    format!("device{index}")
 }
 
 /// The log of a process.
@@ -63,12 +68,7 @@ pub(super) fn qemu(
         .devices
         .into_iter()
         .zip(&spec.devices)
-        .map(|(endpoint, device)| DevicePart {
-            endpoint,
-            bulk_queues: device.bulk_queues,
-            job_queues: device.job_queues,
-            queue_size: device.queue_size,
-        })
+        .map(|(endpoint, device)| device.part(endpoint))
         .collect();
     let mut append = spec.append.clone();
     if artifacts.environment.kernel.debug {

@@ -5,13 +5,16 @@
 //! another version added is an error that ends the connection.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -109,11 +112,37 @@ impl Qmp {
         self.execute("qmp_capabilities", json!({})).map(drop)
     }
 
+    /// Hands a descriptor to QEMU, which knows it as `name` from then on, until something takes it.
+    pub(crate) fn hand_over(&mut self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let line = json!({"execute": "getfd", "arguments": {"fdname": name}}).to_string();
+        note(&self.log, ">", &line);
+        let text = format!("{line}\n");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("no room for a descriptor"));
+        }
+        let sent = sendmsg(
+            &self.socket,
+            &[IoSlice::new(text.as_bytes())],
+            &mut ancillary,
+            SendFlags::empty(),
+        )?;
+        // The descriptor goes with the first byte.
+        self.socket.write_all(&text.as_bytes()[sent..])?;
+        self.answer("getfd").map(drop)
+    }
+
     /// Runs one command and waits for its answer.
     pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
         let line = json!({"execute": command, "arguments": arguments}).to_string();
         note(&self.log, ">", &line);
         self.socket.write_all(format!("{line}\n").as_bytes())?;
+        self.answer(command)
+    }
+
+    fn answer(&mut self, command: &str) -> io::Result<Value> {
         match self.answers.recv_timeout(LIMIT) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(refusal)) => Err(io::Error::other(format!(

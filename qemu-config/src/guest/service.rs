@@ -66,7 +66,12 @@ impl Service {
 
     /// Kills it; one that has ended already is left alone.
     pub(super) fn kill(&self) {
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends it a signal; one that has ended already is left alone.
+    pub(super) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.handle, signal);
     }
 }
 

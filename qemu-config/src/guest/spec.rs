@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::interrupts::Interrupts;
 use crate::accel::AcceleratorChoice;
 use crate::initramfs::Tree;
-use crate::machine::Machine;
+use crate::machine::{DevicePart, Endpoint, Machine};
 use crate::size::ByteSize;
+use crate::supervisor::OnLoss;
 
 /// A guest to boot. [`BootSpec::new`] gives the usual one: one device, the driver loaded, nothing shared.
 #[derive(Debug, Clone)]
@@ -86,9 +87,21 @@ pub struct DeviceSpec {
     pub queue_size: u32,
     /// Further arguments for the device process.
     pub args: Vec<OsString>,
+    /// What is done when its process ends unasked. To be started again, it needs a root port to itself.
+    pub on_loss: OnLoss,
 }
 
 impl DeviceSpec {
+    /// The device as QEMU sees it.
+    pub(super) fn part(&self, endpoint: Endpoint) -> DevicePart {
+        DevicePart {
+            endpoint,
+            bulk_queues: self.bulk_queues,
+            job_queues: self.job_queues,
+            queue_size: self.queue_size,
+        }
+    }
+
     /// The usual device of this shape of machine.
     #[must_use]
     pub fn new(machine: &Machine) -> Self {
@@ -98,6 +111,7 @@ impl DeviceSpec {
             job_queues: machine.device.job_queues,
             queue_size: machine.device.queue_size,
             args: Vec::new(),
+            on_loss: OnLoss::default(),
         }
     }
 }

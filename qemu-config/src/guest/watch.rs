@@ -87,6 +87,11 @@ impl Watch {
         self.released.insert(process.to_owned());
     }
 
+    /// Whether this process may end: its device is being taken out, or the guest powers off.
+    pub(crate) fn may_end(&self, process: &str) -> bool {
+        self.power_off_expected || self.released.contains(process)
+    }
+
     /// The next event, unless the limit or the end of everything comes first.
     pub(crate) fn receive(&self, events: &Receiver<Event>, limit: Option<&Limit>) -> Result<Event> {
         let lost = self.lost.as_ref().map(|(_, end)| *end);
@@ -112,7 +117,8 @@ impl Watch {
         }
     }
 
-    fn wait_for_qemu(&mut self, reason: String) {
+    /// Something failed that fails when QEMU ends. Its end should follow and says more.
+    pub(crate) fn wait_for_qemu(&mut self, reason: String) {
         self.lost.get_or_insert((reason, Instant::now() + TRAILING));
     }
 
@@ -155,7 +161,7 @@ impl Watch {
                 self.qemu_ended = true;
                 return Ok(());
             }
-        } else if self.power_off_expected || self.released.contains(process) {
+        } else if self.may_end(process) {
             // Its peer is gone or going.
             return Ok(());
         }

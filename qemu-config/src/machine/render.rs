@@ -166,21 +166,52 @@ impl Machine {
                 index + 1
             ),
         );
-        let mut text = format!(
-            "{},id=hmm{index},bus=root{index},chardev=device{index},num_vqs={},vq_size={}",
-            self.device.driver,
-            FIXED_QUEUES + device.bulk_queues + queues_for_jobs(device.job_queues),
-            device.queue_size
-        );
-        for (name, value) in &self.device.properties {
+        let mut text = self.device.driver.clone();
+        for (name, value) in self.device_properties(index, device) {
             let value = match value {
-                toml::Value::String(text) => text.clone(),
-                toml::Value::Boolean(on) => if *on { "on" } else { "off" }.to_owned(),
+                toml::Value::String(text) => text,
+                toml::Value::Boolean(on) => if on { "on" } else { "off" }.to_owned(),
                 other => other.to_string(),
             };
             text.push_str(&format!(",{name}={value}"));
         }
         line.option("-device", text);
+    }
+
+    /// What QEMU's `device_add` wants to know to plug in the device of the command line again.
+    pub(crate) fn device_arguments(
+        &self,
+        index: usize,
+        device: &DevicePart,
+    ) -> serde_json::Map<String, serde_json::Value> {
+        let json = |value: toml::Value| match value {
+            toml::Value::Integer(number) => number.into(),
+            toml::Value::Boolean(on) => on.into(),
+            toml::Value::String(text) => text.into(),
+            other => other.to_string().into(),
+        };
+        std::iter::once(("driver".to_owned(), self.device.driver.clone().into()))
+            .chain(
+                self.device_properties(index, device)
+                    .into_iter()
+                    .map(|(name, value)| (name, json(value))),
+            )
+            .collect()
+    }
+
+    fn device_properties(&self, index: usize, device: &DevicePart) -> Vec<(String, toml::Value)> {
+        let queues = FIXED_QUEUES + device.bulk_queues + queues_for_jobs(device.job_queues);
+        let own = [
+            ("id", format!("hmm{index}").into()),
+            ("bus", format!("root{index}").into()),
+            ("chardev", format!("device{index}").into()),
+            ("num_vqs", i64::from(queues).into()),
+            ("vq_size", i64::from(device.queue_size).into()),
+        ];
+        own.into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(self.device.properties.clone())
+            .collect()
     }
 }
 
