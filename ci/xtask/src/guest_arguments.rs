@@ -8,6 +8,7 @@ use hmm_vm::ByteSize;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, DeviceSpec, Interrupts};
 use hmm_vm::machine::Machine;
+use hmm_vm::supervisor::{OnLoss, Restarts};
 
 use crate::setup_arguments::SetupArguments;
 
@@ -42,12 +43,53 @@ pub(crate) struct GuestArguments {
     /// Words to add to the command line of the device's process; it runs in a folder of its own, so paths are absolute.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     device_arg: Vec<OsString>,
+    #[command(flatten)]
+    restart: RestartArguments,
     /// Keep the folder with the logs of the boot, and say where it is.
     #[arg(long)]
     pub(crate) keep: bool,
     /// Give up when the guest's command takes longer than this many seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// Options of what happens when the device's process dies or hangs.
+#[derive(clap::Args)]
+#[command(next_help_heading = "When the device's process dies or hangs")]
+struct RestartArguments {
+    /// Take the device out of the guest, start its process again on the same memory, and plug it in. Else the run ends.
+    #[arg(long)]
+    restart_device: bool,
+    /// Give the device up after so many starts in a row.
+    #[arg(long, value_name = "N", requires = "restart_device")]
+    restart_attempts: Option<u32>,
+    /// Milliseconds before the second start in a row; each further one waits twice as long, up to 30 s.
+    #[arg(long, value_name = "MS", requires = "restart_device")]
+    restart_back_off: Option<u64>,
+    /// Seconds without an answer after which the process counts as hanging, and is killed; 0: never.
+    #[arg(long, value_name = "S", requires = "restart_device")]
+    hang_limit: Option<u32>,
+}
+
+impl RestartArguments {
+    fn on_loss(&self) -> OnLoss {
+        if !self.restart_device {
+            return OnLoss::EndRun;
+        }
+        let usual = Restarts::default();
+        OnLoss::Restart(Restarts {
+            attempts: self.restart_attempts.unwrap_or(usual.attempts),
+            back_off: self
+                .restart_back_off
+                .map_or(usual.back_off, Duration::from_millis),
+            hang: match self.hang_limit {
+                None => usual.hang,
+                Some(0) => None,
+                Some(limit) => Some(Duration::from_secs(limit.into())),
+            },
+            ..usual
+        })
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -65,8 +107,12 @@ impl GuestArguments {
         let device = DeviceSpec {
             memory: self.device_memory.unwrap_or(spec.machine.device.memory),
             args: self.device_arg.clone(),
+            on_loss: self.restart.on_loss(),
             ..DeviceSpec::new(&spec.machine)
         };
+        if device.on_loss != OnLoss::EndRun {
+            spec.driver_parameters = hmm_vm::supervisor::DRIVER_PARAMETERS.to_owned();
+        }
         spec.devices = vec![device];
         spec.accelerator = self.accel;
         spec.cpus = self.cpus.unwrap_or(spec.cpus);

@@ -45,9 +45,9 @@ enum Command {
     /// Make everything that a guest needs: QEMU, the kernel, the driver.
     Setup(setup::Arguments),
     /// Show an unmodified program giving the right answer while its memory is on the move.
-    Demo(demo::Arguments),
+    Demo(Box<demo::Arguments>),
     /// Run a command of this machine in the guest.
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Give a prompt in the guest.
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.

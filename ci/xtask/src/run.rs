@@ -100,6 +100,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let mut guest = boot(&artifacts, &spec, arguments.quiet)?;
     let end = guest.exec(&command, own_streams()?)?;
+    if !arguments.quiet {
+        report_losses(&guest);
+    }
     if arguments.guest.keep {
         eprintln!("logs: {}", guest.folder().display());
     }
@@ -119,6 +122,20 @@ pub(crate) fn boot(artifacts: &Artifacts, spec: &BootSpec, quiet: bool) -> anyho
         );
     }
     Ok(guest)
+}
+
+/// Says how often the device was lost, if it was.
+fn report_losses(guest: &Guest) {
+    for loss in guest.losses(0) {
+        match loss.away {
+            Some(time) => eprintln!(
+                "device: lost ({}), and back after {:.1} s",
+                loss.cause,
+                time.as_secs_f64()
+            ),
+            None => eprintln!("device: lost ({}), and not back", loss.cause),
+        }
+    }
 }
 
 /// This program's own streams, without the buffers of the standard library.
