@@ -5,6 +5,7 @@
 mod binding;
 mod calls;
 mod faults;
+mod mirrors;
 mod moves;
 mod workers;
 
@@ -19,6 +20,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(moves::CASES)
         .chain(faults::CASES)
         .chain(workers::CASES)
+        .chain(mirrors::CASES)
         .chain(binding::CASES)
 }
 
