@@ -20,8 +20,6 @@ pub(super) const TESTS: &[RunTest] = &[
     RunTest::new("run/hard-links-of-the-host", hard_links_of_the_host),
 ];
 
-const NO_ATTRIBUTES: Outcome = Outcome::Skipped("this kernel's tmpfs has no extended attributes");
-
 fn cwd_in_dev_shm(site: &mut Site) -> Result<Outcome> {
     let folder = tempfile::tempdir_in("/dev/shm").context("cannot make a folder in /dev/shm")?;
     works_in(site, folder.path(), folder.path())?;
@@ -131,9 +129,6 @@ fn streams_of_another_user(site: &mut Site) -> Result<Outcome> {
 }
 
 fn rename_host_folder(site: &mut Site) -> Result<Outcome> {
-    if !site.has_attributes {
-        return Ok(NO_ATTRIBUTES);
-    }
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     fs::create_dir_all(folder.path().join("old/inner"))?;
     fs::write(folder.path().join("old/inner/file"), "from the host\n")?;
@@ -162,9 +157,6 @@ print <$file>;
 "#;
 
 fn hard_links_of_the_host(site: &mut Site) -> Result<Outcome> {
-    if !site.has_attributes {
-        return Ok(NO_ATTRIBUTES);
-    }
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     fs::write(folder.path().join("one"), "from the host\n")?;
     fs::hard_link(folder.path().join("one"), folder.path().join("two"))?;

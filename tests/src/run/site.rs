@@ -28,8 +28,6 @@ pub(super) struct Site {
     pub(super) interrupts: Interrupts,
     /// A socket of QEMU's monitor beside the one that the harness has.
     pub(super) monitor: PathBuf,
-    /// Whether the layer over the host's files can note what was renamed and copied. The debug kernel lacks `CONFIG_TMPFS_XATTR`.
-    pub(super) has_attributes: bool,
     _folder: TempDir,
 }
 
@@ -56,7 +54,6 @@ impl Site {
             guest: Guest::boot(artifacts, &spec)?,
             interrupts,
             monitor,
-            has_attributes: !artifacts.environment.kernel.debug,
             _folder: folder,
         })
     }
