@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Each kind of job, on memory of each side.
 
-use crate::cases::support::jobs::{Jobs, crc32c};
+use crate::cases::support::jobs::{Jobs, blocks, crc32c};
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::JobRequest;
 use std::ops::Range;
@@ -53,11 +53,11 @@ fn fill(mut memory: Memory) -> Result<()> {
             report.amount == part.len() as u64 && report.result == 0,
             "{report:?}"
         );
+        let expected = blocks(&memory.range());
         ensure!(
-            report.faults >= 1 && report.faults <= memory.pages() as u64,
-            "{} faults for {} pages",
-            report.faults,
-            memory.pages()
+            report.faults == expected,
+            "{} faults for {expected} blocks",
+            report.faults
         );
         if is_on_device {
             mover.expect_on_device(memory.range())?;
@@ -120,6 +120,11 @@ fn crc() -> Result<()> {
         }
         let report = jobs.done(&JobRequest::crc32c(memory.range(), 0))?;
         ensure!(
+            report.faults == blocks(&memory.range()),
+            "{} faults",
+            report.faults
+        );
+        ensure!(
             report.result == u64::from(expected) && report.amount == bytes as u64,
             "expected {expected:#x}: {report:x?}"
         );
@@ -157,6 +162,16 @@ fn atomic_add() -> Result<()> {
         ensure!(
             report.result == 1 && report.amount == words - 1,
             "{report:?}"
+        );
+        // Each page of system memory becomes the device's own for itself.
+        let faults = match is_on_device {
+            true => blocks(&memory.range()),
+            false => memory.pages() as u64,
+        };
+        ensure!(
+            report.faults == faults,
+            "{} faults, and {faults} expected",
+            report.faults
         );
         for (index, word) in memory.bytes().chunks_exact(width as usize).enumerate() {
             let index = index as u64;
@@ -212,6 +227,11 @@ fn new_memory() -> Result<()> {
     let jobs = Jobs::open()?;
     let memory = Memory::single(700)?;
     let report = jobs.done(&JobRequest::crc32c(memory.part(0..300), 0))?;
+    ensure!(
+        report.faults == blocks(&memory.part(0..300)),
+        "{} faults",
+        report.faults
+    );
     let zeroes = crc32c(&vec![0; 300 * PAGE]);
     ensure!(report.result == u64::from(zeroes), "{report:x?}");
     memory.check_zero(0..300)?;

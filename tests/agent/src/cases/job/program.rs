@@ -51,18 +51,19 @@ fn compare(name: &str, size: u32) -> Result<()> {
     );
     let pages = number(&stay, "heap_bytes")? / PAGE as u64;
     let blocks = number(&stay, "heap_bytes")? / HUGE as u64 + 2;
-    // The code, the stacks of the harts and the calls' arguments beside the heap; each of three calls may fault again where
-    // the CPU changed something.
+    // The code, the stacks of the harts and the calls' arguments beside the heap. In place a page faults once at most. Each of
+    // three calls may fault again where the CPU took something back that had moved.
     let (in_place, moving) = (
         number(&stay, "device_faults")?,
         number(&moved, "device_faults")?,
     );
+    eprintln!("{pages} pages: {in_place} faults in place, {moving} moving");
     ensure!(
-        in_place > 0 && in_place <= 3 * pages + 64,
+        in_place > 0 && in_place <= pages + 64,
         "{in_place} faults in place for {pages} pages"
     );
     ensure!(
-        moving > 0 && moving <= in_place.max(3 * (4 * blocks + 64)),
+        moving > 0 && moving < in_place && moving <= 3 * (4 * blocks + 64),
         "{moving} faults for {blocks} blocks"
     );
     ensure!(

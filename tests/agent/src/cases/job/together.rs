@@ -2,7 +2,7 @@
 //! Jobs beside CPUs, beside other jobs, and beside moves of the same memory.
 
 use crate::cases::support::depth;
-use crate::cases::support::jobs::{Jobs, expect_done};
+use crate::cases::support::jobs::{Jobs, blocks, expect_done};
 use crate::cases::support::prelude::*;
 use hmm_uapi::JobState;
 use hmm_uapi::PreferredSide;
@@ -45,12 +45,16 @@ fn beside(
     })
 }
 
+/// What each byte has before the churn. The kernel gives pages of zeros back when it splits a huge page.
+const START: u8 = 1;
+
 /// Sixteen jobs add to the words of the same range while it moves to the device and back. No addition is lost.
 fn churn(memory: Memory) -> Result<()> {
     const JOBS: u32 = 16;
     let jobs = Jobs::open()?;
     let mover = Mover::open()?;
     let words = (memory.length() / 8) as u64;
+    let quiet = quiet_faults(&jobs, &mover, &memory)?;
     let rounds = depth::rounds(6)?;
     let mut faults = 0;
     let moves = beside(
@@ -78,8 +82,13 @@ fn churn(memory: Memory) -> Result<()> {
         },
     )?;
     ensure!(moves > 0 && faults > 0, "{moves} moves, {faults} faults");
+    // Sixteen jobs or one, a quiet range takes as many faults as before.
+    ensure!(
+        quiet_faults(&jobs, &mover, &memory)? == quiet,
+        "the churn changed how often the device faults"
+    );
     // 1 + 2 + … + 16 in each round.
-    let expected = u64::from(rounds * JOBS * (JOBS + 1) / 2);
+    let expected = u64::from_ne_bytes([START; 8]) + u64::from(rounds * JOBS * (JOBS + 1) / 2);
     for (index, word) in memory.bytes().chunks_exact(8).enumerate() {
         let found = u64::from_ne_bytes(word.try_into()?);
         ensure!(
@@ -90,15 +99,35 @@ fn churn(memory: Memory) -> Result<()> {
     Ok(())
 }
 
+/// How often a job faults that adds nothing to each word of system memory, and of the same memory on the device. It is told by
+/// the range alone.
+fn quiet_faults(jobs: &Jobs, mover: &Mover, memory: &Memory) -> Result<(u64, u64)> {
+    let words = (memory.length() / 8) as u64;
+    let add = JobRequest::atomic_add(memory.range().start, words, 8, 0);
+    mover.to_system(memory.range())?;
+    let in_system = jobs.done(&add)?.faults;
+    // What the device has for itself does not move.
+    memory.touch(0..memory.pages());
+    mover.all_to_device(memory.range())?;
+    let on_device = jobs.done(&add)?.faults;
+    let again = jobs.done(&add)?.faults;
+    let (pages, blocks) = (memory.pages() as u64, blocks(&memory.range()));
+    ensure!(
+        (in_system, on_device, again) == (pages, blocks, 0),
+        "{in_system} faults for {pages} pages, {on_device} for {blocks} blocks, {again} again"
+    );
+    Ok((in_system, on_device))
+}
+
 fn churn_single() -> Result<()> {
     let mut memory = Memory::single(1024)?;
-    memory.bytes_mut().fill(0);
+    memory.bytes_mut().fill(START);
     churn(memory)
 }
 
 fn churn_huge() -> Result<()> {
     let mut memory = Memory::huge(2)?;
-    memory.bytes_mut().fill(0);
+    memory.bytes_mut().fill(START);
     churn(memory)
 }
 
@@ -108,6 +137,8 @@ fn counters() -> Result<()> {
     const WORDS: usize = 16;
     let jobs = Jobs::open()?;
     let mut memory = Memory::single(4)?;
+    memory.bytes_mut().fill(0);
+    one_fault_by_turns(&jobs, &memory)?;
     memory.bytes_mut().fill(0);
     // A word in each of several lines, and in each page.
     let offset = |index: usize| index * memory.length() / WORDS;
@@ -145,6 +176,19 @@ fn counters() -> Result<()> {
         );
     }
     Mover::open()?.expect_in_system(memory.range())
+}
+
+/// The page is the device's own from its first access to the next of a CPU.
+fn one_fault_by_turns(jobs: &Jobs, memory: &Memory) -> Result<()> {
+    let add = JobRequest::atomic_add(memory.range().start, 1, 4, 1);
+    for turn in 0..10 {
+        memory.word(0).fetch_add(1, Ordering::SeqCst);
+        let faults = [jobs.done(&add)?.faults, jobs.done(&add)?.faults];
+        ensure!(faults == [1, 0], "{faults:?} faults in turn {turn}");
+    }
+    let found = memory.word(0).load(Ordering::SeqCst);
+    ensure!(found == 30, "{found} was counted in 10 turns of 3");
+    Ok(())
 }
 
 /// Threads and jobs count in the words of one page, which also moves.

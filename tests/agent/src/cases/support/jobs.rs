@@ -6,6 +6,7 @@ use crate::cases::case::skip;
 use anyhow::{Context, Result, ensure};
 use hmm_uapi::client::{Device, Error, JobId, JobReport, JobRequest};
 use hmm_uapi::{JobState, JobStatus};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -108,6 +109,27 @@ pub(in crate::cases) fn expect_done(report: JobReport) -> Result<JobReport> {
     Ok(report)
 }
 
+/// The bytes of system memory around a page fault that the driver maps along, if they are there.
+const WINDOW: u64 = 64 << 10;
+/// What the driver serves by one page fault at most, bytes.
+const BLOCK: u64 = 2 << 20;
+
+/// How many page faults a job has that accesses all of a range, from its start to its end or on the device: one for each
+/// block of 2 MiB.
+pub(in crate::cases) fn blocks(range: &Range<u64>) -> u64 {
+    parts(range, BLOCK)
+}
+
+/// How many page faults a job has that accesses single pages of system memory here and there, until it has accessed all
+/// of the range.
+pub(in crate::cases) fn windows(range: &Range<u64>) -> u64 {
+    parts(range, WINDOW)
+}
+
+fn parts(range: &Range<u64>, bytes: u64) -> u64 {
+    range.end.div_ceil(bytes) - range.start / bytes
+}
+
 /// The CRC-32C of some bytes.
 pub(in crate::cases) fn crc32c(bytes: &[u8]) -> u32 {
     let table: [u32; 256] = std::array::from_fn(|index| {
@@ -123,7 +145,16 @@ pub(in crate::cases) fn crc32c(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::crc32c;
+    use super::{blocks, crc32c, windows};
+
+    #[test]
+    fn a_part_of_a_block_counts() {
+        let mib = |mib: u64| mib << 20;
+        assert_eq!(blocks(&(mib(2)..mib(6))), 2);
+        assert_eq!(blocks(&(mib(3)..mib(6) + 1)), 3);
+        assert_eq!(windows(&(0..mib(1))), 16);
+        assert_eq!(windows(&(4096..8192)), 1);
+    }
 
     #[test]
     fn the_crc_is_that_of_the_standard() {
