@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub(crate) use render::slot;
 pub use render::{DevicePart, Endpoint, Parts};
 
 use crate::accel::Accelerator;

@@ -45,6 +45,11 @@ pub enum Request {
         /// The answer, or why there is none.
         answer: Result<Value, String>,
     },
+    /// Takes the card out of a slot at once, and does not wait for the 5 s in which a person may press the slot's button once more.
+    PowerOffSlot {
+        /// The number of the slot.
+        number: usize,
+    },
     /// Ends the guest.
     Poweroff,
 }

@@ -9,14 +9,14 @@ use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hmm_control::{Again, Comeback, Deed, Harm};
+use hmm_control::{Again, Comeback, Deed, Harm, Request};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::event::Event;
 use super::layout::{control_socket, qemu_connection, qemu_device};
 use super::{Guest, device};
-use crate::machine::Endpoint;
+use crate::machine::{self, Endpoint};
 use crate::supervisor::{Incident, Restarts, Step, Supervisor};
 
 /// How long the guest may take to let a device go before it is asked again. A person who presses the button of a slot has 5 s to
@@ -176,7 +176,10 @@ impl Guest {
             Step::TakeOut => {
                 let arguments = json!({ "id": qemu_device(index) });
                 let limit = match self.qmp.execute("device_del", arguments) {
-                    Ok(_) => OUT_LIMIT,
+                    Ok(_) => {
+                        self.power_off_slot(index);
+                        OUT_LIMIT
+                    }
                     Err(error) if is_refusal(&error) => REFUSED_LIMIT,
                     Err(error) => return self.watch.wait_for_qemu(error.to_string()),
                 };
@@ -207,6 +210,18 @@ impl Guest {
                 }
             }
             Step::GiveUp(text) => tracing::warn!(index, text, "a device is given up"),
+        }
+    }
+
+    /// Spares the guest the time in which a person may change their mind. Where there is no agent yet, that time passes.
+    fn power_off_slot(&mut self, index: usize) {
+        let request = Request::PowerOffSlot {
+            number: machine::slot(index),
+        };
+        if self.hello.version == hmm_control::VERSION
+            && let Err(error) = hmm_control::line::write(&mut self.control, &request)
+        {
+            tracing::warn!(index, %error, "the guest's agent cannot be told");
         }
     }
 

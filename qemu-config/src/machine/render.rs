@@ -34,6 +34,11 @@ fn queues_for_jobs(job_queues: u32) -> u32 {
     }
 }
 
+/// The number of the slot that a device is in.
+pub(crate) fn slot(index: usize) -> usize {
+    index + 1
+}
+
 /// A device of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePart {
@@ -161,9 +166,8 @@ impl Machine {
         line.option(
             "-device",
             format!(
-                "pcie-root-port,id=root{index},chassis={},slot={}",
-                index + 1,
-                index + 1
+                "pcie-root-port,id=root{index},chassis={0},slot={0}",
+                slot(index)
             ),
         );
         let mut text = self.device.driver.clone();

@@ -18,6 +18,7 @@ mod oom;
 mod output;
 mod ports;
 mod serve;
+mod slots;
 mod terminal;
 mod wake;
 

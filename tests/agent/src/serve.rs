@@ -15,7 +15,7 @@ use rustix::system::{RebootCommand, reboot};
 use crate::command::Runner;
 use crate::input::InputPort;
 use crate::output::OutputPort;
-use crate::{cases, host, host_root, modules, oom, ports};
+use crate::{cases, host, host_root, modules, oom, ports, slots};
 
 /// Serves until the host powers the guest off.
 pub(crate) fn run() -> Result<()> {
@@ -98,6 +98,7 @@ fn obey(control: File, runner: &Arc<Runner>, ktap: &OutputPort) -> Result<()> {
             Request::Signal { number } => runner.signal(number),
             Request::Resize(size) => runner.resize(size),
             Request::Answer { id, answer } => host::answered(id, answer)?,
+            Request::PowerOffSlot { number } => slots::power_off(number)?,
             Request::Poweroff => {
                 rustix::fs::sync();
                 reboot(RebootCommand::PowerOff).context("cannot power off")?;
