@@ -8,6 +8,8 @@ mod backing;
 mod error;
 mod identity;
 mod mapping;
+#[cfg(test)]
+mod power_cut;
 mod residency;
 
 use std::path::Path;

@@ -238,6 +238,10 @@ fn checksum(raw: &RawSlot) -> u64 {
 
 /// The identity of this boot of the host, read once, before the sandbox closes; zeros where it cannot be read.
 fn boot_id() -> [u8; 16] {
+    #[cfg(test)]
+    if let Some(boot) = super::power_cut::boot() {
+        return boot;
+    }
     static BOOT: OnceLock<[u8; 16]> = OnceLock::new();
     *BOOT.get_or_init(|| {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

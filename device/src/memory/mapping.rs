@@ -20,6 +20,9 @@ pub(super) struct Mapping {
     reserved_bytes: usize,
     start: NonNull<u8>,
     bytes: usize,
+    /// Where in the file the mapping begins.
+    #[cfg(test)]
+    offset: u64,
 }
 
 // SAFETY: the mapping is plain shared memory; callers of `at` answer for each access.
@@ -85,6 +88,8 @@ impl Mapping {
             reserved_bytes,
             start,
             bytes: len,
+            #[cfg(test)]
+            offset,
         })
     }
 
@@ -116,7 +121,10 @@ impl Mapping {
     pub(super) fn sync(&self) -> io::Result<()> {
         let (start, len) = self.range();
         // SAFETY: the range is the whole of a live mapping, and no byte changes.
-        Ok(unsafe { msync(start.cast(), len, MsyncFlags::SYNC) }?)
+        unsafe { msync(start.cast(), len, MsyncFlags::SYNC) }?;
+        #[cfg(test)]
+        super::power_cut::synced(self.offset, self.bytes as u64);
+        Ok(())
     }
 
     /// Start and size for calls that take a range, such as `madvise` and `msync`.
