@@ -282,6 +282,7 @@ impl virtio::Driver for HmmDriver {
         this.release(None);
         if this.instance.pool().loss().presence() == Presence::Present {
             // All that was on the device is in system memory.
+            this.instance.pool().loss().announce();
             this.instances.remove(&this.instance);
             this.instance.hide();
         } else {

@@ -164,6 +164,23 @@ TRACE_EVENT(vhmm_loss,
 		  __get_str(dev), __get_str(cause), __entry->generation)
 );
 
+TRACE_EVENT(vhmm_presence,
+	TP_PROTO(const char *node, const char *presence, u32 presence_len, u64 resident),
+	TP_ARGS(node, presence, presence_len, resident),
+	TP_STRUCT__entry(
+		__string(node, node)
+		__field(u64, resident)
+		__string_len(presence, presence, presence_len)
+	),
+	TP_fast_assign(
+		__assign_str(node);
+		__entry->resident = resident;
+		__assign_str(presence);
+	),
+	TP_printk("node=%s presence=%s resident=%llu",
+		  __get_str(node), __get_str(presence), __entry->resident)
+);
+
 TRACE_EVENT(vhmm_device_fault,
 	TP_PROTO(const struct device *dev, u32 context, u64 number, u64 address,
 		 const char *access, u32 access_len,

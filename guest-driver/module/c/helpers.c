@@ -334,6 +334,11 @@ bool vhmm_task_reclaims(void)
 	return current->flags & (PF_MEMALLOC | PF_KCOMPACTD);
 }
 
+bool vhmm_task_uses(const struct mm_struct *mm)
+{
+	return current->mm == mm;
+}
+
 bool vhmm_task_is_of_kernel(void)
 {
 	return current->flags & PF_KTHREAD;

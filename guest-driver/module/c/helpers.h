@@ -79,6 +79,7 @@ bool vhmm_notifier_has_changed(struct mmu_interval_notifier *notifier, unsigned 
 bool vhmm_signal_waits(void);
 bool vhmm_task_is_dying(void);
 bool vhmm_task_is_of_kernel(void);
+bool vhmm_task_uses(const struct mm_struct *mm);
 bool vhmm_task_has_memory_policy(void);
 bool vhmm_task_reclaims(void);
 unsigned int vhmm_own_clears_begin(void);

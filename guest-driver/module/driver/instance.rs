@@ -20,7 +20,8 @@ use crate::{
     stats::Stats,
     sys::services::{
         module_ref::ModuleRef,
-        node::Node, //
+        node::Node,
+        trace, //
     }, //
 };
 use kernel::{
@@ -42,7 +43,7 @@ struct Front {
     #[pin]
     _debugfs: Scope<debugfs::Sources>,
     // Free again when nothing has the name any more.
-    _number: NodeNumber,
+    number: NodeNumber,
 }
 
 /// Whether a device works with an instance.
@@ -126,7 +127,7 @@ impl Instance {
             node <- Node::new(name, session),
             _dmirror: dmirror,
             _debugfs <- debugfs::folder(name, self.stats.clone(), self.pool.clone()),
-            _number: number,
+            number,
         }? Error);
         let front = KBox::pin_init(front, GFP_KERNEL)?;
         *self.front.lock() = Some(front);
@@ -230,16 +231,18 @@ impl Instance {
         }
     }
 
-    /// Sends a uevent for each change.
+    /// Tells users of each change, by a uevent and a trace event.
     fn tell(&self, before: Told, now: Told) {
         let front = self.front.lock();
         let Some(front) = front.as_ref() else {
             return;
         };
+        let resident = self.pool.pages().resident_bytes();
+        let tell = |word: Word| {
+            trace::presence(front.number.name(), word.name(), resident);
+            front.node.announce(word.variable());
+        };
         let (old, new) = (before.counts, now.counts);
-        if new.refusals > old.refusals {
-            front.node.announce(c"HMM_DEVICE=refused");
-        }
         // They alternate. What is gone, or lost again, was lost last.
         let (mut losses, mut returns) = (new.losses - old.losses, new.returns - old.returns);
         let mut is_lost = old.losses > old.returns;
@@ -247,18 +250,52 @@ impl Instance {
             match is_lost {
                 true if returns > 0 => {
                     returns -= 1;
-                    front.node.announce(c"HMM_DEVICE=returned");
+                    tell(Word::Returned);
                 }
                 false if losses > 0 => {
                     losses -= 1;
-                    front.node.announce(c"HMM_DEVICE=lost");
+                    tell(Word::Lost);
                 }
                 _ => break,
             }
             is_lost = !is_lost;
         }
+        if new.refusals > old.refusals {
+            tell(Word::Refused);
+        }
         if now.is_gone && !before.is_gone {
-            front.node.announce(c"HMM_DEVICE=gone");
+            tell(Word::Gone);
+        }
+    }
+}
+
+/// What users are told.
+#[derive(Clone, Copy)]
+enum Word {
+    Lost,
+    Returned,
+    Refused,
+    Gone,
+}
+
+impl Word {
+    /// As trace events have it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Returned => "returned",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// As uevents have it.
+    fn variable(self) -> &'static CStr {
+        match self {
+            Self::Lost => c"HMM_DEVICE=lost",
+            Self::Returned => c"HMM_DEVICE=returned",
+            Self::Refused => c"HMM_DEVICE=refused",
+            Self::Gone => c"HMM_DEVICE=gone",
         }
     }
 }

@@ -11,8 +11,8 @@
 
 use super::wakeup::Wakeup;
 use kernel::{
-    new_condvar,
     new_mutex,
+    new_poll_condvar,
     prelude::*,
     sync::{
         atomic::{
@@ -22,8 +22,8 @@ use kernel::{
             },
             Atomic, //
         },
+        poll::PollCondVar,
         Arc,
-        CondVar,
         CondVarTimeoutResult,
         Mutex, //
     },
@@ -81,7 +81,7 @@ pub(crate) struct Loss {
     #[pin]
     state: Mutex<State>,
     #[pin]
-    changed: CondVar,
+    changed: PollCondVar,
     /// How long users wait for the device.
     patience: Delta,
     keeper: Arc<Wakeup>,
@@ -102,7 +102,7 @@ impl Loss {
             pin_init!(Self {
                 presence: Atomic::new(PRESENT),
                 state <- new_mutex!(state, "loss::Loss::state"),
-                changed <- new_condvar!("loss::Loss::changed"),
+                changed <- new_poll_condvar!("loss::Loss::changed"),
                 patience,
                 keeper,
             }),
@@ -117,6 +117,16 @@ impl Loss {
             LOST => Presence::Lost,
             _ => Presence::Gone,
         }
+    }
+
+    /// Has those that wait for a change look again: the device goes in order.
+    pub(crate) fn announce(&self) {
+        self.changed.notify_all();
+    }
+
+    /// What is woken when the presence changes.
+    pub(crate) fn changed(&self) -> &PollCondVar {
+        &self.changed
     }
 
     /// What happened so far.

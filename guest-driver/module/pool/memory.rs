@@ -195,6 +195,11 @@ impl<D: FaultServer> Pool<D> {
         self.attachment.for_fault()
     }
 
+    /// Whether requests reach a device.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached().is_some()
+    }
+
     /// The attached device, for a call of a user. Waits while the device is lost.
     ///
     /// # Errors

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     device::Device,
     loss::Presence,
-    sys::services::node::Handler, //
+    sys::services::node::{
+        Handler,
+        Readiness, //
+    }, //
 };
 use hmm_uapi::{
     ADVISE_FIRST_BYTES,
@@ -42,7 +45,8 @@ use kernel::{
         _IOC_NR,
         _IOC_TYPE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::poll::PollCondVar, //
 };
 
 impl Handler for Session {
@@ -58,6 +62,17 @@ impl Handler for Session {
             jobs: KBox::pin_init(OpenJobs::new(), GFP_KERNEL)?,
             session: self.clone(),
         })
+    }
+
+    fn poll(file: &OpenSession, wait_for: &dyn Fn(&PollCondVar)) -> Readiness {
+        let pool = &file.session.pool;
+        wait_for(pool.loss().changed());
+        match pool.loss().presence() {
+            Presence::Lost => Readiness::Exception,
+            Presence::Present if pool.is_attached() => Readiness::Served,
+            // Unbound in order, or not back in time.
+            Presence::Present | Presence::Gone => Readiness::HungUp,
+        }
     }
 
     fn ioctl(file: &OpenSession, command: u32, argument: usize) -> Result<isize> {

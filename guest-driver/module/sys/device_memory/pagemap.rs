@@ -398,11 +398,16 @@ impl Fault<'_> {
     }
 
     /// Sleeps for about `milliseconds`, with the page unlocked, so that other tasks that want the page do not wait
-    /// for this one. A signal that the task can take now ends the sleep. Returns false at once if the task is about
-    /// to end: it must not wait.
+    /// for this one. A signal that the task can take now ends the sleep. Returns false at once if the task must not wait:
+    /// it is about to end, or is a thread of the kernel that looks at the memory of others, such as khugepaged.
     pub(crate) fn nap(&self, milliseconds: u32) -> bool {
-        // SAFETY: Has no requirements.
-        if unsafe { bindings::vhmm_task_is_dying() } {
+        // SAFETY: Have no requirements; an address is compared.
+        let must_not = unsafe {
+            bindings::vhmm_task_is_dying()
+                || (bindings::vhmm_task_is_of_kernel()
+                    && !bindings::vhmm_task_uses(self.vma.mm().as_raw()))
+        };
+        if must_not {
             return false;
         }
         // SAFETY: By the constructor's requirement the page is referenced and locked; it is locked again before this

@@ -15,8 +15,39 @@ use kernel::{
         MiscDeviceRegistration, //
     },
     mm::virt::VmaNew,
-    prelude::*, //
+    prelude::*,
+    sync::poll::{
+        PollCondVar,
+        PollTable, //
+    },
+    types::ForeignOwnable, //
 };
+
+/// What `poll()` says of an open file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Calls are served.
+    Served,
+    /// Calls wait, for something exceptional.
+    Exception,
+    /// Calls fail from now on.
+    HungUp,
+}
+
+impl Readiness {
+    /// As `poll()` has it.
+    const fn mask(self) -> bindings::__poll_t {
+        const POLLPRI: bindings::__poll_t = 0x2;
+        const POLLOUT: bindings::__poll_t = 0x4;
+        const POLLHUP: bindings::__poll_t = 0x10;
+        const POLLWRNORM: bindings::__poll_t = 0x100;
+        match self {
+            Self::Served => POLLOUT | POLLWRNORM,
+            Self::Exception => POLLPRI,
+            Self::HungUp => POLLHUP,
+        }
+    }
+}
 
 /// What stands behind a device node.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -36,6 +67,12 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ///
     /// Whatever `ioctl()` is to return.
     fn ioctl(file: &Self::File, command: u32, argument: usize) -> Result<isize>;
+
+    /// What `poll()` says of an open file, also after the node is gone. `wait_for` is called with what is woken when that
+    /// changes, before it is looked at.
+    fn poll(_file: &Self::File, _wait_for: &dyn Fn(&PollCondVar)) -> Readiness {
+        Readiness::Served
+    }
 
     /// An open file is mapped, also after the node is gone.
     ///
@@ -102,16 +139,45 @@ impl<H: Handler> Node<H> {
 /// The private data of an open file.
 pub(crate) struct OpenFile<H: Handler>(H::File);
 
+impl<H: Handler> OpenFile<H> {
+    /// The operations of the kernel's abstraction, which knows no `poll()`, and that.
+    const OPERATIONS: bindings::file_operations = {
+        let misc = MiscDeviceOptions { name: c"" }.into_raw::<Self>();
+        // SAFETY: The pointer is to a constant.
+        let mut operations = unsafe { *misc.fops };
+        operations.poll = Some(Self::poll_callback);
+        operations
+    };
+
+    /// # Safety
+    ///
+    /// `file` must be a file that [`OpenFile::open`] opened, and `table` null or valid.
+    unsafe extern "C" fn poll_callback(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) -> bindings::__poll_t {
+        // SAFETY: The private data of an open file is what `open` returned, until it is released.
+        let this = unsafe { <KBox<Self> as ForeignOwnable>::borrow((*file).private_data) };
+        // SAFETY: By the safety requirement, for the duration of this call. No position is in use.
+        let (file, table) = unsafe { (File::from_raw_file(file), PollTable::from_raw(table)) };
+        H::poll(&this.0, &|changed| table.register_wait(file, changed)).mask()
+    }
+}
+
 #[vtable]
 impl<H: Handler> MiscDevice for OpenFile<H> {
     type Ptr = KBox<Self>;
 
-    fn open(_file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+    fn open(file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         // SAFETY: `MiscDeviceRegistration<OpenFile<_>>` is a private type of this module in effect:
         // only `Node::new` registers one, as the field `misc` of a `Node`. The misc core lets no
         // node be deregistered while it is being opened.
         let node = unsafe { &*container_of!(core::ptr::from_ref(misc), Node<H>, misc) };
-        Ok(KBox::new(Self(node.handler.open()?), GFP_KERNEL)?)
+        let opened = KBox::new(Self(node.handler.open()?), GFP_KERNEL)?;
+        // SAFETY: The file is being opened, so nothing else uses it. The operations differ from those that it has by one
+        // that is added, and have the same owner.
+        unsafe { (*file.as_ptr()).f_op = &Self::OPERATIONS };
+        Ok(opened)
     }
 
     fn ioctl(this: &Self, _file: &File, command: u32, argument: usize) -> Result<isize> {

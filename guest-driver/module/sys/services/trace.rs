@@ -12,9 +12,12 @@
 use crate::sys::bindings;
 use crate::sys::virtio;
 use core::ops::Range;
-use kernel::time::{
-    Instant,
-    Monotonic, //
+use kernel::{
+    prelude::*,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// Calls a tracepoint if it is on.
@@ -186,6 +189,18 @@ pub(crate) fn loss(device: &virtio::Device, cause: &'static str, generation: u64
         start(cause),
         length(cause),
         generation,
+    );
+}
+
+/// Users of `node` are told of a change: its device is lost, back, refused or gone, with `resident` bytes on it. Any context.
+pub(crate) fn presence(node: &'static CStr, word: &'static str, resident: u64) {
+    emit!(
+        bindings::__tracepoint_vhmm_presence,
+        bindings::rust_do_trace_vhmm_presence,
+        node.as_char_ptr(),
+        start(word),
+        length(word),
+        resident,
     );
 }
 
