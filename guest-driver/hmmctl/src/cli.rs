@@ -50,11 +50,20 @@ pub(crate) enum Command {
     Job(Job),
     /// Shows the device's counters.
     Stats(Stats),
+    /// Shows whether the device is there, and each time that it is lost or comes back, until it is gone.
+    Watch(Watch),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Info {
     /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Print JSON, an object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

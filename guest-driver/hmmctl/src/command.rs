@@ -8,6 +8,7 @@ pub(crate) mod policy;
 pub(crate) mod prefetch;
 pub(crate) mod residency;
 pub(crate) mod stats;
+pub(crate) mod watch;
 
 use crate::maps::{self, Mapping};
 use anyhow::{Context, bail};

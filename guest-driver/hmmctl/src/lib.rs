@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Limit(limit) => command::policy::limit(&cli.device, limit),
         Command::Job(job) => command::job::job(&cli.device, job),
         Command::Stats(stats) => command::stats::stats(&cli.device, stats),
+        Command::Watch(watch) => command::watch::watch(&cli.device, watch),
         Command::Run(run) => return run::run(&cli.device, run),
     };
     match result {
