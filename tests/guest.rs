@@ -13,7 +13,7 @@ use hmm_tests::splat::Rules;
 use hmm_tests::suite::{Plan, Suite, all_cases};
 use hmm_tests::timing::{Timing, Timings};
 use hmm_tests::wrong_devices::{self, WrongDevice};
-use hmm_tests::{bounce, controls, ends, excerpt, load, selftest};
+use hmm_tests::{bounce, controls, ends, excerpt, load, restart, selftest};
 use hmm_vm::Artifacts;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, DeviceSpec};
@@ -78,6 +78,7 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
     let mut trials = boots.cases()?;
     trials.extend(boots.selftest()?);
     trials.extend(boots.bounce_buffers()?);
+    trials.extend(boots.restart()?);
     trials.extend(boots.wrong_devices());
     trials.extend(boots.runs()?);
     trials.extend(boots.ends()?);
@@ -213,6 +214,17 @@ impl Boots<'_> {
         let rules = self.rules.clone();
         Ok(Some(self.trial(SELFTEST, move || {
             selftest::run(artifacts, spec, rules)
+        })))
+    }
+
+    fn restart(&self) -> anyhow::Result<Option<Trial>> {
+        if !self.is_chosen(restart::NAME) {
+            return Ok(None);
+        }
+        let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
+        let rules = self.rules.clone();
+        Ok(Some(self.trial(restart::NAME, move || {
+            restart::run(artifacts, spec, rules)
         })))
     }
 

@@ -14,6 +14,7 @@ pub mod load;
 pub mod partition;
 #[cfg(test)]
 mod promises;
+pub mod restart;
 pub mod run;
 pub mod selection;
 pub mod selftest;

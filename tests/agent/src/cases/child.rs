@@ -59,6 +59,7 @@ fn run(name: &str) -> u8 {
         .chain(super::selftest::CASES)
         .chain(super::control::CASES)
         .chain(super::bounce::CASES)
+        .chain(super::loss::restart_cases())
         .chain(super::ends::CASES)
         .chain(super::workload::CASES);
     let Some(case) = cases.find(|case| case.name == name) else {

@@ -12,6 +12,7 @@ mod program;
 mod reclaim;
 mod together;
 
+pub(super) use self::calls::endless;
 use super::case::Case;
 
 /// All cases of the group.

@@ -5,16 +5,43 @@
 //! gives it up, and it comes back when the driver is bound anew. Its process lives on with its memory.
 
 mod access;
-mod jobs;
+mod contents;
+mod failure;
+mod killed;
+mod matrix;
+mod moment;
 mod refused;
 mod resets;
+mod told;
 mod trial;
 
 use super::case::Case;
 
+/// `restart/*`: the same with devices whose process dies, for guests whose host starts it again. They run only when they
+/// are asked for by their whole name.
+pub(super) fn restart_cases() -> impl Iterator<Item = &'static Case> {
+    [
+        killed::CASES,
+        matrix::KILLED,
+        matrix::KILLED_TWICE,
+        matrix::KILLED_DURING_RESTART,
+    ]
+    .into_iter()
+    .flatten()
+}
+
 /// The cases of this group.
 pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
-    [access::CASES, refused::CASES, jobs::CASES, resets::CASES]
-        .into_iter()
-        .flatten()
+    [
+        access::CASES,
+        refused::CASES,
+        resets::CASES,
+        told::CASES,
+        matrix::HUNG,
+        matrix::HUNG_TWICE,
+        matrix::OTHER_CONTENTS,
+        matrix::NOTHING_RETURNS,
+    ]
+    .into_iter()
+    .flatten()
 }

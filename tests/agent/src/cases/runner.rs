@@ -6,7 +6,7 @@ use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
 use super::stopwatch::Stopwatch;
 use super::support::nodes;
-use super::{all, bounce, child, control, ends, kunit, leaks, selftest};
+use super::{all, bounce, child, control, ends, kunit, leaks, loss, selftest};
 use crate::host;
 use anyhow::Context;
 use hmm_control::Load;
@@ -52,6 +52,7 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
                 .iter()
                 .chain(control::CASES)
                 .chain(bounce::CASES)
+                .chain(loss::restart_cases())
                 .chain(ends::CASES))
             .filter(|case| case.is_named(patterns)),
         )

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A list of one node that points to itself: a job that never comes to the end of it.
-pub(super) fn endless(memory: &Memory) -> JobRequest<'static> {
+pub(in crate::cases) fn endless(memory: &Memory) -> JobRequest<'static> {
     let address = memory.address() as u64;
     let words = [address as u32, (address >> 32) as u32, 1, 0];
     for (index, word) in words.into_iter().enumerate() {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Tasks that touch memory on a lost device.
 
+use super::contents::Reader;
 use super::trial::{Trial, counter, wait_for_more};
 use crate::cases::support::driver;
 use crate::cases::support::prelude::*;
 use rustix::process::Signal;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) const CASES: &[Case] = &[
@@ -23,9 +23,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     Case::new("loss/reader-in-kernel-waits-anon-4k", || {
         waits(Memory::single(PAGES)?, |memory| {
-            let (bytes, result) = written_to_pipe(memory, 3)?;
-            result?;
-            ensure!(bytes == memory.page_bytes(3..4), "other bytes were read");
+            Reader::new()?.check(memory, 0..PAGES, 1, false)?;
             Ok(())
         })
     }),
@@ -79,31 +77,6 @@ fn waits(memory: Memory, touch: fn(&mut Memory) -> Result<()>) -> Result<()> {
     memory.check(1)
 }
 
-/// Has the kernel read a page of the memory.
-fn written_to_pipe(
-    memory: &Memory,
-    page: usize,
-) -> Result<(Vec<u8>, std::result::Result<(), rustix::io::Errno>)> {
-    let (reader, writer) = rustix::pipe::pipe()?;
-    let range = memory.part(page..page + 1);
-    // SAFETY: The page is mapped. Nothing reads it here; the kernel does, and reports an error if it cannot.
-    let sent = unsafe {
-        libc::write(
-            std::os::fd::AsRawFd::as_raw_fd(&writer),
-            range.start as *const libc::c_void,
-            PAGE,
-        )
-    };
-    if sent < 0 {
-        let errno = rustix::io::Errno::from_io_error(&std::io::Error::last_os_error());
-        return Ok((Vec::new(), Err(errno.context("no error number")?)));
-    }
-    let mut bytes = vec![0; PAGE];
-    let read = rustix::io::read(reader.as_fd(), &mut bytes)?;
-    ensure!(read == PAGE, "the pipe has {read} bytes");
-    Ok((bytes, Ok(())))
-}
-
 /// A request that migrates back waits, too, and then does all of it.
 fn call_waits() -> Result<()> {
     let trial = Trial::new()?;
@@ -135,7 +108,7 @@ fn killed() -> Result<()> {
 }
 
 fn killed_in_kernel() -> Result<()> {
-    killed_while(|memory| written_to_pipe(memory, 3).map(drop))
+    killed_while(|memory| Reader::new()?.page(memory, 3).map(drop))
 }
 
 /// A task that waits can be killed at once.
@@ -383,10 +356,10 @@ fn kernel_gets_errors() -> Result<()> {
     let trial = Trial::with_short_wait()?;
     let memory = trial.memory(PAGES, 1)?;
     trial.lose()?;
-    let (_, result) = written_to_pipe(&memory, 3)?;
+    let lost = Reader::new()?.check(&memory, 0..PAGES, 1, true)?;
     ensure!(
-        result == Err(rustix::io::Errno::FAULT),
-        "the kernel read lost memory: {result:?}"
+        lost == PAGES,
+        "the kernel read lost memory: {lost} of {PAGES}"
     );
     fork(|| {
         memory.touch(5..6);

@@ -5,8 +5,33 @@ use super::trial::Trial;
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use rustix::process::Signal;
+use serde_json::json;
 
-pub(super) const CASES: &[Case] = &[Case::new("loss/other-contents-anon-4k", other_contents)];
+pub(super) const CASES: &[Case] = &[
+    Case::new("loss/other-contents-anon-4k", other_contents),
+    Case::new("loss/other-size-anon-4k", || {
+        publishes("memory_bytes", 512 << 20)
+    }),
+    Case::new("loss/lower-version-anon-4k", || {
+        publishes("version_minor", 0)
+    }),
+    Case::new("loss/nonsense-anon-4k", || publishes("magic", 0)),
+];
+
+/// The device comes back and says something else of itself. It is refused; when it says what it did before, all that it
+/// had is there.
+fn publishes(field: &str, value: u64) -> Result<()> {
+    let trial = Trial::new()?;
+    let memory = trial.memory(600, 1)?;
+    trial.lose()?;
+    (trial.faults).add(json!({ "action": "config", "field": field, "value": value }))?;
+    trial.is_refused()?;
+    trial.faults.clear()?;
+    trial.come_back()?;
+    memory.check(1)?;
+    trial.mover.all_to_device(memory.range())?;
+    memory.check(1)
+}
 
 /// The device has lost its contents. It is refused, and nothing but what was on it is lost.
 fn other_contents() -> Result<()> {

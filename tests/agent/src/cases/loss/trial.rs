@@ -2,10 +2,12 @@
 //! A device that is lost, and comes back.
 
 use crate::cases::support::driver::{self, Reloaded};
+use crate::cases::support::host;
 use crate::cases::support::inject::Faults;
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
-use serde_json::json;
+use hmm_control::{Again, Comeback, Deed, Harm, Question};
+use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
@@ -16,11 +18,21 @@ const LONG_WAIT: u32 = 3_600_000;
 /// How long they wait for one that does not.
 const SHORT_WAIT: u32 = 1_500;
 
+/// By what a device is lost, and comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It leaves batches unanswered, and the driver is bound to it anew.
+    Unanswered,
+    /// Its process is killed, and the host starts another on the same memory.
+    Killed(Again),
+}
+
 /// A device that can be lost.
 pub(super) struct Trial {
     pub(super) mover: Mover,
     pub(super) faults: Faults,
     device: String,
+    cause: Cause,
     // Loads the driver anew when all else is closed.
     driver: Reloaded,
 }
@@ -28,15 +40,25 @@ pub(super) struct Trial {
 impl Trial {
     /// A device whose users wait for it as long as it takes.
     pub(super) fn new() -> Result<Self> {
-        Self::with(LONG_WAIT)
+        Self::with(LONG_WAIT, Cause::Unanswered)
+    }
+
+    /// The same, whose process is killed, and then as `again` says. For a guest with a host that restarts devices.
+    pub(super) fn of_killed(again: Again) -> Result<Self> {
+        Self::with(LONG_WAIT, Cause::Killed(again))
+    }
+
+    /// The same, whose users do not wait for long.
+    pub(super) fn of_killed_with_short_wait() -> Result<Self> {
+        Self::with(SHORT_WAIT, Cause::Killed(Again::No))
     }
 
     /// A device whose users do not wait for long.
     pub(super) fn with_short_wait() -> Result<Self> {
-        Self::with(SHORT_WAIT)
+        Self::with(SHORT_WAIT, Cause::Unanswered)
     }
 
-    fn with(wait_ms: u32) -> Result<Self> {
+    fn with(wait_ms: u32, cause: Cause) -> Result<Self> {
         let driver = Reloaded::with(&format!("restart=0 timeout_ms=2000 loss_wait_ms={wait_ms}"))?;
         let faults = Faults::of_first_device()?;
         let devices = driver::bound_devices()?;
@@ -44,6 +66,7 @@ impl Trial {
             mover: Mover::open()?,
             faults,
             device: devices.first().context("no device is bound")?.clone(),
+            cause,
             driver,
         })
     }
@@ -60,33 +83,89 @@ impl Trial {
         Ok(memory)
     }
 
-    /// The device is lost: it leaves one batch unanswered. The pages of that batch stay where they were.
+    /// The device is lost while it has nothing to do.
     pub(super) fn lose(&self) -> Result<()> {
-        let mut memory = Memory::single(4)?;
-        memory.fill(7);
         let before = counter("losses")?;
-        self.faults
-            .add(json!({ "action": "drop", "queue": "bulk", "count": 1 }))?;
-        self.mover
-            .call(memory.range(), Direction::ToDevice, MigrateFlags::default())?
-            .expect(0, &[(SkipReason::CopyFailed, 4)])?;
-        self.faults.clear()?;
-        ensure!(
-            counter("losses")? == before + 1,
-            "the device was not counted as lost"
-        );
-        memory.check(7)
+        match self.cause {
+            Cause::Unanswered => {
+                // One batch: a later one that is answered would answer for it.
+                let mut memory = Memory::table()?;
+                memory.fill(7);
+                self.faults.add(self.unanswered("bulk"))?;
+                // Other tasks may use the queue, too, and lose the device in place of this one.
+                while counter("losses")? == before {
+                    self.mover.call(
+                        memory.part(0..4),
+                        Direction::ToDevice,
+                        MigrateFlags::default(),
+                    )?;
+                }
+                self.forgive()?;
+            }
+            Cause::Killed(_) => self.kill(Comeback::Same)?,
+        }
+        wait_for_more("losses", before)
     }
 
-    /// The driver is bound anew to the device, which is there with all it had.
+    /// The process of the device is killed, and the device comes back as asked for.
+    pub(super) fn kill(&self, comeback: Comeback) -> Result<()> {
+        let Cause::Killed(again) = self.cause else {
+            bail!("a device that nobody starts again must not be killed");
+        };
+        let harm = Harm {
+            deed: Deed::Kill,
+            again,
+            comeback,
+        };
+        host::ask(&Question::Harm { index: 0, harm }).map(drop)
+    }
+
+    /// A fault by which a batch of a queue loses the device before anything of it is copied.
+    pub(super) fn not_executed(&self, queue: &str) -> Value {
+        match self.cause {
+            Cause::Unanswered => json!({ "action": "stall", "queue": queue }),
+            Cause::Killed(_) => {
+                json!({ "action": "die", "step": "before-copy", "queue": queue, "nth": 1 })
+            }
+        }
+    }
+
+    /// A fault by which a batch of a queue loses the device once it is copied.
+    pub(super) fn unanswered(&self, queue: &str) -> Value {
+        match self.cause {
+            Cause::Unanswered => json!({ "action": "drop", "queue": queue }),
+            Cause::Killed(_) => {
+                json!({ "action": "die", "step": "after-copy", "queue": queue, "nth": 1 })
+            }
+        }
+    }
+
+    /// Takes the faults away. Those of a process that died are gone with it.
+    pub(super) fn forgive(&self) -> Result<()> {
+        match self.cause {
+            Cause::Unanswered => self.faults.clear(),
+            Cause::Killed(_) => Ok(()),
+        }
+    }
+
+    /// The device comes back with all it had.
     pub(super) fn come_back(&self) -> Result<()> {
-        let before = counter("returns")?;
-        driver::unbind(&self.device)?;
-        driver::bind_now(&self.device)?;
-        ensure!(
-            counter("returns")? == before + 1,
-            "the device was not counted as back"
-        );
+        match self.cause {
+            Cause::Unanswered => {
+                let before = counter("returns")?;
+                self.release()?;
+                driver::bind_now(&self.device)?;
+                ensure!(
+                    counter("returns")? == before + 1,
+                    "the device was not counted as back"
+                );
+            }
+            Cause::Killed(_) => {
+                while counter("returns")? < counter("losses")? {
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -105,9 +184,17 @@ impl Trial {
         driver::unbind(&self.device)
     }
 
+    /// The driver is taken from the device, unless that has happened.
+    pub(super) fn release(&self) -> Result<()> {
+        match driver::bound_devices()?.contains(&self.device) {
+            true => driver::unbind(&self.device),
+            false => Ok(()),
+        }
+    }
+
     /// The driver is taken from the device, and refuses to be bound to it again.
     pub(super) fn is_refused(&self) -> Result<()> {
-        driver::unbind(&self.device)?;
+        self.release()?;
         ensure!(
             driver::bind_now(&self.device).is_err(),
             "the driver took a device that has other contents"
