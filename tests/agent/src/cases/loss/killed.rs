@@ -35,7 +35,7 @@ fn moves(stop: &AtomicBool, rounds: &AtomicU64, first: u64) -> Result<()> {
         for direction in [Direction::ToDevice, Direction::ToSystem] {
             // Pages that a device left uncopied are counted, and stay where they were.
             mover.call(memory.range(), direction, MigrateFlags::default())?;
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 memory.check(seed)?;
             }
         }
