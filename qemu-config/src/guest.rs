@@ -7,6 +7,7 @@
 //! one queue of events, so that no wait is without an end.
 
 mod boot;
+mod by_hand;
 mod cases;
 mod collected;
 mod command;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 use hmm_control::{Hello, Report, Request};
 use serde_json::{Value, json};
 
+pub use by_hand::{ByHand, Ending, News};
 pub use collected::Collected;
 pub use command::{Command, CommandEnd, CommandOutput, Streams};
 pub use error::{GuestError, GuestErrorKind, Result};

@@ -21,6 +21,7 @@ mod setup_arguments;
 mod shell;
 mod signals;
 mod suite;
+mod supervise;
 mod surroundings;
 mod test;
 mod trace_join;
@@ -48,6 +49,8 @@ enum Command {
     Demo(Box<demo::Arguments>),
     /// Run a command of this machine in the guest.
     Run(Box<run::Arguments>),
+    /// Plug a device into a QEMU that you have started, and bring it back when its process dies or hangs.
+    Supervise(supervise::Arguments),
     /// Give a prompt in the guest.
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Suite(arguments) => suite::run(&arguments),

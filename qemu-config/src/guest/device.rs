@@ -72,7 +72,7 @@ impl Device {
     }
 }
 
-fn process_name(index: usize, run: u32) -> String {
+pub(super) fn process_name(index: usize, run: u32) -> String {
     match run {
         1 => device_name(index),
         run => format!("{}-{run}", device_name(index)),
@@ -107,15 +107,37 @@ pub(super) fn start(
     run: u32,
     memory: &Option<OwnedFd>,
 ) -> io::Result<Started> {
+    let connection = ("--fd", CONNECTION_FD.to_string());
+    let line = layout::device(artifacts, spec, index, connection);
+    let comes_back = spec.on_loss != OnLoss::EndRun;
+    launch(line, folder, sender, index, run, memory, comes_back)
+}
+
+/// The options by which a process that [`launch`] starts knows its sockets.
+pub(super) fn sockets(index: usize) -> [(&'static str, String); 2] {
+    [
+        ("--fd", CONNECTION_FD.to_string()),
+        ("--control-socket", control_socket(index)),
+    ]
+}
+
+/// Starts a process whose command has all but its memory. Its end is told to `sender`.
+pub(super) fn launch(
+    mut line: CommandLine,
+    folder: &RunFolder,
+    sender: &Sender<Event>,
+    index: usize,
+    run: u32,
+    memory: &Option<OwnedFd>,
+    comes_back: bool,
+) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut inherited = vec![(CONNECTION_FD, OwnedFd::from(theirs))];
-    let connection = ("--fd", CONNECTION_FD.to_string());
-    let mut line = layout::device(artifacts, spec, index, connection);
     if let Some(memory) = memory {
         inherited.push((MEMORY_FD, memory.try_clone()?));
         line.option("--memory-file", format!("/proc/self/fd/{MEMORY_FD}"));
     }
-    if spec.on_loss != OnLoss::EndRun {
+    if comes_back {
         // The front end goes before the device comes back.
         line.arg("--keep-contents");
         // A process that was killed leaves its socket behind.

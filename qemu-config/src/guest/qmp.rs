@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -157,6 +158,13 @@ impl Qmp {
                 format!("QEMU ended before it answered {command}"),
             )),
         }
+    }
+}
+
+impl Drop for Qmp {
+    fn drop(&mut self) {
+        // Its thread reads a descriptor of its own, which would keep the connection open. QEMU may have closed it.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 

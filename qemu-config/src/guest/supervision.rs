@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Devices whose process is started again when it fails: what the [`Supervisor`] decides is done here.
 
-mod hang;
+pub(super) mod hang;
+pub(super) mod plug;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -24,9 +25,6 @@ use crate::supervisor::{Incident, Restarts, Step, Supervisor};
 const OUT_LIMIT: Duration = Duration::from_secs(15);
 /// The same where QEMU refused to ask it.
 const REFUSED_LIMIT: Duration = Duration::from_secs(1);
-/// How often QEMU is asked to let a connection go that its device has just left.
-const RELEASE_TRIES: u32 = 50;
-const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 /// How long [`Deed::Pause`] stops a process.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -180,7 +178,7 @@ impl Guest {
                         self.power_off_slot(index);
                         OUT_LIMIT
                     }
-                    Err(error) if is_refusal(&error) => REFUSED_LIMIT,
+                    Err(error) if plug::is_refusal(&error) => REFUSED_LIMIT,
                     Err(error) => return self.watch.wait_for_qemu(error.to_string()),
                 };
                 self.later(index, limit, Incident::NotOutOfGuest);
@@ -197,7 +195,7 @@ impl Guest {
             Step::Start => {
                 let incident = match self.start_again(index) {
                     Ok(()) => Incident::PluggedIn,
-                    Err(error) if is_end(&error) => {
+                    Err(error) if plug::is_end(&error) => {
                         return self.watch.wait_for_qemu(error.to_string());
                     }
                     Err(error) => Incident::Failed(error.to_string()),
@@ -262,44 +260,17 @@ impl Guest {
         device.process = started.process;
         self.harm_again(index, Again::WhileStarting);
 
-        let connection = qemu_connection(index);
-        self.release_connection(&connection)?;
-        let descriptor = format!("{connection}-{run}");
-        self.qmp
-            .hand_over(&descriptor, started.connection.as_fd())?;
-        let backend = json!({
-            "type": "socket",
-            "data": { "addr": { "type": "fd", "data": { "str": descriptor } }, "server": false },
-        });
-        self.qmp.execute(
-            "chardev-add",
-            json!({ "id": connection, "backend": backend }),
-        )?;
         let part = self.devices[index].spec.part(Endpoint::Fd(0));
         let arguments = self.machine.device_arguments(index, &part);
-        self.qmp
-            .execute("device_add", Value::Object(arguments))
-            .map(drop)
-    }
-
-    /// Has QEMU close its end of a connection. It is not free at once when the device that used it has gone.
-    fn release_connection(&mut self, connection: &str) -> io::Result<()> {
-        let mut tries = 0;
-        loop {
-            match self
-                .qmp
-                .execute("chardev-remove", json!({ "id": connection }))
-            {
-                Ok(_) => return Ok(()),
-                // A start that failed before has removed it.
-                Err(error) if error.to_string().contains("not found") => return Ok(()),
-                Err(error) if is_refusal(&error) && tries < RELEASE_TRIES => {
-                    tries += 1;
-                    thread::sleep(RELEASE_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let connection = qemu_connection(index);
+        plug::release(&mut self.qmp, &connection)?;
+        plug::plug_in(
+            &mut self.qmp,
+            &connection,
+            &format!("{connection}-{run}"),
+            started.connection.as_fd(),
+            arguments,
+        )
     }
 
     /// Does harm to a device's process, as the guest asked.
@@ -352,17 +323,4 @@ impl Guest {
             device.process.kill();
         }
     }
-}
-
-/// Whether QEMU answered, and refused.
-fn is_refusal(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Other
-}
-
-/// Whether the connection to QEMU has ended.
-fn is_end(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
 }

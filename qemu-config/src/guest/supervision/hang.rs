@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Asks a process again and again, from a thread of its own, until it ends. Tells `hangs` once if it does not answer for `limit`.
-pub(super) fn watch(
+pub(in crate::guest) fn watch(
     folder: PathBuf,
     socket: String,
     limit: Duration,
