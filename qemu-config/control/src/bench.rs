@@ -87,7 +87,7 @@ pub enum Answer {
     /// What was measured.
     Sample(Sample),
     /// What was measured of jobs.
-    Jobs(JobSample),
+    Jobs(Box<JobSample>),
     /// It could not be done, or a byte was wrong.
     Failed {
         /// Why.
@@ -112,6 +112,30 @@ pub struct Sample {
     pub cpu_faults: u64,
 }
 
+/// Stages of a device fault that moves memory, as debugfs names them. The last has all of them, and what is between.
+pub const FAULT_STAGES: [&str; 7] = [
+    "setup",
+    "destinations",
+    "submit",
+    "wait",
+    "pages",
+    "finalize",
+    "device_fault",
+];
+/// Bytes that are prefetched in all.
+pub const PREFETCHED: u64 = 64 << 20;
+/// Bytes of each prefetch: so many are begun one after the other that all is prefetched.
+pub const PREFETCHES: [u64; 3] = [2 << 20, 8 << 20, 64 << 20];
+
+/// Memory that moves to the device by prefetches, and a job that wants its first page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefetchSample {
+    /// From the begin of the first prefetch to the end of the job, nanoseconds.
+    pub first_touch_ns: u64,
+    /// From the begin of the first prefetch to the end of all, nanoseconds.
+    pub total_ns: u64,
+}
+
 /// What a measurement of jobs saw. Times are nanoseconds; those of jobs are what the device measured from acceptance to the
 /// end, all others of the guest's monotonic clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +148,16 @@ pub struct JobSample {
     pub huge_fault_ns: Vec<u64>,
     /// The same with the device whose copies do nothing.
     pub huge_fault_no_copy_ns: Vec<u64>,
+    /// What the driver took for each of those that copy, on average, by stage ([`FAULT_STAGES`]).
+    pub huge_fault_stages_ns: [u64; FAULT_STAGES.len()],
+    /// Steps of a loop that a program took, and their time on the device and on the guest's CPU.
+    pub program_steps: u64,
+    /// See [`JobSample::program_steps`].
+    pub program_ns: [u64; 2],
+    /// The same memory moved to the device by prefetches of each of [`PREFETCHES`].
+    pub prefetches: [PrefetchSample; PREFETCHES.len()],
+    /// A job that copied as much to device memory.
+    pub engine_ns: u64,
     /// `mprotect()` of a page that the device has mapped, and of one that it has not.
     pub protect_ns: [Vec<u64>; 2],
     /// Bytes that were unmapped.

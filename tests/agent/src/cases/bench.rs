@@ -4,10 +4,13 @@
 //! Each measurement has a process of its own. It finds fresh memory, and only the process that measures `test_hmm` has
 //! that driver's notifier over its address space.
 
+mod fault_stages;
 mod jobs;
 mod measure;
 mod movers;
 mod pagemap;
+mod prefetch;
+mod program;
 mod test_hmm;
 
 use super::support::driver;
@@ -43,7 +46,7 @@ fn obey(request: Request) -> Result<()> {
         }
         Request::Jobs => fork(|| {
             answer(&match jobs::measure() {
-                Ok(sample) => Answer::Jobs(sample),
+                Ok(sample) => Answer::Jobs(Box::new(sample)),
                 Err(error) => failed(&error),
             })
         })?

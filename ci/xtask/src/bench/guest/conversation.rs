@@ -86,7 +86,7 @@ impl Conversation {
     /// Measures jobs once.
     pub(super) fn measure_jobs(&mut self) -> anyhow::Result<JobSample> {
         match self.ask(&Request::Jobs)? {
-            Answer::Jobs(sample) => Ok(sample),
+            Answer::Jobs(sample) => Ok(*sample),
             other => bail!("jobs: {other:?}"),
         }
     }

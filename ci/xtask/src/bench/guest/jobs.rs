@@ -2,7 +2,7 @@
 //! What the device does with memory: its page faults, what they cost the process, and a list.
 
 use anyhow::Context;
-use hmm_control::bench::{JobSample, Request};
+use hmm_control::bench::{FAULT_STAGES, JobSample, PREFETCHES, Request};
 use hmm_figures::{Goal, Spread, load_average};
 use hmm_vm::Progress;
 
@@ -14,6 +14,8 @@ use super::raw::Raw;
 pub(super) const BYTES: u64 = 256 << 20;
 /// The copy's share of a device fault that moves 2 MiB. The driver xe publishes this figure for itself.
 const COPY_SHARE: f64 = 0.8;
+/// The rate of prefetches by that of the device's own copies. The driver xe publishes this figure for itself.
+const PREFETCH_RATE: f64 = 0.77;
 /// What a context may make `munmap()` take, by what it takes without one.
 const UNMAP_RATIO: f64 = 1.5;
 
@@ -111,6 +113,56 @@ impl JobSamples {
                 })?,
                 None,
             ),
+            "program: a step of a loop" => (
+                self.beside("ns", "the guest's CPU", |round| {
+                    let steps = round.program_steps as f64;
+                    let [device, cpu] = round.program_ns;
+                    Some((device as f64 / steps, cpu as f64 / steps))
+                })?,
+                None,
+            ),
+            other => return self.stage(other).or_else(|| self.prefetch(other)),
+        })
+    }
+
+    /// What a stage takes of a device fault that moves 2 MiB.
+    fn stage(&self, name: &str) -> Option<(Raw, Option<Goal>)> {
+        let stage = name.strip_prefix("device fault that moves 2 MiB, mean of ")?;
+        let index = FAULT_STAGES.iter().position(|other| *other == stage)?;
+        let mean = |round: &JobSample| Some(round.huge_fault_stages_ns[index] as f64 / 1e3);
+        Some((self.alone("us", mean)?, None))
+    }
+
+    /// Prefetches of a size.
+    fn prefetch(&self, name: &str) -> Option<(Raw, Option<Goal>)> {
+        let (size, part) = name
+            .strip_prefix("prefetch of 64 MiB by ")?
+            .split_once(", ")?;
+        let index = PREFETCHES
+            .iter()
+            .position(|bytes| size == format!("{} MiB", bytes >> 20))?;
+        Some(match part {
+            "first touch" => (
+                self.alone("ms", |round| {
+                    Some(round.prefetches[index].first_touch_ns as f64 / 1e6)
+                })?,
+                None,
+            ),
+            "all" => (
+                self.alone("ms", |round| {
+                    Some(round.prefetches[index].total_ns as f64 / 1e6)
+                })?,
+                None,
+            ),
+            "share of the device's own rate" => {
+                let share = |round: &JobSample| {
+                    Some(round.engine_ns as f64 / round.prefetches[index].total_ns as f64)
+                };
+                // One request tells the driver everything that there is to do.
+                let is_one = index + 1 == PREFETCHES.len();
+                let goal = is_one.then_some(Goal::AtLeast(PREFETCH_RATE));
+                (self.alone("share", share)?, goal)
+            }
             _ => return None,
         })
     }
@@ -154,7 +206,7 @@ impl JobSamples {
 }
 
 /// Every figure, in the order of the report.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 26] = [
     "device fault of a page, p50",
     "device fault of a page, p99",
     "a job of 8 bytes without a fault, p50",
@@ -164,6 +216,23 @@ pub(super) const NAMES: [&str; 9] = [
     "mprotect of a page that the device has, p99",
     "munmap of 64 MiB that the device has",
     "walk of a list by the device",
+    "program: a step of a loop",
+    "device fault that moves 2 MiB, mean of setup",
+    "device fault that moves 2 MiB, mean of destinations",
+    "device fault that moves 2 MiB, mean of submit",
+    "device fault that moves 2 MiB, mean of wait",
+    "device fault that moves 2 MiB, mean of pages",
+    "device fault that moves 2 MiB, mean of finalize",
+    "device fault that moves 2 MiB, mean of device_fault",
+    "prefetch of 64 MiB by 2 MiB, first touch",
+    "prefetch of 64 MiB by 8 MiB, first touch",
+    "prefetch of 64 MiB by 64 MiB, first touch",
+    "prefetch of 64 MiB by 2 MiB, all",
+    "prefetch of 64 MiB by 8 MiB, all",
+    "prefetch of 64 MiB by 64 MiB, all",
+    "prefetch of 64 MiB by 2 MiB, share of the device's own rate",
+    "prefetch of 64 MiB by 8 MiB, share of the device's own rate",
+    "prefetch of 64 MiB by 64 MiB, share of the device's own rate",
 ];
 
 /// What this part of the times does not exceed.
@@ -175,6 +244,7 @@ fn microseconds(times: &[u64], part: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hmm_control::bench::PrefetchSample;
 
     fn samples() -> JobSamples {
         let round = JobSample {
@@ -187,6 +257,14 @@ mod tests {
             unmap_ns: [8_000_000, 4_000_000],
             nodes: 10,
             walk_ns: [100, 200],
+            huge_fault_stages_ns: [100, 10, 10, 500, 20, 60, 900],
+            program_steps: 10,
+            program_ns: [500, 20],
+            prefetches: [PrefetchSample {
+                first_touch_ns: 2_000_000,
+                total_ns: 10_000_000,
+            }; PREFETCHES.len()],
+            engine_ns: 8_000_000,
         };
         JobSamples {
             rounds: vec![round.clone(), round],
@@ -215,6 +293,14 @@ mod tests {
         // Twice as long as without a context.
         assert!(figures[7].is_missed() && !figures[4].is_missed());
         assert!(text[8].contains("0.50 of the guest's CPU"), "{}", text[8]);
+        assert!(text[9].contains("50.000 ns"), "{}", text[9]);
+        // Stages and sizes are told apart by their names.
+        assert!(text[13].contains("0.500 us"), "{}", text[13]);
+        assert!(
+            text[25].contains("0.800 share") && !figures[25].is_missed(),
+            "{}",
+            text[25]
+        );
     }
 
     #[test]

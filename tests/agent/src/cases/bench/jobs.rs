@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the device does with memory: page faults, what they cost the process, and a list.
 
-use super::measure::nanoseconds;
+use super::{fault_stages, measure::nanoseconds, prefetch, program};
 use crate::cases::support::jobs::Jobs;
 use crate::cases::support::memory::{HUGE, Memory, PAGE};
 use crate::cases::support::nodes;
@@ -38,10 +38,14 @@ pub(super) fn measure() -> Result<JobSample> {
     sample.unmap_ns[1] = unmap(None)?;
     sample.unmap_ns[0] = unmap(Some(&jobs))?;
     faults(&jobs, &mut sample)?;
+    let before = fault_stages::read()?;
     sample.huge_fault_ns = huge_faults(&jobs)?;
+    sample.huge_fault_stages_ns = fault_stages::since(&before)?;
     sample.huge_fault_no_copy_ns = huge_faults(&Jobs::on(&nodes::second()?)?)?;
     sample.protect_ns = [protect(&jobs, true)?, protect(&jobs, false)?];
     sample.walk_ns = walk(&jobs)?;
+    (sample.program_steps, sample.program_ns) = program::measure()?;
+    (sample.prefetches, sample.engine_ns) = prefetch::measure(&jobs)?;
     Ok(sample)
 }
 
@@ -51,7 +55,7 @@ fn read(jobs: &Jobs, memory: &Memory, page: usize) -> Result<JobReport> {
     jobs.done(&JobRequest::crc32c(start..start + 8, 0))
 }
 
-fn device_ns(report: &JobReport) -> Result<u64> {
+pub(super) fn device_ns(report: &JobReport) -> Result<u64> {
     u64::try_from(report.device_time.as_nanos()).context("a time beyond all measure")
 }
 
