@@ -9,10 +9,9 @@ mod reply;
 mod site;
 mod values;
 
+use super::support::depth;
 use super::support::prelude::*;
-use hmm_control::Load;
-use std::fs::File;
-use std::io::Read;
+use super::support::random::some_seed;
 
 pub(super) const CASES: &[Case] = &[Case::new("fuzz/ioctls", ioctls).rounds()];
 
@@ -20,11 +19,7 @@ pub(super) const CASES: &[Case] = &[Case::new("fuzz/ioctls", ioctls).rounds()];
 const ROUNDS: u32 = 200;
 
 fn ioctls() -> Result<()> {
-    let load = match std::env::var(Load::VARIABLE) {
-        Ok(text) => serde_json::from_str(&text)
-            .with_context(|| format!("{} makes no sense: {text}", Load::VARIABLE))?,
-        Err(_) => Load::default(),
-    };
+    let load = depth::load()?;
     let seed = match load.fuzz_seed {
         Some(seed) => seed,
         None => some_seed()?,
@@ -36,13 +31,4 @@ fn ioctls() -> Result<()> {
             .unwrap_or_else(|| load.depth.rounds(ROUNDS)),
     )
     .with_context(|| format!("seed {seed}"))
-}
-
-/// A seed that is easy to type.
-fn some_seed() -> Result<u64> {
-    let mut bytes = [0; 4];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("no random numbers")?;
-    Ok(u32::from_ne_bytes(bytes).into())
 }

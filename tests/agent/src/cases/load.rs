@@ -18,10 +18,9 @@ mod site;
 mod worker;
 
 use super::support::prelude::*;
+use super::support::random::some_seed;
 use super::support::{depth, nodes};
 use site::Site;
-use std::fs::File;
-use std::io::Read;
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[Case::new("load/mixed", mixed).load()];
@@ -47,13 +46,4 @@ fn mixed() -> Result<()> {
 /// The load on all devices there are, for so long.
 pub(super) fn run(seed: u64, time: Duration) -> Result<outcome::Outcome> {
     Site::new(seed)?.run(time)
-}
-
-/// A seed that is easy to type.
-fn some_seed() -> Result<u64> {
-    let mut bytes = [0; 4];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("no random numbers")?;
-    Ok(u32::from_ne_bytes(bytes).into())
 }

@@ -6,19 +6,23 @@ use crate::cases::support::mirror::{self, Mirror};
 use crate::cases::support::nodes;
 use crate::cases::support::pattern;
 use crate::cases::support::prelude::*;
-use crate::cases::support::random::Random;
+use crate::cases::support::random::{Random, some_seed};
 use hmm_uapi::dmirror::{self, Command};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MprotectFlags};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) const CASES: &[Case] = &[Case::new("dmirror/random-calls", random_calls).within(240)];
+pub(super) const CASES: &[Case] = &[Case::new("dmirror/random-calls", random_calls)
+    .within(240)
+    .rounds()];
 
 /// Pages in the middle that are accessed.
 const PAGES: usize = 1200;
 /// Pages without access on both sides, so that a range that leaves the middle meets nothing of the process.
 const GUARD: usize = 64;
+/// Calls of each thread unless more are asked for.
+const ROUNDS: u32 = 400;
 /// Threads that make calls.
 const CALLERS: u64 = 3;
 /// The pattern that every page has, if it is not zero.
@@ -26,8 +30,12 @@ const SEED: u64 = 1;
 
 fn random_calls() -> Result<()> {
     let _driver = mirror::driver()?;
-    let seed = u64::from(std::process::id()) << 20 | u64::from(depth::rounds(1)?);
-    eprintln!("the seed is {seed}");
+    let load = depth::load()?;
+    let seed = match load.fuzz_seed {
+        Some(seed) => seed,
+        None => some_seed()?,
+    };
+    eprintln!("HMM_FUZZ_SEED={seed} repeats the choices of each thread");
     let memory = Memory::anonymous(PAGES + 2 * GUARD)?;
     memory.protect(0..GUARD, MprotectFlags::empty())?;
     memory.protect(GUARD + PAGES..2 * GUARD + PAGES, MprotectFlags::empty())?;
@@ -37,13 +45,17 @@ fn random_calls() -> Result<()> {
         files.push(Mirror::open(1)?);
         movers.push(Mover::on(&second)?);
     }
-    let (rounds, stop) = (depth::rounds(400)?, AtomicBool::new(false));
+    let rounds = match load.fuzz_rounds {
+        Some(rounds) => rounds,
+        None => depth::rounds(ROUNDS)?,
+    };
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut callers = Vec::new();
         for number in 0..CALLERS {
             let (files, memory) = (&files, &memory);
             let mut caller = Caller {
-                random: Random::new(seed + number),
+                random: Random::new(seed.wrapping_add(number)),
                 file: &files[number as usize % files.len()],
                 memory,
             };
@@ -56,7 +68,7 @@ fn random_calls() -> Result<()> {
             }));
         }
         let churn = scope.spawn(|| {
-            let mut random = Random::new(seed + CALLERS);
+            let mut random = Random::new(seed.wrapping_add(CALLERS));
             while !stop.load(Ordering::Relaxed) {
                 change(&memory, &movers, &mut random)?;
             }

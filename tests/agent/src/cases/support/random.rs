@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Numbers that look random and are the same for the same seed.
 
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::Read;
+
 /// The generator xorshift64*.
 #[derive(Clone, Debug)]
 pub(in crate::cases) struct Random(u64);
@@ -25,6 +29,15 @@ impl Random {
         // The high bits are the better ones, and the bias does not matter here.
         ((self.next() >> 16) % limit as u64) as usize
     }
+}
+
+/// A seed that is easy to type.
+pub(in crate::cases) fn some_seed() -> Result<u64> {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("no random numbers")?;
+    Ok(u32::from_ne_bytes(bytes).into())
 }
 
 #[cfg(test)]
