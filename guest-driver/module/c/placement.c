@@ -115,6 +115,72 @@ bool vhmm_placement_of(struct mm_struct *mm, struct vm_area_struct *vma,
 #endif
 }
 
+/*
+ * Makes the calling thread of the kernel allocate as the owner of @mm does, until vhmm_restore_rules():
+ * for page faults, whose allocations are the kernel's own. Does nothing for other callers, whose rules
+ * others may look at, and where there is one node.
+ *
+ * The thread gets a copy of the owner's policy: those who allocate by the policy of a task keep no
+ * reference to it, and nobody else looks at the policy of a thread without an address space.
+ */
+void vhmm_adopt_rules(struct mm_struct *mm, struct vhmm_adopted_rules *rules)
+{
+	rules->is_adopted = false;
+#if defined(CONFIG_NUMA) && defined(CONFIG_MEMCG)
+	nodemask_t mems = node_states[N_MEMORY];
+	struct task_struct *owner;
+	bool has_policy;
+
+	if (num_online_nodes() < 2 || !(current->flags & PF_KTHREAD))
+		return;
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	if (owner)
+		get_task_struct(owner);
+	rcu_read_unlock();
+	if (!owner)
+		return;
+
+	/* Protects both the policy and the nodes of a task from other tasks' changes. */
+	task_lock(owner);
+	has_policy = owner->mempolicy;
+	if (has_policy)
+		rules->policy = *owner->mempolicy;
+#ifdef CONFIG_CPUSETS
+	if (nodes_intersects(owner->mems_allowed, node_states[N_MEMORY]))
+		nodes_and(mems, owner->mems_allowed, node_states[N_MEMORY]);
+#endif
+	task_unlock(owner);
+	put_task_struct(owner);
+
+	atomic_set(&rules->policy.refcnt, 1);
+	task_lock(current);
+	rules->own_policy = current->mempolicy;
+	current->mempolicy = has_policy ? &rules->policy : NULL;
+	task_unlock(current);
+#ifdef CONFIG_CPUSETS
+	rules->own_mems = current->mems_allowed;
+	set_mems_allowed(mems);
+#endif
+	rules->is_adopted = true;
+#endif
+}
+
+/* Gives the calling thread its own rules again. */
+void vhmm_restore_rules(struct vhmm_adopted_rules *rules)
+{
+	if (!rules->is_adopted)
+		return;
+#if defined(CONFIG_NUMA) && defined(CONFIG_MEMCG)
+	task_lock(current);
+	current->mempolicy = rules->own_policy;
+	task_unlock(current);
+#ifdef CONFIG_CPUSETS
+	set_mems_allowed(rules->own_mems);
+#endif
+#endif
+}
+
 static struct page *alloc(struct vhmm_placement *placement, gfp_t gfp, unsigned int order)
 {
 #ifdef CONFIG_CPUSETS

@@ -32,7 +32,8 @@ use crate::{
             Vma,
             VmaObstacle, //
         },
-        mmap_lock::MmapReadGuard, //
+        mmap_lock::MmapReadGuard,
+        owner_rules::under_rules_of, //
     }, //
     sys::services::trace::{
         self,
@@ -92,7 +93,8 @@ fn serve(followed: &Followed, fault: &DeviceFault) {
     let stats = &device.stats().contexts;
     stats.device_faults.add(1);
     let time = (device.stats()).measure(Stage::DeviceFault, Trigger::DeviceFault);
-    let (word, pages, entry) = match map(followed, &device, fault) {
+    let mapped = under_rules_of(followed.mm(), || map(followed, &device, fault));
+    let (word, pages, entry) = match mapped {
         Ok(Try::Mapped(pages)) => ("ok", pages as u64, None),
         Ok(Try::Again) => ("retry", 0, Some(MapEntry::resume(fault.number))),
         Err(status) => {

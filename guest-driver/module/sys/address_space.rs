@@ -11,6 +11,7 @@ pub(crate) mod locked;
 pub(crate) mod mirror;
 pub(crate) mod mm;
 pub(crate) mod mmap_lock;
+pub(crate) mod owner_rules;
 pub(crate) mod page_mapping;
 pub(crate) mod process;
 pub(crate) mod snapshot;
