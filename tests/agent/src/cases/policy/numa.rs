@@ -4,10 +4,12 @@
 use super::super::case::skip;
 use super::super::support::cgroup::Cpuset;
 use super::super::support::gate::Gate;
+use super::super::support::jobs::Jobs;
 use super::super::support::prelude::*;
 use super::super::support::ptrace;
 use super::super::unload::with_unbound;
 use super::{PAGES, filled};
+use hmm_uapi::client::JobRequest;
 use std::ptr::null;
 
 /// The node that the process is bound to. Pages that come from elsewhere are on the first.
@@ -90,6 +92,18 @@ pub(super) const CASES: &[Case] = &[
     Case::new("policy/numa-cpuset-evicted-anon-4k", || {
         single(Rule::Cpuset, Way::Evicted)
     }),
+    Case::new("policy/numa-device-fault-anon-4k", || {
+        device_faults(Rule::Task, || Memory::single(PAGES))
+    }),
+    Case::new("policy/numa-device-fault-anon-thp", || {
+        device_faults(Rule::Task, || Memory::huge(2))
+    }),
+    Case::new("policy/numa-mbind-device-fault-anon-4k", || {
+        device_faults(Rule::Mapping, || Memory::single(PAGES))
+    }),
+    Case::new("policy/numa-cpuset-device-fault-anon-4k", || {
+        device_faults(Rule::Cpuset, || Memory::single(PAGES))
+    }),
 ];
 
 fn single(rule: Rule, way: Way) -> Result<()> {
@@ -100,23 +114,50 @@ fn huge(rule: Rule, way: Way) -> Result<()> {
     check(rule, way, || Memory::huge(2))
 }
 
+/// A job of a bound child touches pages that nobody has touched before.
+fn device_faults(rule: Rule, memory: impl Fn() -> Result<Memory>) -> Result<()> {
+    need_two_nodes()?;
+    let cpuset = cpuset_of(rule)?;
+    fork(|| {
+        let memory = memory()?;
+        obey(rule, &memory, cpuset.as_ref())?;
+        let jobs = Jobs::open()?;
+        let report = jobs.done(&JobRequest::fill(memory.range(), 0x0101_0101_0101_0101))?;
+        ensure!(report.faults > 0, "{report:?}");
+        expect_bound(&memory)?;
+        let wrong = memory.bytes().iter().filter(|&&byte| byte != 1).count();
+        ensure!(wrong == 0, "{wrong} bytes were not filled");
+        Ok(())
+    })?
+    .wait()
+}
+
+fn cpuset_of(rule: Rule) -> Result<Option<Cpuset>> {
+    match rule {
+        Rule::Cpuset => Cpuset::new("numa", &NODE.to_string()).map(Some),
+        Rule::Task | Rule::Mapping => Ok(None),
+    }
+}
+
+/// Binds the calling process, or its memory.
+fn obey(rule: Rule, memory: &Memory, cpuset: Option<&Cpuset>) -> Result<()> {
+    match rule {
+        Rule::Task => bind(NODE),
+        Rule::Mapping => bind_memory(memory),
+        Rule::Cpuset => cpuset.context("no cgroup")?.enter(),
+    }
+}
+
 /// Brings the pages of a bound child back, and has the child look where they are.
 fn check(rule: Rule, way: Way, memory: impl Fn() -> Result<Memory>) -> Result<()> {
     need_two_nodes()?;
-    let cpuset = match rule {
-        Rule::Cpuset => Some(Cpuset::new("numa", &NODE.to_string())?),
-        Rule::Task | Rule::Mapping => None,
-    };
+    let cpuset = cpuset_of(rule)?;
     let (there, back) = (Gate::new()?, Gate::new()?);
     // Nothing is in it yet: only its address is the parent's as well.
     let mut memory = memory()?;
     let range = memory.range();
     let child = fork(|| {
-        match rule {
-            Rule::Task => bind(NODE)?,
-            Rule::Mapping => bind_memory(&memory)?,
-            Rule::Cpuset => cpuset.as_ref().context("no cgroup")?.enter()?,
-        }
+        obey(rule, &memory, cpuset.as_ref())?;
         memory.fill(1);
         let mover = Mover::open()?;
         mover.all_to_device(memory.range())?;
