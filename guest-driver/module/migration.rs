@@ -14,6 +14,7 @@
 //! waits for tasks that zap PTEs, and those wait for the holds that exist.
 
 mod batch_stats;
+mod bring_back;
 mod copy;
 mod cpu_fault;
 mod destinations;

@@ -27,7 +27,10 @@ pub(crate) use self::{
         ProcessEntry,
         Processes, //
     },
-    space::Space, //
+    space::{
+        BringBack,
+        Space, //
+    }, //
 };
 use crate::sys::address_space::watch::Watch;
 use hmm_logic::Advice;
@@ -59,6 +62,8 @@ pub(crate) struct Spaces {
     table: Table<Watch<Space>>,
     /// How many have advice.
     advised: Arc<Atomic<u64>>,
+    /// What migrates their pages back.
+    device: Arc<dyn BringBack>,
 }
 
 impl Spaces {
@@ -67,12 +72,13 @@ impl Spaces {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    pub(crate) fn new(device: Arc<dyn BringBack>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             let advised = Arc::new(Atomic::new(0), GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
                 table <- Table::new(),
                 advised,
+                device,
             }? Error))
         })
     }
@@ -88,7 +94,7 @@ impl Spaces {
         if let Some(known) = self.find(mm) {
             return Ok(known);
         }
-        let space = Space::new(mm, self.advised.clone());
+        let space = Space::new(mm, self.advised.clone(), self.device.clone());
         let new: Known = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
         // A known address space stays what it is, so one with the same number is the same.
         self.table.insert(number(mm), new, GFP_KERNEL, |_| true)

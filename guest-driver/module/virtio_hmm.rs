@@ -43,6 +43,10 @@ kernel::prelude::module! {
             default: 1,
             description: "0: huge pages are split on their way to the device",
         },
+        track_writes: u8 {
+            default: 1,
+            description: "0: pages stay on the device when the kernel begins to track writes to them, which it does wrong",
+        },
         dmirror: u8 {
             default: 0,
             description: "1: the first two devices also speak the interface of the kernel's test_hmm",

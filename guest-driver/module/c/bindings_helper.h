@@ -24,6 +24,7 @@
 #include "helpers.h"
 #include "placement.h"
 #include "process.h"
+#include "tracking.h"
 #include "walkers.h"
 
 /* What the low bits of a mapping say, for AnonVma. */

@@ -33,6 +33,8 @@ pub(crate) const BATCH_PAGES: usize = BATCH_ENTRIES;
 const FAULTS: usize = 16;
 /// Blocks that are evicted at once.
 const EVICTIONS: usize = 2;
+/// Ranges that are migrated back at once before the kernel tracks writes to them.
+const RETURNS: usize = 1;
 /// Readers for which pages are read ahead at once.
 const READAHEADS: usize = 4;
 /// Workers that wait at once for tasks that zap PTEs.
@@ -53,6 +55,10 @@ pub(crate) struct Engine {
     /// For evictions, which run when memory may be short.
     #[pin]
     pub(crate) evict_buffers: BufferPool,
+    /// For what is migrated back before the kernel tracks writes to it. Its holder waits for nothing
+    /// but the device.
+    #[pin]
+    pub(crate) return_buffers: BufferPool,
     #[pin]
     pub(crate) learned: Learned,
     #[pin]
@@ -79,8 +85,9 @@ impl Engine {
                 workers: WorkQueue::new(c"virtio_hmm")?,
                 fault_buffers <- BufferPool::new(FAULTS, HUGE_PAGES, false),
                 // There are as many leases as the link has requests for batches.
-                bulk_buffers <- BufferPool::new(BULK_BATCHES - EVICTIONS, BATCH_PAGES, false),
+                bulk_buffers <- BufferPool::new(BULK_BATCHES - EVICTIONS - RETURNS, BATCH_PAGES, false),
                 evict_buffers <- BufferPool::new(EVICTIONS, BLOCK_PAGES, true),
+                return_buffers <- BufferPool::new(RETURNS, BLOCK_PAGES, true),
                 learned <- Learned::new(most),
                 scratches <- WalkBuffersPool::new(),
                 hibernation <- Hibernation::new(),

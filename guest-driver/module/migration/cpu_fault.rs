@@ -7,6 +7,7 @@
 //! the urgent queue.
 
 use super::{
+    bring_back::bring_back,
     copy::{
         install,
         Copying, //
@@ -32,9 +33,12 @@ use crate::{
             },
             exclusive::Exclusive, //
         },
-        device_memory::pagemap::{
-            Fault,
-            FaultError, //
+        device_memory::{
+            pagemap::{
+                Fault,
+                FaultError, //
+            },
+            placement::Placement, //
         },
         migrate::{
             Lease,
@@ -44,6 +48,7 @@ use crate::{
         services::trace, //
     }, //
 };
+use core::ops::Range;
 use hmm_logic::{
     Side,
     Window,
@@ -53,6 +58,7 @@ use hmm_logic::{
 use hmm_protocol::Op;
 use hmm_uapi::Trigger;
 use kernel::{
+    mm::Mm,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -63,6 +69,10 @@ const TRIES: usize = 3;
 impl FaultServer for Device {
     fn serve(&self, fault: &Fault<'_>) -> Result<(), FaultError> {
         serve(self, fault)
+    }
+
+    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>) {
+        bring_back(self, mm, range, placement);
     }
 }
 

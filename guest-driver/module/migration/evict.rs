@@ -24,6 +24,7 @@ use crate::{
     pool::Ticket,
     stats::Stage,
     sys::{
+        device_memory::placement::Placement,
         migrate::{
             Migration,
             Source, //
@@ -185,6 +186,34 @@ fn evict(device: &Device, trigger: Trigger, pages: Range<usize>, kept: &KeptPage
     device.stats().bytes_to_system.add(bytes);
     device.stats().bytes_by_eviction.add(bytes);
     trace::evict(device.vdev(), trigger.name(), device_address, bytes);
+    moved
+}
+
+/// Evicts single pages for a task that must not wait for anything but the device: to `placement`,
+/// wherever they are mapped. Returns how many migrated. There are no more of them than in a block.
+pub(super) fn bring_back(
+    device: &Device,
+    pages: Range<usize>,
+    placement: Option<Placement>,
+) -> usize {
+    let trigger = Trigger::Eviction;
+    let lease = device.engine().return_buffers.lease();
+    let Ok(mut migration) = Migration::by_pfn(device.memory(), pages, lease) else {
+        return 0;
+    };
+    let wanted = migration.collected_pages().single;
+    let mut destinations = SystemDestinations::for_owner(placement, wanted);
+    migration.for_each_source(|visit| {
+        // A page without a destination stays where it is.
+        destinations.give(visit);
+    });
+    let copying = Copying::start(device, trigger, Op::ToSystem, migration);
+    let (migration, _failed) = copying.finish();
+    let moved = install(device.stats(), trigger, migration);
+    device
+        .stats()
+        .bytes_to_system
+        .add((moved * PAGE_SIZE) as u64);
     moved
 }
 

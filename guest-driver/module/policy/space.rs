@@ -2,9 +2,12 @@
 
 //! One process.
 
-use crate::sys::address_space::{
-    mm::add_pinned,
-    watch::Watcher, //
+use crate::sys::{
+    address_space::{
+        mm::add_pinned,
+        watch::Watcher, //
+    },
+    device_memory::placement::Placement, //
 };
 use core::ops::Range;
 use hmm_logic::{
@@ -52,6 +55,13 @@ impl AsMut<[AdviceEntry]> for Entries {
     }
 }
 
+/// Migrates pages back before the kernel does something wrong with them.
+pub(crate) trait BringBack: Send + Sync {
+    /// Migrates the pages of `range` of `mm` back, to `placement`, unless there is no device, or it
+    /// takes too long. See [`Watcher::pages_wanted`] for what it may do.
+    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>);
+}
+
 /// What is known of a process.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Space {
@@ -62,13 +72,18 @@ pub(crate) struct Space {
     advised: Arc<Atomic<u64>>,
     ended: AtomicFlag,
     mm: ARef<Mm>,
+    device: Arc<dyn BringBack>,
     /// Pages that are to be kept on the device, which count as pinned. Written with `advice` held.
     kept: Atomic<usize>,
 }
 
 impl Space {
     /// An address space without advice. `advised` counts those with advice.
-    pub(super) fn new(mm: &MmWithUser, advised: Arc<Atomic<u64>>) -> impl PinInit<Self, Error> {
+    pub(super) fn new(
+        mm: &MmWithUser,
+        advised: Arc<Atomic<u64>>,
+        device: Arc<dyn BringBack>,
+    ) -> impl PinInit<Self, Error> {
         let mm: ARef<Mm> = ARef::from(&**mm);
         let map = AdviceMap::new(Entries(KVVec::new()));
         try_pin_init!(Self {
@@ -77,6 +92,7 @@ impl Space {
             advised,
             ended: AtomicFlag::new(false),
             mm,
+            device,
             kept: Atomic::new(0),
         }? Error)
     }
@@ -178,6 +194,10 @@ impl Watcher for Space {
             map.clear(range);
             self.count(&map);
         }
+    }
+
+    fn pages_wanted(&self, range: Range<usize>, placement: Option<Placement>) {
+        self.device.bring_back(&self.mm, range, placement);
     }
 
     fn ended(&self) {

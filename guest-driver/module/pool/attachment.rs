@@ -16,18 +16,28 @@
 //! `Attachment::state` > the users of the device. A thread that uses the device must not attach,
 //! drain or detach.
 
-use crate::sys::{
-    device_memory::pagemap::{
-        Fault,
-        FaultError, //
-    },
-    services::slot::{
-        Entered,
-        Slot, //
+use crate::{
+    policy::BringBack,
+    sys::{
+        device_memory::{
+            pagemap::{
+                Fault,
+                FaultError, //
+            },
+            placement::Placement, //
+        },
+        services::slot::{
+            Entered,
+            Slot, //
+        }, //
     }, //
 };
-use core::ops::Deref;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
+    mm::Mm,
     new_mutex,
     prelude::*,
     sync::{
@@ -46,6 +56,17 @@ pub(crate) trait FaultServer: Send + Sync + 'static {
     ///
     /// [`FaultError`].
     fn serve(&self, fault: &Fault<'_>) -> Result<(), FaultError>;
+
+    /// See [`BringBack::bring_back`].
+    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>);
+}
+
+impl<D: FaultServer> BringBack for Attachment<D> {
+    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>) {
+        if let Some(device) = self.for_fault() {
+            device.bring_back(mm, range, placement);
+        }
+    }
 }
 
 /// The states of an [`Attachment`].

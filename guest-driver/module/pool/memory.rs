@@ -105,7 +105,7 @@ impl<D: FaultServer> Pool<D> {
         Arc::pin_init(
             try_pin_init!(Self {
                 memory <- PrivateMemory::new(pages, c"virtio_hmm", ops),
-                spaces <- Spaces::new(),
+                spaces <- Spaces::new(attachment.clone()),
                 processes,
                 fork_watch,
                 pages: records,
@@ -287,10 +287,12 @@ mod tests {
         pool::{
             AccountId,
             Allocation, //
-        }, //
+        },
+        sys::device_memory::placement::Placement, //
     };
     use hmm_logic::BLOCK_PAGES;
     use kernel::{
+        mm::Mm,
         page::PAGE_SIZE,
         time::Delta, //
     };
@@ -308,6 +310,8 @@ mod tests {
         fn serve(&self, _fault: &Fault<'_>) -> Result<(), FaultError> {
             Err(FaultError::Lost)
         }
+
+        fn bring_back(&self, _mm: &Mm, _range: Range<usize>, _placement: Option<Placement>) {}
     }
 
     fn pool() -> Result<Arc<Pool<TestDevice>>> {

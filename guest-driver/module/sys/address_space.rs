@@ -15,4 +15,5 @@ pub(crate) mod owner_rules;
 pub(crate) mod page_mapping;
 pub(crate) mod process;
 pub(crate) mod snapshot;
+pub(crate) mod tracking;
 pub(crate) mod watch;

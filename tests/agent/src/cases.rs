@@ -41,6 +41,7 @@ mod storm;
 mod stress;
 mod support;
 mod trace;
+mod tracking;
 mod unload;
 mod unmap;
 mod workload;
@@ -71,6 +72,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(dmirror::cases())
         .chain(job::cases())
         .chain(trace::CASES)
+        .chain(tracking::CASES)
         .chain(nomem::cases())
         .chain(unload::cases())
         .chain(space::cases())

@@ -67,15 +67,16 @@ pub(super) struct Stop {
     pub(super) address: usize,
     /// Set if it ended because so many pages need room on the device.
     pub(super) needs_room: Option<usize>,
-    /// Whether pages are swapped out, so that the rest takes the lock for writing.
-    is_swapped: bool,
+    /// Whether the rest takes the lock for writing.
+    needs_writing: bool,
 }
 
 /// Why a batch was not begun.
 enum NotBegun {
     NeedsRoom(NeedsRoom),
-    /// Pages are swapped out ([`may_swap_in_merged`]).
-    Swapped,
+    /// It takes the lock for writing: pages are swapped out ([`may_swap_in_merged`]), or others may
+    /// write-protect pages meanwhile ([`Vma::is_scanned`]).
+    NeedsWriting,
 }
 
 impl From<NeedsRoom> for NotBegun {
@@ -110,7 +111,7 @@ pub(super) fn hold(
                 scratch,
                 tally,
             );
-            if !(stop.is_swapped && stop.address == start) {
+            if !(stop.needs_writing && stop.address == start) {
                 return Ok(stop);
             }
         }
@@ -192,7 +193,7 @@ fn hold_with(
     let mut stop = Stop {
         address: range.start,
         needs_room: None,
-        is_swapped: false,
+        needs_writing: false,
     };
     while stop.address < range.end {
         match hold.step(stop.address..range.end) {
@@ -201,8 +202,8 @@ fn hold_with(
                 stop.needs_room = Some(pages);
                 break;
             }
-            Err(NotBegun::Swapped) => {
-                stop.is_swapped = true;
+            Err(NotBegun::NeedsWriting) => {
+                stop.needs_writing = true;
                 break;
             }
         }
@@ -249,11 +250,19 @@ impl<'a> Hold<'a, '_> {
                 return Ok(left_out.end);
             }
         };
-        if self.exclusive.is_none() && may_swap_in_merged(self.request) {
-            return Err(NotBegun::Swapped);
+        let to_device = self.request.args.direction == Direction::ToDevice;
+        if self.exclusive.is_none()
+            && (may_swap_in_merged(self.request) || to_device && vma.is_scanned())
+        {
+            return Err(NotBegun::NeedsWriting);
         }
         let batch_end = batch.end;
-        self.batches.start(vma, batch, self.select, lease)?;
+        let select = match self.select {
+            // The kernel cannot move huge device pages, and calls them written after a migration.
+            Select::SystemHuge(_) if vma.tracks_writes() || vma.has_userfaultfd() => Select::System,
+            select => select,
+        };
+        self.batches.start(vma, batch, select, lease)?;
         Ok(batch_end)
     }
 

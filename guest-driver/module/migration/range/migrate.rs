@@ -101,7 +101,7 @@ fn migrate_within(
     target: Target<'_>,
     range: Range<usize>,
     horizon: usize,
-    args: MigrateArgs,
+    mut args: MigrateArgs,
     tally: &mut Tally,
 ) -> Result<usize> {
     let workers = (HELPERS + 1).min(online_cpus());
@@ -120,6 +120,10 @@ fn migrate_within(
         false => (workers - 1).min(pieces - 1),
     };
     let frontier = Frontier::new(range, horizon, piece);
+    if args.direction == Direction::ToDevice && args.huge {
+        // It may move its pages with UFFDIO_MOVE, which refuses huge device pages.
+        args.huge = !target.process.has_userfaultfd();
+    }
     let Target {
         process,
         known,

@@ -199,6 +199,26 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_may_have_markers(self.as_raw()) }
     }
 
+    /// Whether the kernel tracks writes to the mapping: by soft-dirty bits, or by write protection of
+    /// userfaultfd.
+    pub(crate) fn tracks_writes(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_tracks_writes(self.as_raw()) }
+    }
+
+    /// Whether `PAGEMAP_SCAN` may write-protect pages of the mapping, for which it takes the mmap lock
+    /// for reading.
+    pub(crate) fn is_scanned(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_is_scanned(self.as_raw()) }
+    }
+
+    /// Whether the mapping is registered with a userfaultfd.
+    pub(crate) fn has_userfaultfd(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::vhmm_vma_has_userfaultfd(self.as_raw()) }
+    }
+
     /// Whether the process may write it.
     pub(crate) fn is_writable(&self) -> bool {
         self.vma.flags() & flags::WRITE != 0

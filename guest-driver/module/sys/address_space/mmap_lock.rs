@@ -189,6 +189,39 @@ impl Drop for MmapWriteGuard<'_> {
     }
 }
 
+/// The mmap lock that the kernel took, in one way or the other, before it called the driver.
+///
+/// # Invariants
+///
+/// The current thread holds the lock of `mm` as long as the driver does not return to the kernel.
+pub(in crate::sys) struct MmapLockOfCaller<'a> {
+    mm: &'a MmWithUser,
+    _not_send: NotThreadSafe,
+}
+
+impl<'a> MmapLockOfCaller<'a> {
+    /// Wraps the lock.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have called the driver with the lock of `mm` held, and `'a` must end before the
+    /// driver returns.
+    pub(in crate::sys) unsafe fn new(mm: &'a MmWithUser) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            mm,
+            _not_send: NotThreadSafe,
+        }
+    }
+}
+
+// SAFETY: By the type invariant.
+unsafe impl MmapLocked for MmapLockOfCaller<'_> {
+    fn mm(&self) -> &MmWithUser {
+        self.mm
+    }
+}
+
 #[kunit_tests(virtio_hmm_mmap_lock)]
 mod tests {
     use super::*;

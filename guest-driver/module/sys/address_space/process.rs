@@ -9,6 +9,7 @@
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
 use crate::sys::{
+    address_space::tracking,
     bindings,
     services::process_id::ProcessId, //
 };
@@ -112,6 +113,11 @@ impl Process {
             }
         }
         Err(ESRCH)
+    }
+
+    /// Whether the process has a userfaultfd open, so that it may move its pages with it.
+    pub(crate) fn has_userfaultfd(&self) -> bool {
+        tracking::has_userfaultfd(&self.task)
     }
 
     /// The memory that a task has now.

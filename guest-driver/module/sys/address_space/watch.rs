@@ -14,10 +14,15 @@ use crate::sys::{
             OwnZaps, //
         },
         exclusive::Exclusive,
-        interval, //
+        interval,
+        mmap_lock::MmapLockOfCaller,
+        tracking, //
     },
     bindings,
-    device_memory::owner::Owner, //
+    device_memory::{
+        owner::Owner,
+        placement::Placement, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -39,6 +44,12 @@ pub(crate) trait Watcher: Send + Sync {
 
     /// The address space ends. Nothing will be heard of it any more.
     fn ended(&self);
+
+    /// The kernel is about to write-protect or to move the pages of `range`, which it does wrong for
+    /// device pages. It waits for the return of this method, which may sleep, but not allocate so that
+    /// memory is reclaimed. Page tables of the range stay meanwhile. Pages that come to system memory
+    /// go to `placement`.
+    fn pages_wanted(&self, range: Range<usize>, placement: Option<Placement>);
 }
 
 /// A watcher of an address space, which may end meanwhile; its `mm_struct` stays.
@@ -205,11 +216,46 @@ impl<W: Watcher> Watch<W> {
             bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR => {
                 // SAFETY: As above.
                 let may_sleep = unsafe { bindings::vhmm_notifier_range_may_sleep(range) };
+                if may_sleep && tracking::task_moves_pages() {
+                    this.watcher.pages_wanted(start..end, None);
+                }
                 return this.clear(start..end, may_sleep, seq);
+            }
+            bindings::mmu_notifier_event_MMU_NOTIFY_SOFT_DIRTY
+            | bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA => {
+                // SAFETY: As above.
+                if unsafe { bindings::vhmm_notifier_range_may_sleep(range) } {
+                    // SAFETY: The kernel writes such entries with the mmap lock held.
+                    unsafe { this.protect(start..end) };
+                }
+            }
+            bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE => {
+                // By a fork. The other cause is writeback of a file, without the mmap lock.
+                // SAFETY: As above.
+                let may_sleep = unsafe { bindings::vhmm_notifier_range_may_sleep(range) };
+                if may_sleep && tracking::task_locked_for_writing(this.mm()) {
+                    // SAFETY: The current thread has the mmap lock, as was just asked.
+                    unsafe { this.protect(start..end) };
+                }
             }
             _ => {}
         }
         true
+    }
+
+    /// Deals with entries that are about to be write-protected.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must have called with the mmap lock of the address space held.
+    unsafe fn protect(&self, range: Range<usize>) {
+        // SAFETY: Whoever has the mmap lock has a user of the address space.
+        let mm = unsafe { MmWithUser::from_raw((*self.notifier.get()).mm) };
+        // SAFETY: By the safety requirement.
+        let guard = unsafe { MmapLockOfCaller::new(mm) };
+        for (part, placement) in tracking::TrackedParts::new(&guard, range) {
+            self.watcher.pages_wanted(part, placement);
+        }
     }
 
     /// Deals with entries that are about to be cleared.
@@ -264,6 +310,7 @@ mod tests {
     struct Last {
         start: Atomic<usize>,
         len: Atomic<usize>,
+        wanted: Atomic<usize>,
     }
 
     impl Watcher for Last {
@@ -273,12 +320,17 @@ mod tests {
         }
 
         fn ended(&self) {}
+
+        fn pages_wanted(&self, range: Range<usize>, _placement: Option<Placement>) {
+            self.wanted.store(range.len(), Relaxed);
+        }
     }
 
     fn watch(mm: &MmWithUser) -> Result<Pin<KBox<Watch<Last>>>> {
         let last = Last {
             start: Atomic::new(0),
             len: Atomic::new(0),
+            wanted: Atomic::new(0),
         };
         KBox::pin_init(Watch::new(mm, Ok(last)), GFP_KERNEL)
     }

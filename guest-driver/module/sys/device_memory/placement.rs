@@ -18,6 +18,13 @@ use core::mem::MaybeUninit;
 /// The nodes that the owner of an address space may use, and in which order it uses them.
 pub(crate) struct Placement(bindings::vhmm_placement);
 
+impl Clone for Placement {
+    fn clone(&self) -> Self {
+        // SAFETY: The structure is plain data: sets and numbers of nodes, without references.
+        Self(unsafe { core::ptr::read(&self.0) })
+    }
+}
+
 impl Placement {
     /// Whether the system has more than one node.
     pub(crate) fn matters() -> bool {

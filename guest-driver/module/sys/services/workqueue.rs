@@ -7,6 +7,7 @@
 use crate::sys::bindings;
 use core::ptr::NonNull;
 use kernel::{
+    alloc::Flags,
     prelude::*,
     workqueue::Queue, //
 };
@@ -67,9 +68,22 @@ impl WorkQueue {
     ///
     /// `ENOMEM`; `work` is dropped.
     pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result {
+        self.spawn_with(GFP_KERNEL, work)
+    }
+
+    /// As [`Self::spawn`], but reclaims no memory for it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `work` is dropped.
+    pub(crate) fn spawn_now(&self, work: impl FnOnce() + Send + 'static) -> Result {
+        self.spawn_with(GFP_NOWAIT | __GFP_NOWARN, work)
+    }
+
+    fn spawn_with(&self, flags: Flags, work: impl FnOnce() + Send + 'static) -> Result {
         // SAFETY: By the type invariant the workqueue exists while `self` does.
         let queue = unsafe { Queue::from_raw(self.0.as_ptr()) };
-        queue.try_spawn(GFP_KERNEL, work).map_err(|_| ENOMEM)
+        queue.try_spawn(flags, work).map_err(|_| ENOMEM)
     }
 }
 
