@@ -63,6 +63,8 @@ pub enum KernelChoice {
     Stock,
     /// A kernel that finds bugs, built from the stock kernel's source with `kernel/debug.config`.
     Debug,
+    /// The debug kernel with the patches of `kernel/fixes`.
+    Fixed,
     /// A kernel tree that the user has built, with Rust and what the driver needs enabled.
     Tree(PathBuf),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for KernelChoice {
         match self {
             Self::Stock => formatter.write_str("stock kernel"),
             Self::Debug => formatter.write_str("debug kernel"),
+            Self::Fixed => formatter.write_str("fixed kernel"),
             Self::Tree(folder) => write!(formatter, "kernel of {}", folder.display()),
         }
     }
@@ -84,6 +87,7 @@ impl FromStr for KernelChoice {
         Ok(match text {
             "stock" => Self::Stock,
             "debug" => Self::Debug,
+            "fixed" => Self::Fixed,
             path => Self::Tree(PathBuf::from(path)),
         })
     }
@@ -289,6 +293,7 @@ mod tests {
     fn a_kernel_is_named_or_a_path() {
         assert_eq!("stock".parse(), Ok(KernelChoice::Stock));
         assert_eq!("debug".parse(), Ok(KernelChoice::Debug));
+        assert_eq!("fixed".parse(), Ok(KernelChoice::Fixed));
         let tree = KernelChoice::Tree(PathBuf::from("../linux"));
         assert_eq!("../linux".parse(), Ok(tree));
     }

@@ -3,6 +3,7 @@
 
 mod build_tree;
 mod debug;
+mod fixes;
 mod fragment;
 mod image;
 mod module_tree;
@@ -15,7 +16,8 @@ mod source;
 mod symbols;
 mod users_tree;
 
-pub(crate) use debug::{STEP as DEBUG_STEP, key as debug_key};
+pub(crate) use debug::DebugKernel;
+pub(crate) use fixes::{STEP as FIXES_STEP, key as fixes_key};
 pub(crate) use image::{STEP as IMAGE_STEP, key as image_key};
 pub(crate) use module_tree::ModuleTree;
 pub(crate) use modules::Modules;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::driver;
 use crate::environment::{KernelChoice, SetupOptions, workshop};
 use crate::host::{self, Finding, Mirror, Task};
-use crate::kernel::{self, ModuleTree};
+use crate::kernel::{self, DebugKernel, ModuleTree};
 use crate::sysroot::{self, BuildRoot};
 use crate::{Progress, Result};
 
@@ -89,9 +89,26 @@ pub fn survey(options: &SetupOptions) -> Result<Survey> {
                 kernel::source_key(&workshop),
             ),
             step(
-                kernel::DEBUG_STEP,
+                DebugKernel::Plain.step(),
                 "the debug kernel and its tree",
-                kernel::debug_key(&workshop)?,
+                DebugKernel::Plain.key(&workshop)?,
+            ),
+        ]),
+        KernelChoice::Fixed => steps.extend([
+            step(
+                kernel::SOURCE_STEP,
+                "the kernel's source",
+                kernel::source_key(&workshop),
+            ),
+            step(
+                kernel::FIXES_STEP,
+                "the kernel's source with the project's patches",
+                kernel::fixes_key(&workshop)?,
+            ),
+            step(
+                DebugKernel::Fixed.step(),
+                "the fixed kernel and its tree",
+                DebugKernel::Fixed.key(&workshop)?,
             ),
         ]),
         // What a user has built is looked at when it is opened.

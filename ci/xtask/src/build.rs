@@ -51,6 +51,7 @@ pub(crate) fn test_artifacts(
     let name = match options.kernel {
         KernelChoice::Stock => "tests-stock.json",
         KernelChoice::Debug => "tests-debug.json",
+        KernelChoice::Fixed => "tests-fixed.json",
         KernelChoice::Tree(_) => "tests-tree.json",
     };
     let list = target_folder()?.join("hmm").join(name);

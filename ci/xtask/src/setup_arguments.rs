@@ -17,9 +17,9 @@ pub(crate) struct SetupArguments {
     /// Versions to use instead of those in qemu-config/pins.toml.
     #[arg(long, value_name = "FILE", env = "HMM_PINS")]
     pins: Option<PathBuf>,
-    /// The guest's kernel: `stock`, `debug` (finds bugs; it is built once, which takes long), or the path of a kernel tree
-    /// that you have built. Without it `test`, `suite` and `check` take stock and debug, and all others stock.
-    #[arg(long, value_name = "stock|debug|PATH")]
+    /// The guest's kernel: `stock`, `debug` (finds bugs; it is built once, which takes long), `fixed` (the same with the
+    /// patches of qemu-config/kernel/fixes), or the path of a kernel tree that you have built. Without it `test`, `suite` and `check` take stock and debug, and all others stock.
+    #[arg(long, value_name = "stock|debug|fixed|PATH")]
     kernel: Option<KernelChoice>,
 }
 

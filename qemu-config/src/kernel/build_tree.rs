@@ -39,9 +39,19 @@ pub(crate) struct BuildTree {
 impl BuildTree {
     /// A tree in `tree` whose compilers `variables` name. The source and the build root are made first.
     pub(super) fn new(workshop: &Workshop, tree: PathBuf, variables: Vec<String>) -> Result<Self> {
+        Self::of_source(workshop, tree, variables, || source::source(workshop))
+    }
+
+    /// The same of another source, which `source` makes.
+    pub(super) fn of_source(
+        workshop: &Workshop,
+        tree: PathBuf,
+        variables: Vec<String>,
+        source: impl FnOnce() -> Result<PathBuf> + Send,
+    ) -> Result<Self> {
         // The source is unpacked on one processor while the build root is made on the others.
         let (source, root) = std::thread::scope(|scope| {
-            let source = scope.spawn(|| workshop.line(|| source::source(workshop)));
+            let source = scope.spawn(|| workshop.line(source));
             let root = workshop.line(|| BuildRoot::get(workshop));
             let source = source
                 .join()

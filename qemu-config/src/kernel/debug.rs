@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The debug kernel: the stock kernel's source with a small configuration of its own and everything that finds bugs.
+//! The debug kernel: the stock kernel's source with a small configuration of its own and everything that finds bugs. And the
+//! fixed kernel, which is the same with the project's patches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,94 +8,138 @@ use std::path::{Path, PathBuf};
 use super::build_tree::{
     BuildTree, CONFIG, IMAGE, RELEASE, RUST_METADATA, SYMVERS, check_release, read,
 };
-use super::{fragment, source};
+use super::{fixes, fragment, source};
 use crate::cache::{Key, KeyBuilder};
 use crate::environment::Kernel;
 use crate::sysroot::BuildRoot;
 use crate::workshop::Workshop;
 use crate::{Result, SetupError};
 
-/// The name of the step.
-pub(crate) const STEP: &str = "debug-kernel";
+/// Whether the kernel has its faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DebugKernel {
+    /// As the stock kernel has them.
+    Plain,
+    /// With the patches of `kernel/fixes`.
+    Fixed,
+}
+
 const VERSION: u32 = 1;
 /// The configuration, below the project's root.
 const FRAGMENT: &str = "qemu-config/kernel/debug.config";
-/// What tells its modules from those of the stock kernel.
-const LOCAL_VERSION: &str = "-hmm-debug";
 
 /// Folders whose object files belong to programs that building a module runs.
 const PROGRAMS: &[&str] = &["scripts", "tools"];
 /// The endings of files that neither a boot nor a module needs. They are most of the tree.
 const LEFTOVERS: &[&str] = &["a", "cmd", "o"];
 
-/// What `uname -r` says in the guest.
-pub(super) fn release(workshop: &Workshop) -> String {
-    format!("{}{LOCAL_VERSION}", workshop.pins.kernel.version())
-}
+impl DebugKernel {
+    /// The name of the step.
+    pub(crate) const fn step(self) -> &'static str {
+        match self {
+            Self::Plain => "debug-kernel",
+            Self::Fixed => "fixed-kernel",
+        }
+    }
 
-/// What the kernel is made of.
-pub(crate) fn key(workshop: &Workshop) -> Result<Key> {
-    let key = KeyBuilder::new(STEP, VERSION)
-        .text(&workshop.pins.build_root.llvm)
-        .key(&source::key(workshop))
-        .key(&BuildRoot::key(workshop));
-    Ok((key.file(FRAGMENT, &workshop.repository.join(FRAGMENT))?).finish())
-}
+    /// What tells its modules from those of the stock kernel.
+    const fn local_version(self) -> &'static str {
+        match self {
+            Self::Plain => "-hmm-debug",
+            Self::Fixed => "-hmm-fixed",
+        }
+    }
 
-/// Finds or builds the image.
-pub(super) fn kernel(workshop: &Workshop) -> Result<Kernel> {
-    Ok(Kernel {
-        image: folder(workshop)?.join(IMAGE),
-        release: release(workshop),
-        debug: true,
-    })
-}
+    /// What `uname -r` says in the guest.
+    pub(super) fn release(self, workshop: &Workshop) -> String {
+        format!("{}{}", workshop.pins.kernel.version(), self.local_version())
+    }
 
-/// Finds or builds the tree, for modules.
-pub(super) fn tree(workshop: &Workshop) -> Result<BuildTree> {
-    build_tree(workshop, folder(workshop)?)
-}
+    /// Finds or makes the source.
+    pub(super) fn source(self, workshop: &Workshop) -> Result<PathBuf> {
+        match self {
+            Self::Plain => source::source(workshop),
+            Self::Fixed => fixes::source(workshop),
+        }
+    }
 
-fn folder(workshop: &Workshop) -> Result<PathBuf> {
-    workshop.step(STEP, &key(workshop)?, |work| make(workshop, work))
-}
+    /// What the source is made of.
+    pub(super) fn source_key(self, workshop: &Workshop) -> Result<Key> {
+        match self {
+            Self::Plain => Ok(source::key(workshop)),
+            Self::Fixed => fixes::key(workshop),
+        }
+    }
 
-fn build_tree(workshop: &Workshop, folder: PathBuf) -> Result<BuildTree> {
-    let variables = vec![
-        format!("LLVM=-{}", workshop.pins.build_root.llvm),
-        format!("LOCALVERSION={LOCAL_VERSION}"),
-    ];
-    BuildTree::new(workshop, folder, variables)
-}
+    /// What the kernel is made of.
+    pub(crate) fn key(self, workshop: &Workshop) -> Result<Key> {
+        let key = KeyBuilder::new(self.step(), VERSION)
+            .text(&workshop.pins.build_root.llvm)
+            .key(&self.source_key(workshop)?)
+            .key(&BuildRoot::key(workshop));
+        Ok((key.file(FRAGMENT, &workshop.repository.join(FRAGMENT))?).finish())
+    }
 
-fn make(workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
-    let tree = build_tree(workshop, work.to_owned())?;
-    workshop.go_on()?;
-    let step = workshop.progress.step("configure the debug kernel", None);
-    configure(&workshop.repository.join(FRAGMENT), work, |target| {
-        tree.make(&[target], |line| step.detail(line)).map(drop)
-    })?;
-    step.finish("as the fragment has it");
+    /// Finds or builds the image.
+    pub(super) fn kernel(self, workshop: &Workshop) -> Result<Kernel> {
+        Ok(Kernel {
+            image: self.folder(workshop)?.join(IMAGE),
+            release: self.release(workshop),
+            debug: true,
+        })
+    }
 
-    workshop.go_on()?;
-    let what = "build the debug kernel (23 minutes of one processor)";
-    let step = workshop.progress.step(what, None);
-    tree.make(&["bzImage", "modules"], |line| step.detail(line))?;
-    check_release(work, &release(workshop))?;
-    remove_leftovers(work, work)?;
-    step.finish("built");
-    Ok([
-        CONFIG,
-        SYMVERS,
-        RELEASE,
-        IMAGE,
-        "include/generated/autoconf.h",
-        RUST_METADATA,
-        "rust/libmacros.so",
-        "scripts/mod/modpost",
-    ]
-    .map(PathBuf::from)
-    .to_vec())
+    /// Finds or builds the tree, for modules.
+    pub(super) fn tree(self, workshop: &Workshop) -> Result<BuildTree> {
+        self.build_tree(workshop, self.folder(workshop)?)
+    }
+
+    fn folder(self, workshop: &Workshop) -> Result<PathBuf> {
+        workshop.step(self.step(), &self.key(workshop)?, |work| {
+            self.make(workshop, work)
+        })
+    }
+
+    fn build_tree(self, workshop: &Workshop, folder: PathBuf) -> Result<BuildTree> {
+        let variables = vec![
+            format!("LLVM=-{}", workshop.pins.build_root.llvm),
+            format!("LOCALVERSION={}", self.local_version()),
+        ];
+        BuildTree::of_source(workshop, folder, variables, || self.source(workshop))
+    }
+
+    fn make(self, workshop: &Workshop, work: &Path) -> Result<Vec<PathBuf>> {
+        let tree = self.build_tree(workshop, work.to_owned())?;
+        workshop.go_on()?;
+        let step = workshop.progress.step("configure the debug kernel", None);
+        configure(&workshop.repository.join(FRAGMENT), work, |target| {
+            tree.make(&[target], |line| step.detail(line)).map(drop)
+        })?;
+        step.finish("as the fragment has it");
+
+        workshop.go_on()?;
+        let what = match self {
+            Self::Plain => "build the debug kernel (23 minutes of one processor)",
+            Self::Fixed => "build the fixed kernel (23 minutes of one processor)",
+        };
+        let step = workshop.progress.step(what, None);
+        tree.make(&["bzImage", "modules"], |line| step.detail(line))?;
+        check_release(work, &self.release(workshop))?;
+        remove_leftovers(work, work)?;
+        step.finish("built");
+        Ok([
+            CONFIG,
+            SYMVERS,
+            RELEASE,
+            IMAGE,
+            "include/generated/autoconf.h",
+            RUST_METADATA,
+            "rust/libmacros.so",
+            "scripts/mod/modpost",
+        ]
+        .map(PathBuf::from)
+        .to_vec())
+    }
 }
 
 /// The smallest configuration there is, and what the fragment adds to it.

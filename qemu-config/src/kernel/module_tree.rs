@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::debug::DebugKernel;
 use super::users_tree::UsersTree;
-use super::{Modules, OwnModule, debug, image, overlay, own_module, prepared, source};
+use super::{Modules, OwnModule, image, overlay, own_module, prepared, source};
 use crate::Result;
 use crate::cache::Key;
 use crate::environment::{Kernel, KernelChoice};
@@ -14,7 +15,7 @@ use crate::workshop::Workshop;
 /// The kernel that modules are for. Nothing is made before it is needed.
 pub(crate) enum ModuleTree {
     Stock,
-    Debug,
+    Debug(DebugKernel),
     Users(UsersTree),
 }
 
@@ -23,7 +24,8 @@ impl ModuleTree {
     pub(crate) fn open(choice: &KernelChoice) -> Result<Self> {
         match choice {
             KernelChoice::Stock => Ok(Self::Stock),
-            KernelChoice::Debug => Ok(Self::Debug),
+            KernelChoice::Debug => Ok(Self::Debug(DebugKernel::Plain)),
+            KernelChoice::Fixed => Ok(Self::Debug(DebugKernel::Fixed)),
             KernelChoice::Tree(folder) => UsersTree::open(folder).map(Self::Users),
         }
     }
@@ -32,7 +34,7 @@ impl ModuleTree {
     pub(crate) fn kernel(&self, workshop: &Workshop) -> Result<Kernel> {
         match self {
             Self::Stock => image::image(workshop),
-            Self::Debug => debug::kernel(workshop),
+            Self::Debug(debug) => debug.kernel(workshop),
             Self::Users(tree) => Ok(tree.kernel()),
         }
     }
@@ -44,7 +46,7 @@ impl ModuleTree {
                 overlay::overlay(workshop)?,
                 own_module(OwnModule::Loop, workshop, self)?,
             ],
-            Self::Debug => Vec::new(),
+            Self::Debug(_) => Vec::new(),
             Self::Users(tree) => tree.helper_modules(),
         })
     }
@@ -57,7 +59,7 @@ impl ModuleTree {
     ) -> Result<Command> {
         match self {
             Self::Stock => prepared::tree(workshop)?.make_modules(modules),
-            Self::Debug => debug::tree(workshop)?.make_modules(modules),
+            Self::Debug(debug) => debug.tree(workshop)?.make_modules(modules),
             Self::Users(tree) => tree.make_modules(workshop, modules),
         }
     }
@@ -65,7 +67,8 @@ impl ModuleTree {
     /// The kernel's source.
     pub(super) fn source(&self, workshop: &Workshop) -> Result<PathBuf> {
         match self {
-            Self::Stock | Self::Debug => source::source(workshop),
+            Self::Stock => source::source(workshop),
+            Self::Debug(debug) => debug.source(workshop),
             Self::Users(tree) => Ok(tree.source()),
         }
     }
@@ -73,7 +76,8 @@ impl ModuleTree {
     /// What the kernel's source is made of: one key for all kernels that are built from the same source.
     pub(super) fn source_key(&self, workshop: &Workshop) -> Result<Key> {
         match self {
-            Self::Stock | Self::Debug => Ok(source::key(workshop)),
+            Self::Stock => Ok(source::key(workshop)),
+            Self::Debug(debug) => debug.source_key(workshop),
             Self::Users(tree) => tree.key(),
         }
     }
@@ -82,7 +86,7 @@ impl ModuleTree {
     pub(crate) fn key(&self, workshop: &Workshop) -> Result<Key> {
         match self {
             Self::Stock => Ok(prepared::key(workshop)),
-            Self::Debug => debug::key(workshop),
+            Self::Debug(debug) => debug.key(workshop),
             Self::Users(tree) => tree.key(),
         }
     }
@@ -91,7 +95,7 @@ impl ModuleTree {
     pub(crate) fn release(&self, workshop: &Workshop) -> String {
         match self {
             Self::Stock => workshop.pins.kernel.release.clone(),
-            Self::Debug => debug::release(workshop),
+            Self::Debug(debug) => debug.release(workshop),
             Self::Users(tree) => tree.release().to_owned(),
         }
     }

@@ -46,6 +46,7 @@ impl KernelName {
             match choice {
                 KernelChoice::Stock => "stock",
                 KernelChoice::Debug => "debug",
+                KernelChoice::Fixed => "fixed",
                 KernelChoice::Tree(_) => "tree",
             }
             .to_owned(),

@@ -12,16 +12,16 @@ use std::os::unix::fs::FileExt;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("tracking/soft-dirty-anon-4k", || {
-        soft_dirty(&Memory::single(PAGES)?, Then::Nothing)
+        soft_dirty(Memory::single(PAGES)?, Then::Nothing)
     }),
     Case::new("tracking/soft-dirty-anon-thp", || {
-        soft_dirty(&Memory::huge(1)?, Then::Nothing)
+        soft_dirty(Memory::huge(1)?, Then::Nothing)
     }),
     Case::new("tracking/soft-dirty-fork-anon-4k", || {
-        soft_dirty(&Memory::single(PAGES)?, Then::Fork)
+        soft_dirty(Memory::single(PAGES)?, Then::Fork)
     }),
     Case::new("tracking/soft-dirty-protect-anon-4k", || {
-        soft_dirty(&Memory::single(PAGES)?, Then::Protect)
+        soft_dirty(Memory::single(PAGES)?, Then::Protect)
     }),
     Case::new("tracking/soft-dirty-switched-off-anon-4k", switched_off),
     Case::new("tracking/pagemap-scan-anon-4k", pagemap_scan),
@@ -93,27 +93,26 @@ enum Then {
 }
 
 /// All pages that are written after tracking began are soft-dirty, wherever they were then, and no others.
-fn soft_dirty(memory: &Memory, then: Then) -> Result<()> {
+fn soft_dirty(mut memory: Memory, then: Then) -> Result<()> {
     expect_tracked_here()?;
     let mover = Mover::open()?;
     let all = 0..memory.pages();
-    memory.touch(all.clone());
-    write_some(memory);
+    memory.fill(1);
     mover.all_to_device(memory.range())?;
     begin_to_track()?;
     if memory.pages() == PAGES {
         mover.expect_in_system(memory.range())?;
         ensure!(
-            wrong(memory)? == (PAGES / 4, 0),
+            wrong(&memory)? == (PAGES / 4, 0),
             "pages are soft-dirty though tracking just began: {:?}",
-            wrong(memory)?
+            wrong(&memory)?
         );
     }
     if then == Then::Nothing {
         // In the meantime they may go there and back.
         mover.all_to_device(memory.range())?;
     }
-    write_some(memory);
+    write_some(&memory);
     if then != Then::Nothing {
         mover.all_to_device(memory.range())?;
     }
@@ -122,7 +121,7 @@ fn soft_dirty(memory: &Memory, then: Then) -> Result<()> {
         Then::Fork => fork(|| Ok(()))?.wait()?,
         Then::Protect => memory.protect(all.clone(), MprotectFlags::READ)?,
     }
-    let (missed, others) = wrong(memory)?;
+    let (missed, others) = wrong(&memory)?;
     if then == Then::Protect {
         memory.protect(all, MprotectFlags::READ | MprotectFlags::WRITE)?;
     }

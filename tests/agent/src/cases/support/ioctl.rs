@@ -57,7 +57,7 @@ impl RawNode {
             READ_WRITE | (size as u64 & 0x3fff) << 16 | u64::from(kind) << 8 | u64::from(number);
         // SAFETY: The kernel checks the address and answers EFAULT where the process has no memory.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), request, address) };
-        if result == 0 {
+        if result >= 0 {
             return Ok(());
         }
         let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
