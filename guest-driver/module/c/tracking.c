@@ -8,6 +8,7 @@
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
+#include <linux/sched/task_stack.h>
 #include <linux/string.h>
 #include <linux/userfaultfd.h>
 #include <linux/userfaultfd_k.h>
