@@ -35,13 +35,18 @@ use kernel::{
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
 /// How often a request looks whether the system is awake again.
 const SLEEP_POLL: Delta = Delta::from_millis(10);
 
+/// How long a request waits for a device that was stopped for a reset or for sleep. A reset that fails in the bus never
+/// starts it again.
+const STOP_PATIENCE: Delta = Delta::from_millis(30_000);
 /// How long a device may take to say that it is there.
 const PING_PATIENCE: Delta = Delta::from_millis(2_000);
 
@@ -117,6 +122,15 @@ impl Link {
         self.loss.lose();
     }
 
+    /// Gives up a device that was stopped and that nothing starts again.
+    fn give_up_stopped(&self) {
+        let guard = self.recovery.lock();
+        if self.state.load(Acquire) == RECOVERING {
+            self.give_up("no_restart", ETIMEDOUT);
+        }
+        drop(guard);
+    }
+
     /// Makes sure that the device answers, before it is left. One that does not is given up, and not started anew: the
     /// host may have taken it away, and is only to be told that it is not used any more.
     pub(crate) fn expect_alive(&self) {
@@ -178,12 +192,14 @@ impl Link {
         result
     }
 
-    /// Waits while the device is started anew, or the system sleeps.
+    /// Waits while the device is started anew, is reset by the transport, or the system sleeps. A device that is not started
+    /// again for long is given up.
     ///
     /// # Errors
     ///
     /// `ENODEV`: the device is dead.
     pub(super) fn ready(&self) -> Result {
+        let begin = Instant::<Monotonic>::now();
         loop {
             match self.state.load(Acquire) {
                 RUNNING => return Ok(()),
@@ -191,6 +207,9 @@ impl Link {
                 _ => return Err(ENODEV),
             }
             if self.state.load(Acquire) == RECOVERING {
+                if begin.elapsed() >= STOP_PATIENCE {
+                    self.give_up_stopped();
+                }
                 fsleep(SLEEP_POLL);
             }
         }
