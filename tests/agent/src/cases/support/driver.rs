@@ -95,7 +95,15 @@ pub(in crate::cases) fn bind_now(device: &str) -> Result<()> {
 /// Brings the driver back, whatever a case has done to it.
 pub(in crate::cases) fn restore() -> Result<()> {
     if is_loaded() {
-        unload().context("cannot remove the module")?;
+        // What a lost device had holds the module until it is free, and a moment longer.
+        let deadline = Instant::now() + LIMIT;
+        while let Err(errno) = unload() {
+            ensure!(
+                errno == rustix::io::Errno::AGAIN && Instant::now() < deadline,
+                "cannot remove the module: {errno}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     load()?;
     ensure!(nodes::exist(), "there is no {}", nodes::first().display());
