@@ -18,7 +18,7 @@ use crate::driver;
 use crate::kernel::{self, ModuleTree, OwnModule, ProgramBuild};
 use crate::packages::{Apt, megabytes};
 use crate::pins::Pins;
-use crate::sysroot::{BuildRoot, emulator};
+use crate::sysroot::{BuildRoot, emulator, extra};
 use crate::workshop::Workshop;
 use crate::{Progress, Result, SetupError};
 
@@ -233,6 +233,20 @@ pub fn device_program(options: &SetupOptions, progress: &Progress) -> Result<Pat
 pub fn build_root(options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
     let root = BuildRoot::get(&workshop(options, progress)?)?;
     Ok(root.folder().to_owned())
+}
+
+/// Finds or makes a folder with these packages of Debian and all that they need to run; `name` is a word of letters, digits
+/// and hyphens.
+///
+/// # Errors
+/// As [`prepare`], and when there is no such package.
+pub fn packages(
+    name: &str,
+    packages: &[String],
+    options: &SetupOptions,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    extra(&workshop(options, progress)?, name, packages)
 }
 
 /// What every step works with.

@@ -37,7 +37,7 @@ pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
     Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, device_program,
-    kernel_programs, lint_driver, own_module, prepare, test_hmm,
+    kernel_programs, lint_driver, own_module, packages, prepare, test_hmm,
 };
 pub use error::{Result, SetupError};
 pub use kernel::{OwnModule, ProgramBuild, SymbolDifference};

@@ -55,7 +55,7 @@ enum Command {
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
     Test(test::Arguments),
-    /// Run an unmodified test suite by others, on this driver and on what it was written for.
+    /// Run an unmodified test suite by others: on this driver and on what it was written for, or plainly and with its memory on the move.
     Suite(suite::Arguments),
     /// Look for inputs that the device does not stand, guided by coverage, for a bounded time.
     Fuzz(fuzz::Arguments),

@@ -2,11 +2,13 @@
 //! `cargo xtask suite NAME`: a test suite by others, unmodified, in the same kind of guest once for each of its sides.
 //!
 //! A suite is a folder of `ci/suites`: [`declaration`] has what it is and how it runs, [`expected`] what its cases give.
-//! [`side`] boots a guest and runs it, [`tap`] reads what it prints, [`judgement`] compares, [`report`] tells.
+//! [`side`] boots a guest and runs it, [`each`] case by case if it is to, [`moved`] with its memory on the move, [`tap`] reads what it prints, [`judgement`] compares, [`report`] tells.
 
 mod declaration;
+mod each;
 mod expected;
 mod judgement;
+mod moved;
 mod report;
 mod side;
 mod tap;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use hmm_tests::splat::Rules;
 use hmm_vm::accel::AcceleratorChoice;
+use hmm_vm::guest::Depth;
 use hmm_vm::initramfs::{Packer, Tree};
 use hmm_vm::{Artifacts, KernelChoice, ProgramBuild, Progress, SetupOptions};
 
@@ -38,6 +41,14 @@ pub(crate) struct Arguments {
     /// Only cases whose names contain this.
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
+    /// `short` runs the cases that every change can afford, `long` all. With --filter, all that have the text.
+    #[arg(
+        long,
+        value_name = "short|long",
+        default_value = "long",
+        value_parser = clap::value_parser!(Depth)
+    )]
+    depth: Depth,
     /// Only this side of the suite.
     #[arg(long, value_name = "SIDE")]
     side: Option<String>,
@@ -73,7 +84,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(crate::USAGE));
         }
     };
-    let cases = suite.expected.cases_with(arguments.filter.as_deref());
+    let mut cases = suite.expected.cases_with(arguments.filter.as_deref());
+    let are_quick = arguments.filter.is_none() && arguments.depth == Depth::Short;
+    if are_quick {
+        cases = suite.declaration.run.quick(&cases);
+    }
     if cases.is_empty() {
         eprintln!(
             "error: no case of {} has '{}' in its name",
@@ -124,7 +139,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     accelerator: arguments.accel,
                     interrupts: interrupts.clone(),
                 },
-                selection: arguments.filter.is_some().then_some(cases.as_slice()),
+                selects: arguments.filter.is_some()
+                    || (are_quick && !suite.declaration.run.quick.is_empty()),
+                cases: &cases,
                 outputs: &build::target_folder()?.join("suites").join(&suite.name),
                 kernel: &ready.kernel,
             };
@@ -184,35 +201,65 @@ fn prepare(
             modules.push((*module, file));
         }
     }
-    let programs = hmm_vm::kernel_programs(
-        ProgramBuild {
-            name: &suite.name,
-            script: &suite.declaration.build.script,
-        },
-        options,
-        progress,
-    )?;
-    let build_root = hmm_vm::build_root(options, progress)?;
+    let build = &suite.declaration.build;
+    let programs = match build.script.is_empty() {
+        true => None,
+        false => Some(hmm_vm::kernel_programs(
+            ProgramBuild {
+                name: &suite.name,
+                script: &build.script,
+                packages: &build.packages,
+            },
+            options,
+            progress,
+        )?),
+    };
+    let root = match build.packages.is_empty() {
+        true => hmm_vm::build_root(options, progress)?,
+        false => hmm_vm::packages(&suite.name, &build.packages, options, progress)?,
+    };
+    let release = artifacts.environment.kernel.release.clone();
     Ok(Ready {
         kernel: KernelName::of(&kernel),
         artifacts,
-        image: image(suite, &programs, &build_root)?,
+        image: image(suite, programs.as_deref(), &root, &release)?,
         modules,
     })
 }
 
 /// What the guest has beside its own programs.
-fn image(suite: &Suite, programs: &Path, build_root: &Path) -> anyhow::Result<Tree> {
-    let mut packer = Packer::of_folder(build_root);
-    for program in &suite.declaration.guest.programs {
+fn image(
+    suite: &Suite,
+    programs: Option<&Path>,
+    root: &Path,
+    release: &str,
+) -> anyhow::Result<Tree> {
+    let mut packer = Packer::of_folder(root);
+    let own: &[&str] = match suite.declaration.run.verdict {
+        declaration::Verdict::Tap => &[],
+        declaration::Verdict::Exit => &each::PROGRAMS,
+    };
+    for program in
+        (suite.declaration.guest.programs.iter().map(String::as_str)).chain(own.iter().copied())
+    {
         packer.program(program.as_ref(), Path::new("/"))?;
     }
+    for file in &suite.declaration.guest.files {
+        packer.file(Path::new(&file.replace("{release}", release)))?;
+    }
     let mut image = packer.finish()?;
-    let mut packer = Packer::of_folder(programs);
-    packer.file_at(Path::new("/"), Path::new(PLACE))?;
-    image
-        .extend(&packer.finish()?)
-        .context("the suite's programs and those of its guest are in each other's place")?;
+    match programs {
+        Some(programs) => {
+            let mut packer = Packer::of_folder(programs);
+            packer.file_at(Path::new("/"), Path::new(PLACE))?;
+            image
+                .extend(&packer.finish()?)
+                .context("the suite's programs and those of its guest are in each other's place")?;
+        }
+        None => {
+            image.folder(PLACE)?;
+        }
+    }
     hermetic::furnish(&mut image)?;
     Ok(image)
 }

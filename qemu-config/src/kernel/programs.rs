@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ModuleTree;
 use crate::cache::KeyBuilder;
 use crate::process;
-use crate::sysroot::BuildRoot;
+use crate::sysroot::{BuildRoot, extra, extra_key};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError};
 
@@ -16,6 +16,7 @@ const VERSION: u32 = 1;
 /// Where the script finds the source, and where it puts what it builds.
 const SOURCE_INSIDE: &str = "/build/source";
 const OUTPUT_INSIDE: &str = "/build/output";
+const PACKAGES_INSIDE: &str = "/build/packages";
 
 /// What is built.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,8 @@ pub struct ProgramBuild<'a> {
     /// Text for `sh -eu`. `$SOURCE` is the kernel's source, `$OUTPUT` an empty folder for the result; nothing else can be
     /// written to but `/tmp`.
     pub script: &'a str,
+    /// Packages whose files the script finds below `$PACKAGES`, beside those of the build root.
+    pub packages: &'a [String],
 }
 
 /// Finds or builds the programs, and returns the folder that the script has filled.
@@ -35,24 +38,31 @@ pub(crate) fn programs(
 ) -> Result<PathBuf> {
     const OUTPUT: &str = "output";
     let step_name = format!("programs-{}", build.name);
-    let key = KeyBuilder::new(&step_name, VERSION)
+    let mut key = KeyBuilder::new(&step_name, VERSION)
         .text(build.script)
         .key(&tree.source_key(workshop)?)
-        .key(&BuildRoot::key(workshop))
-        .finish();
+        .key(&BuildRoot::key(workshop));
+    if !build.packages.is_empty() {
+        key = key.key(&extra_key(workshop, build.packages));
+    }
+    let key = key.finish();
     let folder = workshop.step(&step_name, &key, |work| {
         let output = work.join(OUTPUT);
         fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
         let source = tree.source(workshop)?;
         let root = BuildRoot::get(workshop)?;
-        let mut command = (root.sandbox()?)
+        let mut sandbox = (root.sandbox()?)
             .read(&source, SOURCE_INSIDE)
-            .write(&output, OUTPUT_INSIDE)
-            .program("sh", ["-euc", build.script])
-            .into_command();
+            .write(&output, OUTPUT_INSIDE);
+        if !build.packages.is_empty() {
+            let packages = extra(workshop, build.name, build.packages)?;
+            sandbox = sandbox.read(&packages, PACKAGES_INSIDE);
+        }
+        let mut command = sandbox.program("sh", ["-euc", build.script]).into_command();
         command
             .env("SOURCE", SOURCE_INSIDE)
-            .env("OUTPUT", OUTPUT_INSIDE);
+            .env("OUTPUT", OUTPUT_INSIDE)
+            .env("PACKAGES", PACKAGES_INSIDE);
         let what = format!("build {}", build.name);
         let step = workshop.progress.step(&what, None);
         process::watch(&what, &mut command, |line| step.detail(line))?;

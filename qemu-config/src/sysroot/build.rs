@@ -28,7 +28,7 @@ const EXCLUDED: &[&str] = &[
 ];
 
 /// What the packages' own scripts would have made, had they been run.
-const LINKS: &[(&str, &str)] = &[
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("usr/bin/sh", "dash"),
     ("usr/bin/awk", "gawk"),
     ("usr/bin/cc", "gcc"),

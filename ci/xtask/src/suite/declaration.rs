@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use glob::Pattern;
 use hmm_vm::{ByteSize, OwnModule};
 use serde::Deserialize;
 
@@ -85,7 +86,11 @@ pub(super) struct Declaration {
 #[serde(deny_unknown_fields)]
 pub(super) struct Build {
     /// See [`hmm_vm::ProgramBuild::script`].
+    #[serde(default)]
     pub(super) script: String,
+    /// Debian's packages that the script or the guest needs beside those of the build root.
+    #[serde(default)]
+    pub(super) packages: Vec<String>,
 }
 
 /// What all its guests have in common.
@@ -99,9 +104,12 @@ pub(super) struct Guest {
     /// Words for the kernel's command line.
     #[serde(default)]
     pub(super) append: Vec<String>,
-    /// Programs of the build root that the guest has.
+    /// Programs that the guest has: of the packages if there are any, else of the build root.
     #[serde(default)]
     pub(super) programs: Vec<String>,
+    /// Files and folders of the packages that the guest has at their own place; `{release}` stands for its kernel's release.
+    #[serde(default)]
+    pub(super) files: Vec<String>,
 }
 
 /// How the suite runs.
@@ -111,7 +119,17 @@ pub(super) struct Run {
     /// Text for `sh -eu`, in the folder of what was built.
     pub(super) script: String,
     /// The script's arguments for each case when only some are to run; `{case}` stands for its name.
+    #[serde(default)]
     pub(super) select: Vec<String>,
+    /// The cases that every change can afford, each as a pattern with `*`; all when it is empty.
+    #[serde(default)]
+    pub(super) quick: Vec<String>,
+    /// Text for `sh -eu` that runs once before the cases, for `exit` only.
+    #[serde(default)]
+    pub(super) before: String,
+    /// How long one case may take on a stock kernel, for `exit` only.
+    #[serde(default = "case_seconds")]
+    pub(super) case_seconds: u32,
     /// In which form the script prints its results.
     pub(super) verdict: Verdict,
     /// How long all cases may take on a stock kernel.
@@ -124,6 +142,12 @@ pub(super) struct Run {
 pub(super) enum Verdict {
     /// The Test Anything Protocol, as the kernel's selftests speak it.
     Tap,
+    /// The script runs once for each case, with its name as the argument: 0 is a pass, 4 a skip, all else a failure.
+    Exit,
+}
+
+fn case_seconds() -> u32 {
+    120
 }
 
 /// A kind of guest.
@@ -140,9 +164,22 @@ pub(super) struct Side {
     /// The driver's module parameters.
     #[serde(default)]
     pub(super) driver_parameters: String,
+    /// Moves the memory of all processes of the suite while it runs.
+    #[serde(rename = "move")]
+    pub(super) mover: Option<Mover>,
     /// Modules of the kernel's own that are loaded.
     #[serde(default)]
     pub(super) modules: Vec<Module>,
+}
+
+/// How `hmmctl run` moves memory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mover {
+    /// Its `--policy`.
+    pub(super) policy: String,
+    /// Its `--interval`, in milliseconds.
+    pub(super) interval: u32,
 }
 
 /// A module of the kernel's own.
@@ -164,12 +201,32 @@ impl Module {
     }
 }
 
+/// How many times longer everything takes on such a kernel.
+fn slowness(is_debug: bool) -> u64 {
+    const DEBUG_FACTOR: u64 = 5;
+    if is_debug { DEBUG_FACTOR } else { 1 }
+}
+
 impl Run {
     /// How long all cases may take. Everything is slower on a kernel that is built to find bugs.
     pub(super) fn limit(&self, is_debug: bool) -> Duration {
-        const DEBUG_FACTOR: u64 = 5;
-        let factor = if is_debug { DEBUG_FACTOR } else { 1 };
-        Duration::from_secs(u64::from(self.limit_seconds) * factor)
+        Duration::from_secs(u64::from(self.limit_seconds) * slowness(is_debug))
+    }
+
+    /// How many seconds one case may take.
+    pub(super) fn case_limit(&self, is_debug: bool) -> u64 {
+        u64::from(self.case_seconds) * slowness(is_debug)
+    }
+
+    /// Those of `cases` that every change can afford.
+    pub(super) fn quick<'a>(&self, cases: &[&'a str]) -> Vec<&'a str> {
+        let fits = |case: &str| {
+            self.quick.is_empty()
+                || (self.quick.iter())
+                    .filter_map(|pattern| Pattern::new(pattern).ok())
+                    .any(|pattern| pattern.matches(case))
+        };
+        (cases.iter().copied()).filter(|case| fits(case)).collect()
     }
 
     /// The script's arguments that select these cases.
@@ -217,7 +274,26 @@ impl Declaration {
         if (names.iter().enumerate()).any(|(index, name)| names[..index].contains(name)) {
             return Some("expected each side to have a name of its own");
         }
-        if !self.run.select.iter().any(|word| word.contains("{case}")) {
+        if self
+            .run
+            .quick
+            .iter()
+            .any(|text| Pattern::new(text).is_err())
+        {
+            return Some("expected patterns with * in run.quick");
+        }
+        if (self.sides.iter()).any(|side| side.mover.is_some() && side.devices == 0) {
+            return Some("expected a device on each side that moves memory");
+        }
+        if self.build.script.is_empty() && self.build.packages.is_empty() {
+            return Some("expected a script or packages in build");
+        }
+        let files = &self.guest.files;
+        if !files.iter().all(|file| file.starts_with('/')) {
+            return Some("expected absolute paths in guest.files");
+        }
+        let is_tap = self.run.verdict == Verdict::Tap;
+        if is_tap && !self.run.select.iter().any(|word| word.contains("{case}")) {
             return Some("expected {case} in run.select, which stands for the name of a case");
         }
         None
@@ -290,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn the_quick_cases_are_those_that_a_pattern_names() {
+        let text = fs::read_to_string(folder().join("hmm-tests").join(FILE)).unwrap();
+        let quick = |text: &str| {
+            let declaration: Declaration = toml::from_str(text).unwrap();
+            declaration.run.quick(&["a 1", "a 2", "b"]).join(",")
+        };
+        assert_eq!(quick(&text), "a 1,a 2,b");
+        let some = text.replace("select =", "quick = [\"a*\"]\nselect =");
+        assert_eq!(quick(&some), "a 1,a 2");
+    }
+
+    #[test]
     fn declarations_that_make_no_sense_are_refused() {
         let text = fs::read_to_string(folder().join("hmm-tests").join(FILE)).unwrap();
         let nonsense = |text: &str| toml::from_str::<Declaration>(text).unwrap().nonsense();
@@ -298,6 +386,10 @@ mod tests {
         assert!(nonsense(&twice).unwrap().contains("name of its own"));
         let deaf = text.replace("{case}", "case");
         assert!(nonsense(&deaf).unwrap().contains("{case}"));
+        let alone = format!("{text}move = {{policy = \"churn\", interval = 20}}\n");
+        assert!(nonsense(&alone).unwrap().contains("a device"));
+        let bent = text.replace("select =", "quick = [\"[\"]\nselect =");
+        assert!(nonsense(&bent).unwrap().contains("run.quick"));
         assert!(toml::from_str::<Declaration>(&text.replace("summary", "sumary")).is_err());
     }
 }

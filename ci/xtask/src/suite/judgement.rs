@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::declaration::Suite;
 use super::expected::{Expected, KernelName, Kind};
+use super::moved::Moved;
 use super::side::SideRun;
 use super::tap::CaseResult;
 
@@ -22,6 +23,8 @@ pub(super) struct Judgement {
 pub(super) struct JudgedSide {
     pub(super) name: String,
     pub(super) cases: Vec<JudgedCase>,
+    /// What was moved meanwhile, on a side that moves memory.
+    pub(super) moved: Option<Moved>,
     /// What is wrong with the run as a whole.
     pub(super) problems: Vec<String>,
     /// The file with everything that was printed.
@@ -81,6 +84,7 @@ impl Judgement {
                     judge(name, &results, &suite.expected, kernel, &run.side)
                 })
                 .collect(),
+            moved: run.moved.clone(),
             problems: run.problems.clone(),
             log: run.log.display().to_string(),
             folder: run.folder.display().to_string(),
@@ -170,6 +174,7 @@ pub(super) mod tests {
                 release: "7.3.4".to_owned(),
                 problems: output.problem().into_iter().collect(),
                 output,
+                moved: None,
                 log: "all.log".into(),
                 folder: "boot".into(),
             }

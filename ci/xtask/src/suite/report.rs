@@ -44,6 +44,9 @@ impl fmt::Display for Table<'_> {
         }
         for side in &judgement.sides {
             writeln!(formatter, "{}: {}", side.name, side.count())?;
+            if let Some(moved) = &side.moved {
+                writeln!(formatter, "{}: {moved}", side.name)?;
+            }
         }
         for side in &judgement.sides {
             for problem in problems(side) {

@@ -20,7 +20,9 @@ use hmm_vm::{Artifacts, Progress, Step};
 
 use super::PLACE;
 use super::declaration::{Side, Suite, Verdict};
+use super::each;
 use super::expected::KernelName;
+use super::moved::{self, Moved};
 use super::tap::Output;
 
 /// The shape of the guests.
@@ -34,8 +36,10 @@ pub(super) struct Ground<'a> {
     pub(super) modules: &'a [PathBuf],
     pub(super) image: &'a Tree,
     pub(super) options: Options,
-    /// The cases that are to run, if not all.
-    pub(super) selection: Option<&'a [&'a str]>,
+    /// The cases that are to run.
+    pub(super) cases: &'a [&'a str],
+    /// Whether the suite has others that are not to run.
+    pub(super) selects: bool,
     /// The folder for what the suite prints.
     pub(super) outputs: &'a Path,
     pub(super) kernel: &'a KernelName,
@@ -55,6 +59,8 @@ pub(super) struct SideRun {
     /// What `uname -r` says in its guest.
     pub(super) release: String,
     pub(super) output: Output,
+    /// What was moved meanwhile, on a side that moves memory.
+    pub(super) moved: Option<Moved>,
     /// What is wrong with the run as a whole.
     pub(super) problems: Vec<String>,
     /// The file with everything that was printed.
@@ -81,11 +87,7 @@ pub(super) fn run(
     let step = Arc::new(progress.step(&what, None));
     let mut guest = Guest::boot(ground.artifacts, &spec(side, ground)?)?;
     let release = guest.hello().kernel.clone();
-    let cases = ground.selection.map(|cases| run.selection(cases));
-    let mut argv = vec!["sh".to_owned(), "-euc".to_owned(), run.script.clone()];
-    argv.push(ground.suite.name.clone());
-    argv.extend(cases.into_iter().flatten());
-    let mut command = Command::new(argv);
+    let mut command = Command::new(argv(side, ground));
     command.cwd = PLACE.into();
     command.limit = Some(run.limit(ground.artifacts.environment.kernel.debug));
 
@@ -104,6 +106,19 @@ pub(super) fn run(
     let mut problems = Vec::new();
     let folder = guest.folder().to_owned();
     guest.keep_folder();
+    let moved = match (&side.mover, &end) {
+        (Some(_), Ok(CommandEnd::Ended(_))) => match moved(&mut guest) {
+            Ok(moved) => {
+                problems.extend(moved.problem(ground.selects));
+                Some(moved)
+            }
+            Err(error) => {
+                problems.push(format!("{error:#}"));
+                None
+            }
+        },
+        _ => None,
+    };
     let finished = match &end {
         Ok(CommandEnd::NotStarted { message, .. }) => {
             problems.push(format!("the guest cannot start the suite: {message}"));
@@ -124,7 +139,7 @@ pub(super) fn run(
     let log = (ground.outputs).join(format!("{}-{}.log", ground.kernel, side.name));
     fs::write(&log, &text).with_context(|| format!("cannot write {}", log.display()))?;
     let output = match run.verdict {
-        Verdict::Tap => Output::read(&text),
+        Verdict::Tap | Verdict::Exit => Output::read(&text),
     };
     problems.extend(output.problem());
     problems.extend(splats(side, ground, rules, &folder));
@@ -138,9 +153,51 @@ pub(super) fn run(
         side: side.name.clone(),
         release,
         output,
+        moved,
         problems,
         log,
         folder,
+    })
+}
+
+/// The suite as a command of the guest.
+fn argv(side: &Side, ground: &Ground<'_>) -> Vec<String> {
+    let run = &ground.suite.declaration.run;
+    let mut argv = match &side.mover {
+        Some(mover) => moved::argv(mover),
+        None => Vec::new(),
+    };
+    argv.extend(["sh", "-euc"].map(str::to_owned));
+    match run.verdict {
+        Verdict::Tap => {
+            argv.extend([run.script.clone(), ground.suite.name.clone()]);
+            if ground.selects {
+                argv.extend(run.selection(ground.cases));
+            }
+        }
+        Verdict::Exit => {
+            let limit = run.case_limit(ground.artifacts.environment.kernel.debug);
+            argv.extend(each::arguments(
+                run,
+                &ground.suite.name,
+                limit,
+                ground.cases,
+            ));
+        }
+    }
+    argv
+}
+
+/// Fetches what hmmctl counted.
+fn moved(guest: &mut Guest) -> anyhow::Result<Moved> {
+    let argv = ["sh", "-euc", moved::READ].map(str::to_owned).to_vec();
+    let output = guest.output(&Command::new(argv))?;
+    Moved::read(&output.stdout).with_context(|| {
+        format!(
+            "the summary of hmmctl is not what was expected: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     })
 }
 
