@@ -19,10 +19,6 @@ pub use policy::{OnLoss, Restarts};
 
 use std::time::{Duration, Instant};
 
-/// What the driver is told where devices are supervised: to leave a device that does not answer for 2 s to the supervisor. To
-/// start it anew would end QEMU.
-pub const DRIVER_PARAMETERS: &str = "restart=0 timeout_ms=2000";
-
 /// What happened to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incident {

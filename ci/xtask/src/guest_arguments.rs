@@ -110,8 +110,8 @@ impl GuestArguments {
             on_loss: self.restart.on_loss(),
             ..DeviceSpec::new(&spec.machine)
         };
-        if device.on_loss != OnLoss::EndRun {
-            spec.driver_parameters = hmm_vm::supervisor::DRIVER_PARAMETERS.to_owned();
+        if let OnLoss::Restart(restarts) = device.on_loss {
+            spec.driver_parameters = restarts.driver_parameters();
         }
         spec.devices = vec![device];
         spec.accelerator = self.accel;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hmm_vm::ByteSize;
 use hmm_vm::guest::{ByHand, DeviceSpec, Ending, News};
 use hmm_vm::machine::Machine;
-use hmm_vm::supervisor::{DRIVER_PARAMETERS, OnLoss, Restarts};
+use hmm_vm::supervisor::{OnLoss, Restarts};
 
 use crate::{build, signals};
 
@@ -82,7 +82,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         runs: target.join("vm"),
         interrupts,
     };
-    eprintln!("in the guest, load the driver with: insmod virtio_hmm.ko {DRIVER_PARAMETERS}");
+    eprintln!(
+        "in the guest, load the driver with: insmod virtio_hmm.ko {}",
+        arguments.restarts().driver_parameters()
+    );
     let ending = by_hand.run(&mut |news| match news {
         News::PluggedIn(folder) => eprintln!("device: plugged in; logs: {}", folder.display()),
         News::Lost(cause) => eprintln!("device: lost ({cause})"),

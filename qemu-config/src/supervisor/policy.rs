@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+/// Time after which a process hangs unless told otherwise.
+const USUAL_HANG: Duration = Duration::from_secs(10);
+/// How much longer the driver waits. The supervisor asks once a second, and needs a moment to kill the process.
+const HANG_MARGIN: Duration = Duration::from_secs(5);
 /// Longest time between two starts.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -35,12 +39,22 @@ impl Default for Restarts {
             attempts: 5,
             back_off: Duration::from_millis(500),
             calm: Duration::from_secs(10),
-            hang: Some(Duration::from_secs(10)),
+            hang: Some(USUAL_HANG),
         }
     }
 }
 
 impl Restarts {
+    /// What the driver is told where devices are supervised: to leave a device that does not answer to the supervisor, since to start
+    /// it anew would end QEMU; and to wait for longer than the supervisor takes to find out that a process hangs. A process that
+    /// was stopped for a shorter time goes on, and nobody has lost it.
+    #[must_use]
+    pub fn driver_parameters(&self) -> String {
+        let hang = self.hang.unwrap_or(USUAL_HANG);
+        let timeout = hang.saturating_add(HANG_MARGIN).as_millis();
+        format!("restart=0 timeout_ms={}", timeout.min(u32::MAX.into()))
+    }
+
     /// Time before a start after so many others in a row.
     pub(super) fn time_before(&self, others: u32) -> Duration {
         let Some(doublings) = others.checked_sub(1) else {
@@ -56,6 +70,15 @@ impl Restarts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_driver_waits_for_longer_than_the_supervisor() {
+        let mut restarts = Restarts::default();
+        assert_eq!(restarts.driver_parameters(), "restart=0 timeout_ms=15000");
+        restarts.hang = Some(Duration::MAX);
+        let most = format!("restart=0 timeout_ms={}", u32::MAX);
+        assert_eq!(restarts.driver_parameters(), most);
+    }
 
     #[test]
     fn the_time_doubles_up_to_a_bound() {
