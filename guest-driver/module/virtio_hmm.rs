@@ -47,6 +47,10 @@ kernel::prelude::module! {
             default: 1,
             description: "0: pages stay on the device when the kernel begins to track writes to them, which it does wrong",
         },
+        access_bits: u8 {
+            default: 1,
+            description: "0: eviction does not ask the device which memory jobs accessed",
+        },
         dmirror: u8 {
             default: 0,
             description: "1: the first two devices also speak the interface of the kernel's test_hmm",

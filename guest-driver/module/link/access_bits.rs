@@ -20,9 +20,11 @@ const BLOCK_BYTES: u64 = 2 << 20;
 
 impl Link {
     /// Calls `accessed` with the number of each block of 2 MiB of device memory that jobs accessed since
-    /// the last call. A device that cannot tell, or does not, tells of none. May sleep.
+    /// the last call. A device that cannot tell, or does not, or is not to be
+    /// asked, tells of none. May sleep.
     pub(crate) fn take_accessed(&self, mut accessed: impl FnMut(usize)) {
-        if !self.features().contains(Features::ACCESS_BITS) {
+        let is_wanted = *crate::module_parameters::access_bits.value_ref() != 0;
+        if !is_wanted || !self.features().contains(Features::ACCESS_BITS) {
             return;
         }
         let blocks = self.limits().memory_bytes / BLOCK_BYTES;

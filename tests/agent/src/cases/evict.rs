@@ -3,8 +3,10 @@
 
 use super::support::jobs::Jobs;
 use super::support::prelude::*;
-use super::support::{kernel, nodes};
-use hmm_uapi::client::JobRequest;
+use super::support::{driver, kernel, nodes};
+use hmm_uapi::PreferredSide;
+use hmm_uapi::client::{Advice, JobRequest};
+use std::collections::VecDeque;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("evict/oldest-first-anon-4k", oldest_first),
@@ -13,6 +15,11 @@ pub(super) const CASES: &[Case] = &[
         "evict/accessed-by-a-job-stays-anon-4k",
         accessed_by_a_job_stays,
     ),
+    Case::new(
+        "evict/access-bits-save-faults-anon-4k",
+        access_bits_save_faults,
+    )
+    .within(300),
     Case::new("evict/not-for-itself-anon-4k", not_for_itself),
     Case::new(
         "evict/nothing-while-all-fits-anon-4k",
@@ -127,6 +134,59 @@ fn accessed_by_a_job_stays() -> Result<()> {
     used.check(1)?;
     idle.check(2)?;
     new.check(3)
+}
+
+/// What a job uses again and again stays on the device, while other memory comes and goes and what the job uses shifts. Without
+/// access bits the driver knows only what was wanted there last, and evicts it.
+fn access_bits_save_faults() -> Result<()> {
+    let with = faults_of_a_shifting_set()?;
+    driver::unload()?;
+    driver::load_with("access_bits=0")?;
+    let without = faults_of_a_shifting_set();
+    driver::unload()?;
+    driver::load()?;
+    let without = without?;
+    eprintln!("{with} device faults with access bits, {without} without");
+    ensure!(
+        with < without,
+        "{with} device faults with access bits, and {without} without"
+    );
+    Ok(())
+}
+
+/// How often jobs fault on a working set of half the device, which shifts by an eighth of that from time to time, while
+/// memory comes to the device that is used only once, and stays there for a while.
+fn faults_of_a_shifting_set() -> Result<u64> {
+    const SHIFTS: usize = 4;
+    const USES: usize = 4;
+    const KEPT: usize = 2;
+    let (mover, room) = small()?;
+    let jobs = Jobs::on(&nodes::second()?)?;
+    let (set, shift) = (room / 2, room / 16);
+    let mut memory = Memory::single(set + SHIFTS * shift)?;
+    memory.fill(1);
+    let memory = memory;
+    let advice = Advice {
+        side: Some(PreferredSide::Device),
+        ..Advice::default()
+    };
+    (jobs.device).advise(Process::Caller, memory.range(), advice)?;
+    let (mut faults, mut kept) = (0, VecDeque::new());
+    for first in (0..=SHIFTS).map(|step| step * shift) {
+        for _ in 0..USES {
+            let used = memory.part(first..first + set);
+            faults += jobs.done(&JobRequest::crc32c(used, 0))?.faults;
+            let mut once = Memory::single(room / 4)?;
+            once.fill(2);
+            mover.to_device(once.range())?;
+            kept.push_back(once);
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+        }
+    }
+    memory.check(1)?;
+    Ok(faults)
 }
 
 /// A request that is larger than the device does not evict its own pages.
