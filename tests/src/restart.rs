@@ -32,6 +32,9 @@ const CASES: &[&str] = &[
     "restart/killed-during-restart-at-fork",
     "restart/kills-at-random-moments-anon-4k",
     "restart/other-identity-anon-4k",
+    "restart/hung-while-moving-anon-4k",
+    "restart/upgraded-while-moving-anon-4k",
+    "restart/paused-while-moving-anon-4k",
 ];
 
 /// Boots the guest and runs the cases.

@@ -6,6 +6,7 @@
 
 mod access;
 mod contents;
+mod deeds;
 mod failure;
 mod killed;
 mod matrix;
@@ -22,6 +23,7 @@ use super::case::Case;
 pub(super) fn restart_cases() -> impl Iterator<Item = &'static Case> {
     [
         killed::CASES,
+        deeds::CASES,
         matrix::KILLED,
         matrix::KILLED_TWICE,
         matrix::KILLED_DURING_RESTART,

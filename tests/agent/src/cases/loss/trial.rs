@@ -59,7 +59,14 @@ impl Trial {
     }
 
     fn with(wait_ms: u32, cause: Cause) -> Result<Self> {
-        let driver = Reloaded::with(&format!("restart=0 timeout_ms=2000 loss_wait_ms={wait_ms}"))?;
+        let timeout_ms = match cause {
+            Cause::Unanswered => 2_000,
+            // As the host tells the driver that starts devices again: longer than it takes to notice that a process hangs.
+            Cause::Killed(_) => 15_000,
+        };
+        let driver = Reloaded::with(&format!(
+            "restart=0 timeout_ms={timeout_ms} loss_wait_ms={wait_ms}"
+        ))?;
         let faults = Faults::of_first_device()?;
         let devices = driver::bound_devices()?;
         Ok(Self {
@@ -109,11 +116,20 @@ impl Trial {
 
     /// The process of the device is killed, and the device comes back as asked for.
     pub(super) fn kill(&self, comeback: Comeback) -> Result<()> {
+        self.harm(Deed::Kill, comeback)
+    }
+
+    /// Something else is done to the process of the device, which comes back with all it had.
+    pub(super) fn suffer(&self, deed: Deed) -> Result<()> {
+        self.harm(deed, Comeback::Same)
+    }
+
+    fn harm(&self, deed: Deed, comeback: Comeback) -> Result<()> {
         let Cause::Killed(again) = self.cause else {
             bail!("a device that nobody starts again must not be killed");
         };
         let harm = Harm {
-            deed: Deed::Kill,
+            deed,
             again,
             comeback,
         };
