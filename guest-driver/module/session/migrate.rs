@@ -24,6 +24,7 @@ use hmm_uapi::{
     Direction,
     Migrate,
     MigrateFlags,
+    SkipReason,
     Trigger, //
 };
 use kernel::prelude::*;
@@ -66,8 +67,9 @@ impl Call<'_> {
             migrate(self.device, target, range, end, args, &mut tally)
         })?;
 
-        if direction == Direction::ToSystem && self.device.link().is_dead() {
-            // What was not copied is where it was. All of it is migrated when the device is back.
+        if tally.skipped[SkipReason::Lost as usize] > 0 {
+            // What was not copied is where it was, and is migrated when the device is back. Where all was, there is nothing to
+            // wait for.
             return Err(ENODEV);
         }
         call.next = way.next as u64;
