@@ -70,7 +70,10 @@ fn torn_down() -> Result<()> {
 
 fn torn_down_after_answer() -> Result<()> {
     let timeout = Duration::from_secs(1) * kernel::patience();
-    let _driver = Reloaded::with(&format!("timeout_ms={}", timeout.as_millis()))?;
+    let _driver = Reloaded::with(&format!(
+        "timeout_ms={} loss_wait_ms=500",
+        timeout.as_millis()
+    ))?;
     let faults = Faults::of_first_device()?;
     let (ready, begin) = (Gate::new()?, Gate::new()?);
     // A page of its own, which it loses with the device.
