@@ -240,6 +240,8 @@ impl Attempt<'_> {
         }
         let here = match entries.get(first).map(|&entry| Seen::of(entry)) {
             Some(Seen::Page(page)) => page,
+            // Between the two looks another task has begun to migrate it.
+            _ if self.followed.has_changed(sequence) => return Ok(Try::Again),
             _ => return Err(EFAULT),
         };
         if self.access != PageAccess::Read && !here.is_writable() {
