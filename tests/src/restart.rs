@@ -53,7 +53,7 @@ pub fn run(artifacts: Artifacts, mut spec: BootSpec, rules: Rules) -> anyhow::Re
     Suite::start(Plan {
         artifacts,
         spec,
-        rules,
+        rules: rules.tolerating_locks_of("pciehp_unconfigure_device+"),
         cases: CASES.iter().map(|&name| name.to_owned()).collect(),
         load: Load::default(),
     })
