@@ -99,7 +99,9 @@ impl Entry {
             0..=4 => MapEntry::map(address, len, target, permissions.union(kind), 12),
             5..=8 => MapEntry::map(
                 address / GRANULE * GRANULE,
-                len.next_multiple_of(GRANULE).clamp(GRANULE, LONGEST),
+                len.min(LONGEST)
+                    .next_multiple_of(GRANULE)
+                    .clamp(GRANULE, LONGEST),
                 target / GRANULE * GRANULE,
                 permissions.union(kind),
                 21,
