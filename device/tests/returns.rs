@@ -152,7 +152,7 @@ fn older_contents_are_refused() {
     let (_process, mut front_end) = memory.start(&[]);
     assert_eq!(front_end.config().uuid, identity);
     assert_eq!(front_end.adopt(generation), Status::StaleGeneration);
-    // Who begins anew finds nothing of the old.
+    // A driver that opens a new session finds nothing of the old contents.
     front_end.open();
     assert!(get(&mut front_end).iter().all(|byte| *byte == 0));
 }
