@@ -176,7 +176,7 @@ fn bind(vdev: &virtio::Device<Core<'_>>, setup: virtio::Setup<'_>) -> Result<Bou
     })
 }
 
-/// Binds a device whose contents are nobody's.
+/// Binds a device whose contents belong to no earlier binding.
 fn bind_first(
     vdev: &virtio::Device<Core<'_>>,
     setup: virtio::Setup<'_>,

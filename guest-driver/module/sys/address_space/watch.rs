@@ -249,7 +249,7 @@ impl<W: Watcher> Watch<W> {
     ///
     /// The kernel must have called with the mmap lock of the address space held.
     unsafe fn protect(&self, range: Range<usize>) {
-        // SAFETY: Whoever has the mmap lock has a user of the address space.
+        // SAFETY: A task that has the mmap lock is a user of the address space.
         let mm = unsafe { MmWithUser::from_raw((*self.notifier.get()).mm) };
         // SAFETY: By the safety requirement.
         let guard = unsafe { MmapLockOfCaller::new(mm) };
