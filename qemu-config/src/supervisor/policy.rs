@@ -47,7 +47,7 @@ impl Default for Restarts {
 impl Restarts {
     /// What the driver is told where devices are supervised: to leave a device that does not answer to the supervisor, since to start
     /// it anew would end QEMU; and to wait for longer than the supervisor takes to find out that a process hangs. A process that
-    /// was stopped for a shorter time goes on, and nobody has lost it.
+    /// was stopped for a shorter time goes on, and the driver does not lose it.
     #[must_use]
     pub fn driver_parameters(&self) -> String {
         let hang = self.hang.unwrap_or(USUAL_HANG);
