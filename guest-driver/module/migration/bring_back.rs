@@ -15,17 +15,15 @@ use crate::{
     device::Device,
     sys::{
         address_space::tracking::{
-            device_pages,
-            Found, //
+            Found,
+            KeptTables, //
         },
         device_memory::placement::Placement, //
     }, //
 };
-use core::ops::Range;
 use hmm_logic::BLOCK_PAGES;
 use kernel::{
     alloc::flags::GFP_NOWAIT,
-    mm::Mm,
     prelude::*,
     sync::{
         atomic::{
@@ -60,14 +58,11 @@ struct Outcome {
     moved: Atomic<usize>,
 }
 
-/// Migrates the single pages of `range` back, and waits for those that other tasks migrate. A task that
+/// Migrates the single pages of a range back, and waits for those that other tasks migrate. A task that
 /// has locked a page may keep it there; then this gives up after a while.
-///
-/// The caller must be called by the kernel, which keeps the page tables of `range`.
 pub(super) fn bring_back(
     device: &Device,
-    mm: &Mm,
-    mut range: Range<usize>,
+    mut tables: KeptTables<'_>,
     placement: Option<Placement>,
 ) {
     if *crate::module_parameters::track_writes.value_ref() == 0 {
@@ -75,8 +70,8 @@ pub(super) fn bring_back(
     }
     let (mut pause, most) = PAUSE;
     let mut last_progress = Instant::<Monotonic>::now();
-    while !range.is_empty() && !device.link().is_dead() {
-        let moved = match front(device, mm, range.clone()) {
+    while tables.len() > 0 && !device.link().is_dead() {
+        let moved = match front(device, &tables) {
             Ok((
                 _,
                 Found {
@@ -85,7 +80,7 @@ pub(super) fn bring_back(
                     is_migrating: false,
                 },
             )) => {
-                range.start = end;
+                tables.begin_at(end);
                 continue;
             }
             Ok((frames, Found { pages: 1.., .. })) => hand_over(device, frames, placement.clone()),
@@ -105,11 +100,10 @@ pub(super) fn bring_back(
     }
 }
 
-/// The indices of device pages at the front of `range`.
-fn front(device: &Device, mm: &Mm, range: Range<usize>) -> Result<(KVec<usize>, Found)> {
+/// The frames of device pages at the front of the range.
+fn front(device: &Device, tables: &KeptTables<'_>) -> Result<(KVec<usize>, Found)> {
     let mut frames = KVec::from_elem(0, PAGES, GFP_NOWAIT | __GFP_NOWARN)?;
-    // SAFETY: The kernel keeps the page tables: it called the driver with a lock held that does.
-    let found = unsafe { device_pages(mm, range, device.memory().owner(), &mut frames) };
+    let found = tables.device_pages(device.memory().owner(), &mut frames);
     frames.truncate(found.pages);
     Ok((frames, found))
 }

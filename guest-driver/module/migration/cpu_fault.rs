@@ -31,7 +31,8 @@ use crate::{
                 NotHeld,
                 ZapExclusion, //
             },
-            exclusive::Exclusive, //
+            exclusive::Exclusive,
+            tracking::KeptTables, //
         },
         device_memory::{
             pagemap::{
@@ -48,7 +49,6 @@ use crate::{
         services::trace, //
     }, //
 };
-use core::ops::Range;
 use hmm_logic::{
     Side,
     Window,
@@ -58,7 +58,6 @@ use hmm_logic::{
 use hmm_protocol::Op;
 use hmm_uapi::Trigger;
 use kernel::{
-    mm::Mm,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -71,8 +70,8 @@ impl FaultServer for Device {
         serve(self, fault)
     }
 
-    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>) {
-        bring_back(self, mm, range, placement);
+    fn bring_back(&self, tables: KeptTables<'_>, placement: Option<Placement>) {
+        bring_back(self, tables, placement);
     }
 }
 

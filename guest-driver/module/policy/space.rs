@@ -5,6 +5,7 @@
 use crate::sys::{
     address_space::{
         mm::add_pinned,
+        tracking::KeptTables,
         watch::Watcher, //
     },
     device_memory::placement::Placement, //
@@ -57,9 +58,9 @@ impl AsMut<[AdviceEntry]> for Entries {
 
 /// Migrates pages back before the kernel does something wrong with them.
 pub(crate) trait BringBack: Send + Sync {
-    /// Migrates the pages of `range` of `mm` back, to `placement`, unless there is no device, or it
+    /// Migrates the pages of a range back, to `placement`, unless there is no device, or it
     /// takes too long. See [`Watcher::pages_wanted`] for what it may do.
-    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>);
+    fn bring_back(&self, tables: KeptTables<'_>, placement: Option<Placement>);
 }
 
 /// What is known of a process.
@@ -196,8 +197,8 @@ impl Watcher for Space {
         }
     }
 
-    fn pages_wanted(&self, range: Range<usize>, placement: Option<Placement>) {
-        self.device.bring_back(&self.mm, range, placement);
+    fn pages_wanted(&self, tables: KeptTables<'_>, placement: Option<Placement>) {
+        self.device.bring_back(tables, placement);
     }
 
     fn ended(&self) {

@@ -19,6 +19,7 @@
 use crate::{
     policy::BringBack,
     sys::{
+        address_space::tracking::KeptTables,
         device_memory::{
             pagemap::{
                 Fault,
@@ -32,12 +33,8 @@ use crate::{
         }, //
     }, //
 };
-use core::ops::{
-    Deref,
-    Range, //
-};
+use core::ops::Deref;
 use kernel::{
-    mm::Mm,
     new_mutex,
     prelude::*,
     sync::{
@@ -58,13 +55,13 @@ pub(crate) trait FaultServer: Send + Sync + 'static {
     fn serve(&self, fault: &Fault<'_>) -> Result<(), FaultError>;
 
     /// See [`BringBack::bring_back`].
-    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>);
+    fn bring_back(&self, tables: KeptTables<'_>, placement: Option<Placement>);
 }
 
 impl<D: FaultServer> BringBack for Attachment<D> {
-    fn bring_back(&self, mm: &Mm, range: Range<usize>, placement: Option<Placement>) {
+    fn bring_back(&self, tables: KeptTables<'_>, placement: Option<Placement>) {
         if let Some(device) = self.for_fault() {
-            device.bring_back(mm, range, placement);
+            device.bring_back(tables, placement);
         }
     }
 }

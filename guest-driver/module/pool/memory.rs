@@ -288,11 +288,13 @@ mod tests {
             AccountId,
             Allocation, //
         },
-        sys::device_memory::placement::Placement, //
+        sys::{
+            address_space::tracking::KeptTables,
+            device_memory::placement::Placement, //
+        }, //
     };
     use hmm_logic::BLOCK_PAGES;
     use kernel::{
-        mm::Mm,
         page::PAGE_SIZE,
         time::Delta, //
     };
@@ -311,7 +313,7 @@ mod tests {
             Err(FaultError::Lost)
         }
 
-        fn bring_back(&self, _mm: &Mm, _range: Range<usize>, _placement: Option<Placement>) {}
+        fn bring_back(&self, _tables: KeptTables<'_>, _placement: Option<Placement>) {}
     }
 
     fn pool() -> Result<Arc<Pool<TestDevice>>> {

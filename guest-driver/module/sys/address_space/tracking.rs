@@ -74,6 +74,64 @@ impl Iterator for TrackedParts<'_> {
     }
 }
 
+/// A range of an address space whose page tables stay, but for those of the last level: the kernel has
+/// called the driver with a lock held that keeps them, and waits for its return.
+///
+/// # Invariants
+///
+/// The page tables of `range` stay for `'a`.
+pub(crate) struct KeptTables<'a> {
+    mm: &'a Mm,
+    range: Range<usize>,
+}
+
+impl<'a> KeptTables<'a> {
+    /// # Safety
+    ///
+    /// The page tables of `range`, but for those of the last level, must stay for `'a`.
+    pub(super) unsafe fn new(mm: &'a Mm, range: Range<usize>) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self { mm, range }
+    }
+
+    /// How many bytes the range has.
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Leaves out what is before `start`.
+    pub(crate) fn begin_at(&mut self, start: usize) {
+        // INVARIANT: A part of the range from before.
+        self.range.start = self.range.start.max(start);
+    }
+
+    /// Looks for device pages of `owner` that single entries in the range map, and stores their frames
+    /// until `frames` is full.
+    pub(crate) fn device_pages(&self, owner: Owner, frames: &mut [usize]) -> Found {
+        let mut end = self.range.start;
+        let mut is_migrating = false;
+        let most = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        // SAFETY: The address space is valid, and its page tables stay by the type invariant. An owner is
+        // the address of a pagemap. There is room for as many frames.
+        let pages = unsafe {
+            bindings::vhmm_mm_device_pages(
+                self.mm.as_raw(),
+                &mut end,
+                self.range.end,
+                owner.as_raw().cast(),
+                frames.as_mut_ptr(),
+                most,
+                &mut is_migrating,
+            )
+        };
+        Found {
+            end,
+            pages: pages as usize,
+            is_migrating,
+        }
+    }
+}
+
 /// What was found of a range.
 pub(crate) struct Found {
     /// Up to where was looked.
@@ -82,39 +140,4 @@ pub(crate) struct Found {
     pub(crate) pages: usize,
     /// Whether pages are being migrated there.
     pub(crate) is_migrating: bool,
-}
-
-/// Looks for device pages of `owner` that single entries in `range` map, and stores their frames until
-/// `frames` is full.
-///
-/// # Safety
-///
-/// The page tables of `range` must stay, but for those of the last level.
-pub(crate) unsafe fn device_pages(
-    mm: &Mm,
-    range: Range<usize>,
-    owner: Owner,
-    frames: &mut [usize],
-) -> Found {
-    let mut end = range.start;
-    let mut is_migrating = false;
-    let most = u32::try_from(frames.len()).unwrap_or(u32::MAX);
-    // SAFETY: The address space is valid, and its page tables stay. An owner is the address of a
-    // pagemap. There is room for as many frames.
-    let pages = unsafe {
-        bindings::vhmm_mm_device_pages(
-            mm.as_raw(),
-            &mut end,
-            range.end,
-            owner.as_raw().cast(),
-            frames.as_mut_ptr(),
-            most,
-            &mut is_migrating,
-        )
-    };
-    Found {
-        end,
-        pages: pages as usize,
-        is_migrating,
-    }
 }

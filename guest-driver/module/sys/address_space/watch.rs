@@ -16,7 +16,10 @@ use crate::sys::{
         exclusive::Exclusive,
         interval,
         mmap_lock::MmapLockOfCaller,
-        tracking, //
+        tracking::{
+            self,
+            KeptTables, //
+        }, //
     },
     bindings,
     device_memory::{
@@ -45,11 +48,10 @@ pub(crate) trait Watcher: Send + Sync {
     /// The address space ends. Nothing will be heard of it any more.
     fn ended(&self);
 
-    /// The kernel is about to write-protect or to move the pages of `range`, which it does wrong for
+    /// The kernel is about to write-protect or to move the pages of a range, which it does wrong for
     /// device pages. It waits for the return of this method, which may sleep, but not allocate so that
-    /// memory is reclaimed. Page tables of the range stay meanwhile. Pages that come to system memory
-    /// go to `placement`.
-    fn pages_wanted(&self, range: Range<usize>, placement: Option<Placement>);
+    /// memory is reclaimed. Pages that come to system memory go to `placement`.
+    fn pages_wanted(&self, tables: KeptTables<'_>, placement: Option<Placement>);
 }
 
 /// A watcher of an address space, which may end meanwhile; its `mm_struct` stays.
@@ -217,7 +219,9 @@ impl<W: Watcher> Watch<W> {
                 // SAFETY: As above.
                 let may_sleep = unsafe { bindings::vhmm_notifier_range_may_sleep(range) };
                 if may_sleep && tracking::task_moves_pages() {
-                    this.watcher.pages_wanted(start..end, None);
+                    // SAFETY: The kernel moves pages with the mmap lock held, which keeps the tables.
+                    let tables = unsafe { KeptTables::new(this.mm(), start..end) };
+                    this.watcher.pages_wanted(tables, None);
                 }
                 return this.clear(start..end, may_sleep, seq);
             }
@@ -254,7 +258,9 @@ impl<W: Watcher> Watch<W> {
         // SAFETY: By the safety requirement.
         let guard = unsafe { MmapLockOfCaller::new(mm) };
         for (part, placement) in tracking::TrackedParts::new(&guard, range) {
-            self.watcher.pages_wanted(part, placement);
+            // SAFETY: By the safety requirement the mmap lock is held, which keeps the tables.
+            let tables = unsafe { KeptTables::new(self.mm(), part) };
+            self.watcher.pages_wanted(tables, placement);
         }
     }
 
@@ -321,8 +327,8 @@ mod tests {
 
         fn ended(&self) {}
 
-        fn pages_wanted(&self, range: Range<usize>, _placement: Option<Placement>) {
-            self.wanted.store(range.len(), Relaxed);
+        fn pages_wanted(&self, tables: KeptTables<'_>, _placement: Option<Placement>) {
+            self.wanted.store(tables.len(), Relaxed);
         }
     }
 
