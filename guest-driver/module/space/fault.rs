@@ -240,9 +240,9 @@ impl Attempt<'_> {
         }
         let here = match entries.get(first).map(|&entry| Seen::of(entry)) {
             Some(Seen::Page(page)) => page,
-            // Between the two looks another task has begun to migrate it.
-            _ if self.followed.has_changed(sequence) => return Ok(Try::Again),
-            _ => return Err(EFAULT),
+            // It was there at the first look. Between the two another task has begun to migrate it, or another job
+            // got it for itself, which is no change of the address space and does not count as one.
+            _ => return Ok(Try::Again),
         };
         if self.access != PageAccess::Read && !here.is_writable() {
             return self.unshare();
