@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/sixteen-under-churn-anon-thp", churn_huge).within(300),
     Case::new("job/counters-of-cpu-and-device-anon-4k", counters),
     Case::new("job/threads-and-jobs-on-one-page-anon-4k", one_page),
+    Case::new("job/first-touches-of-many-jobs-anon-4k", first_touches),
     Case::new("job/storm-of-invalidations-anon-4k", storm_of_invalidations).within(300),
     Case::new("job/storm-of-faults-anon-4k", storm_of_faults).within(300),
 ];
@@ -55,6 +56,30 @@ fn beside(
         (other.join()).unwrap_or_else(|_| bail!("a thread panicked"))?;
         result.map(|()| (done, turns.load(Ordering::SeqCst)))
     })
+}
+
+/// Jobs begin together where none was before, and each wants the same page for itself.
+fn first_touches() -> Result<()> {
+    const PAGES: usize = 64;
+    const JOBS: u64 = 8;
+    let jobs = Jobs::open()?;
+    let words = (PAGES * PAGE / 8) as u64;
+    for round in 0..depth::rounds(40)? {
+        let mut memory = Memory::single(PAGES)?;
+        memory.bytes_mut().fill(0);
+        let add = JobRequest::atomic_add(memory.range().start, words, 8, 1);
+        let ids = (0..JOBS)
+            .map(|_| Ok(jobs.begin(&add)?))
+            .collect::<Result<Vec<_>>>()?;
+        for id in ids {
+            expect_done(jobs.wait(id)?)?;
+        }
+        for (index, word) in memory.bytes().chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(word.try_into()?);
+            ensure!(word == JOBS, "word {index} is {word} in round {round}");
+        }
+    }
+    Ok(())
 }
 
 /// What each byte has before the churn. The kernel gives pages of zeros back when it splits a huge page.
