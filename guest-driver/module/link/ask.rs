@@ -22,6 +22,7 @@ use hmm_protocol::{
 };
 use kernel::{
     prelude::*,
+    sync::MutexGuard,
     time::{
         delay::fsleep,
         Delta, //
@@ -37,7 +38,7 @@ const PAUSE: Delta = Delta::from_micros(100);
 
 impl Control {
     /// Asks the device and waits for the reply. A device that does not answer is stopped for good, since
-    /// recovery asks, too.
+    /// recovery asks, too. The caller holds `recovery`, or is alone with the link.
     ///
     /// # Errors
     ///
@@ -62,10 +63,13 @@ impl Control {
             question,
             timeout,
             |_| {},
-            |submitted| {
-                // The device must not have it any more before the request can be used again.
-                link.queues.stop();
-                submitted.into_returned()
+            |submitted, slot| {
+                // Queues are stopped without this lock. Who asks meanwhile finds no request, and no device.
+                drop(slot);
+                // The device must not have it any more before the request can be used again. Batches that come
+                // back with it belong to a dead device, and not to one that did not copy them.
+                link.shut_down();
+                *self.request.lock() = submitted.into_returned();
             },
         )
     }
@@ -92,12 +96,12 @@ impl Control {
         read: impl FnOnce(Written<'_>),
     ) -> Result<ControlReply> {
         let resets = link.resets();
-        self.ask_or(link, question, link.timeout, read, |submitted| {
+        self.ask_or(link, question, link.timeout, read, |submitted, mut slot| {
             link.repair(resets);
             while !submitted.is_returned() {
                 fsleep(PAUSE);
             }
-            submitted.into_returned()
+            *slot = submitted.into_returned();
         })
     }
 
@@ -107,7 +111,7 @@ impl Control {
         question: Question,
         timeout: Delta,
         read: impl FnOnce(Written<'_>),
-        take_back: impl FnOnce(Submitted) -> Option<Idle>,
+        take_back: impl FnOnce(Submitted, MutexGuard<'_, Option<Idle>>),
     ) -> Result<ControlReply> {
         let queue = link.control_queue()?;
         let mut slot = self.request.lock();
@@ -142,7 +146,7 @@ impl Control {
                 Err(ENODEV)
             }
             Returned::Pending(submitted) => {
-                *slot = take_back(submitted);
+                take_back(submitted, slot);
                 Err(ETIMEDOUT)
             }
         }

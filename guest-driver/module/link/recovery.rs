@@ -138,16 +138,14 @@ impl Link {
             return;
         }
         let patience = self.timeout.min(PING_PATIENCE);
-        match self.control.ask_within(self, Question::Ping, patience) {
-            Ok(reply) if reply.status == Status::Ok.to_wire() => {}
-            _ => {
-                let guard = self.recovery.lock();
-                if !self.is_dead() {
-                    self.give_up("no_answer", ETIMEDOUT);
-                }
-                drop(guard);
+        let guard = self.recovery.lock();
+        if !self.is_dead() {
+            match self.control.ask_within(self, Question::Ping, patience) {
+                Ok(reply) if reply.status == Status::Ok.to_wire() => {}
+                _ => self.give_up("no_answer", ETIMEDOUT),
             }
         }
+        drop(guard);
     }
 
     /// Stops the device until [`Link::resume`]. Requests wait meanwhile.
