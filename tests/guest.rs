@@ -218,12 +218,7 @@ impl Boots<'_> {
     }
 
     fn restart(&self) -> anyhow::Result<Option<Trial>> {
-        // Lockdep reports nothing any more once it has reported the kernel's own slots, and on the debug kernel a CPU fault was
-        // seen to lose a page whose device was killed: docs/loss.md. `HMM_RESTART_ON_DEBUG=1` runs it there, too.
-        let on_request = std::env::var_os("HMM_RESTART_ON_DEBUG").is_some();
-        if !self.is_chosen(restart::NAME)
-            || (self.artifacts.environment.kernel.debug && !on_request)
-        {
+        if !self.is_chosen(restart::NAME) {
             return Ok(None);
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
