@@ -5,10 +5,10 @@
 //! `migration`.
 
 mod hibernation;
-mod learned;
 mod retry_runs;
 mod splits;
 mod state;
+mod tuning;
 mod walk_buffers;
 mod worker_slots;
 

@@ -10,7 +10,7 @@
 //! # Lock order
 //!
 //! mmap lock > folio locks (held by a `Migration`) > `Pages::records`, a queue's ring. Do not take the
-//! mmap lock, access user memory or begin a `ClearHold` while a `Migration` is alive: a `ClearHold`
+//! mmap lock, access user memory or begin a `ZapGuard` while a `Migration` is alive: a `ZapGuard`
 //! waits for tasks that zap PTEs, and those wait for the holds that exist.
 
 mod batch_stats;

@@ -46,8 +46,8 @@ use kernel::{
     }, //
 };
 
-/// A known process.
-pub(crate) type Known = Arc<Watch<Space>>;
+/// An address space that the driver watches, with what was advised about it.
+pub(crate) type WatchedSpace = Arc<Watch<Space>>;
 
 impl Entry for Watch<Space> {
     fn has_ended(&self) -> bool {
@@ -89,19 +89,19 @@ impl Spaces {
     /// # Errors
     ///
     /// `ENOMEM`, `ERESTARTSYS` a signal came.
-    pub(crate) fn of(&self, mm: &MmWithUser) -> Result<Known> {
+    pub(crate) fn of(&self, mm: &MmWithUser) -> Result<WatchedSpace> {
         kernel::task::might_sleep();
         if let Some(known) = self.find(mm) {
             return Ok(known);
         }
         let space = Space::new(mm, self.advised.clone(), self.device.clone());
-        let new: Known = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
+        let new: WatchedSpace = Arc::pin_init(Watch::new(mm, space), GFP_KERNEL)?;
         // A known address space stays what it is, so one with the same number is the same.
         self.table.insert(number(mm), new, GFP_KERNEL, |_| true)
     }
 
     /// What is known of `mm`, if anything is. Does not sleep.
-    pub(crate) fn find(&self, mm: &MmWithUser) -> Option<Known> {
+    pub(crate) fn find(&self, mm: &MmWithUser) -> Option<WatchedSpace> {
         self.table.with(number(mm), Arc::clone)
     }
 

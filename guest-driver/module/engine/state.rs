@@ -4,8 +4,8 @@
 
 use super::{
     hibernation::Hibernation,
-    learned::Learned,
     splits::Splits,
+    tuning::Tuning,
     walk_buffers::WalkBuffersPool,
     worker_slots::WorkerSlots, //
 };
@@ -60,7 +60,7 @@ pub(crate) struct Engine {
     #[pin]
     pub(crate) return_buffers: BufferPool,
     #[pin]
-    pub(crate) learned: Learned,
+    pub(crate) tuning: Tuning,
     #[pin]
     pub(crate) scratches: WalkBuffersPool,
     #[pin]
@@ -88,7 +88,7 @@ impl Engine {
                 bulk_buffers <- BufferPool::new(BULK_BATCHES - EVICTIONS - RETURNS, BATCH_PAGES, false),
                 evict_buffers <- BufferPool::new(EVICTIONS, BLOCK_PAGES, true),
                 return_buffers <- BufferPool::new(RETURNS, BLOCK_PAGES, true),
-                learned <- Learned::new(most),
+                tuning <- Tuning::new(most),
                 scratches <- WalkBuffersPool::new(),
                 hibernation <- Hibernation::new(),
                 readaheads: WorkerSlots::new(READAHEADS)?,

@@ -7,7 +7,7 @@
 //! entries. So the driver migrates the pages back first.
 //!
 //! The task that waits here holds the mmap lock, and is within an invalidation. So the worker that
-//! migrates takes no mmap lock, begins no `ClearHold`, waits for no invalidation, and has buffers that no
+//! migrates takes no mmap lock, begins no `ZapGuard`, waits for no invalidation, and has buffers that no
 //! task keeps which does. Huge pages stay: their entries are kept right, or nothing can be done for them.
 
 use super::evict;

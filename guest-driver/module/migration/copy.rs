@@ -149,7 +149,7 @@ impl<'a> Copying<'a> {
                 drop(time);
                 if outcome.was_answered() {
                     if let Some((bytes, ns)) = outcome.pace() {
-                        self.device.engine().learned.copied(bytes, ns);
+                        self.device.engine().tuning.copied(bytes, ns);
                     }
                     let failed = if outcome.all_ok() {
                         0

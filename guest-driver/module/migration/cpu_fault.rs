@@ -22,17 +22,17 @@ use super::{
 use crate::{
     device::Device,
     link::Lane,
-    policy::Known,
+    policy::WatchedSpace,
     pool::FaultServer,
     stats::Stage,
     sys::{
         address_space::{
-            clear_hold::{
+            exclusive::Exclusive,
+            tracking::KeptTables, //
+            zap_guard::{
                 NotHeld,
                 ZapExclusion, //
             },
-            exclusive::Exclusive,
-            tracking::KeptTables, //
         },
         device_memory::{
             pagemap::{
@@ -134,8 +134,8 @@ fn window(device: &Device, fault: &Fault<'_>) -> Window {
             most: bounds.most.min(most),
         }
     };
-    let learned = &device.engine().learned;
-    let mut window = learned.fault_window(fault.vma(), fault.address(), bounds);
+    let tuning = &device.engine().tuning;
+    let mut window = tuning.fault_window(fault.vma(), fault.address(), bounds);
     if advice.side == Some(Side::Device) || advice.window.is_some() {
         // A process that advised on the side or on the size of a fault gets no more than that.
         window.ahead.end = window.ahead.start;
@@ -156,7 +156,7 @@ fn split(device: &Device, fault: &Fault<'_>) -> Attempt {
 
 /// Lets a worker wait until no task zaps PTEs of the process. A fault, which must not wait for that,
 /// is retried meanwhile. Returns whether a worker waits.
-fn settle(device: &Device, known: &Known) -> bool {
+fn settle(device: &Device, known: &WatchedSpace) -> bool {
     let engine = device.engine();
     if device.link().is_stopping() {
         return false;

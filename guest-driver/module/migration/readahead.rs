@@ -15,20 +15,20 @@ use super::{
 };
 use crate::{
     device::Device,
-    policy::Known,
+    policy::WatchedSpace,
     pool::Ticket,
     sys::{
         address_space::{
-            clear_hold::{
-                ClearHold,
-                ZapExclusion, //
-            },
             exclusive::Exclusive,
             mm::{
                 mmap_lock_is_contended,
                 Vma, //
             },
             mmap_lock::MmapReadGuard, //
+            zap_guard::{
+                ZapExclusion, //
+                ZapGuard,
+            },
         },
         device_memory::page::HUGE_PAGES,
         migrate::{
@@ -118,7 +118,7 @@ impl Rest {
 struct Readahead<'a> {
     device: &'a Device,
     mm: &'a MmWithUser,
-    known: Option<Known>,
+    known: Option<WatchedSpace>,
     ticket: Ticket,
 }
 
@@ -165,7 +165,7 @@ impl Readahead<'_> {
             }
             rest.pass(&front);
             let is_contended = mmap_lock_is_contended(self.mm)
-                || held.as_ref().is_some_and(ClearHold::is_contended);
+                || held.as_ref().is_some_and(ZapGuard::is_contended);
             if is_contended || self.device.link().is_stopping() {
                 break;
             }

@@ -14,8 +14,8 @@ use crate::{
         Tally, //
     },
     policy::{
-        Known,
         ProcessEntry, //
+        WatchedSpace,
     },
     sys::{
         address_space::process::Process,
@@ -55,7 +55,7 @@ const STEP: usize = 32 << 20;
 /// What is to be moved.
 pub(super) struct Job {
     pub(super) process: Process,
-    pub(super) known: Known,
+    pub(super) known: WatchedSpace,
     /// Keeps the account open that pages are charged to.
     pub(super) entry: Arc<ProcessEntry>,
     pub(super) range: Range<usize>,
@@ -91,7 +91,7 @@ struct Task {
     /// Between its steps the move does not keep the memory of a process that has ended.
     mm: ARef<Mm>,
     task: ARef<kernel::task::Task>,
-    known: Known,
+    known: WatchedSpace,
     _entry: Arc<ProcessEntry>,
     rest: Range<usize>,
     direction: Option<Direction>,
@@ -263,7 +263,7 @@ impl Prefetch {
 }
 
 /// To which side the front of `range` is to move, and how far that is so.
-fn preferred(known: &Known, range: Range<usize>) -> (Option<Direction>, Range<usize>) {
+fn preferred(known: &WatchedSpace, range: Range<usize>) -> (Option<Direction>, Range<usize>) {
     let (advice, end) = known.watcher().run(range.clone());
     let direction = advice.side.map(|side| match side {
         Side::Device => Direction::ToDevice,

@@ -22,7 +22,7 @@ use crate::{
         MigrateArgs,
         Tally, //
     },
-    policy::Known,
+    policy::WatchedSpace,
     pool::AccountId,
     sys::address_space::process::Process, //
 };
@@ -127,7 +127,7 @@ fn migrate_around(
 }
 
 /// The part of the granule around `page` with this advice.
-fn alike(known: &Known, page: usize, advice: &Advice) -> Range<usize> {
+fn alike(known: &WatchedSpace, page: usize, advice: &Advice) -> Range<usize> {
     let granule = page & !(GRANULE_BYTES - 1);
     let (_, end) = known
         .watcher()

@@ -10,8 +10,8 @@ use crate::{
         DevicePool, //
     },
     policy::{
-        Known,
         ProcessEntry, //
+        WatchedSpace,
     },
     sys::address_space::{
         mirror::Mirror,
@@ -40,7 +40,7 @@ pub(crate) struct View {
     pub(super) context: u32,
     /// Whose memory moves, by whose rules.
     pub(super) task: ARef<Task>,
-    pub(super) known: Known,
+    pub(super) known: WatchedSpace,
     /// Keeps the account open that pages are charged to.
     pub(super) entry: Arc<ProcessEntry>,
     /// The update lock.
@@ -64,7 +64,7 @@ impl View {
         device: &Device,
         process: &Process,
         context: u32,
-        known: Known,
+        known: WatchedSpace,
         entry: Arc<ProcessEntry>,
     ) -> impl PinInit<Self, Error> {
         let (pool, task) = (device.pool().clone(), process.task().clone());

@@ -3,7 +3,6 @@
 //! Address spaces: mappings, the mmap lock, MMU notifiers, reverse mappings.
 
 pub(crate) mod anon_vma;
-pub(crate) mod clear_hold;
 pub(crate) mod exclusive;
 mod hmm_entries;
 mod interval;
@@ -17,3 +16,4 @@ pub(crate) mod process;
 pub(crate) mod snapshot;
 pub(crate) mod tracking;
 pub(crate) mod watch;
+pub(crate) mod zap_guard;

@@ -59,7 +59,7 @@ use self::{
     mapped::Mapped, //
 };
 use crate::sys::{
-    address_space::clear_hold::OwnZaps,
+    address_space::zap_guard::OwnZaps,
     bindings,
     device_memory::page::{
         Destination,

@@ -12,10 +12,10 @@ use crate::{
     sys::{
         address_space::{
             anon_vma::AnonVma,
-            clear_hold::ZapExclusion,
             exclusive::Exclusive,
             mm::Vma,
             mmap_lock::MmapReadGuard, //
+            zap_guard::ZapExclusion,
         },
         device_memory::page::HUGE_PAGES,
         migrate::Select, //

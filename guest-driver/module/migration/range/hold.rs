@@ -28,10 +28,6 @@ use crate::{
     },
     sys::{
         address_space::{
-            clear_hold::{
-                ClearHold,
-                ZapExclusion, //
-            },
             exclusive::Sharing,
             locked::MmapLocked,
             mm::{
@@ -44,6 +40,10 @@ use crate::{
                 MmapReadGuard,
                 MmapWriteGuard, //
             }, //
+            zap_guard::{
+                ZapExclusion, //
+                ZapGuard,
+            },
         },
         migrate::{
             Lease,
@@ -211,7 +211,7 @@ fn hold_with(
         // So does a task that waits to zap PTEs.
         let is_contended = exclusive.is_some()
             || mmap_lock_is_contended(request.mm)
-            || held.as_ref().is_some_and(ClearHold::is_contended);
+            || held.as_ref().is_some_and(ZapGuard::is_contended);
         if is_contended || request.device.link().is_stopping() || request.process.has_left() {
             break;
         }
@@ -351,7 +351,7 @@ impl<'a> Hold<'a, '_> {
     fn batch_bytes(&self) -> usize {
         let (device, args) = (self.request.device, self.request.args);
         let entries = device.link().max_entries(Lane::Bulk) * PAGE_SIZE;
-        let learned = device.engine().learned.batch_bytes();
+        let paced = device.engine().tuning.batch_bytes();
         // What is beyond a limit would be collected for nothing, and cannot be reclaimed meanwhile.
         let allowed = match args.direction {
             Direction::ToDevice => device.pages().accounts().room(args.account),
@@ -360,7 +360,7 @@ impl<'a> Hold<'a, '_> {
         let allowed = usize::try_from(allowed)
             .unwrap_or(usize::MAX)
             .saturating_mul(PAGE_SIZE);
-        let bytes = learned.min(entries).min(allowed);
+        let bytes = paced.min(entries).min(allowed);
         (bytes & !(TABLE_BYTES - 1)).max(TABLE_BYTES)
     }
 

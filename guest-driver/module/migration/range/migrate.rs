@@ -21,7 +21,7 @@ use crate::{
         },
         tally::Tally, //
     },
-    policy::Known,
+    policy::WatchedSpace,
     sys::{
         address_space::{
             mm::end_of_addresses,
@@ -57,7 +57,7 @@ const HELPERS: usize = 3;
 pub(crate) struct Target<'a> {
     pub(crate) process: &'a Process,
     /// What is known of it.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<WatchedSpace>,
     /// Whether the caller is told to stop by other means than a signal.
     pub(crate) is_stopped: &'a dyn Fn() -> bool,
 }

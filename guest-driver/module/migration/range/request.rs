@@ -6,7 +6,7 @@ use super::frontier::Frontier;
 use crate::{
     device::Device,
     migration::migrate_args::MigrateArgs,
-    policy::Known,
+    policy::WatchedSpace,
     sys::address_space::{
         process::Process,
         snapshot::Snapshot, //
@@ -25,7 +25,7 @@ pub(super) struct Request<'a> {
     /// Whether a thread of the kernel gives up to wait for the mmap lock.
     pub(super) gives_up: &'a dyn Fn() -> bool,
     /// What is known of the process.
-    pub(super) known: Option<&'a Known>,
+    pub(super) known: Option<&'a WatchedSpace>,
     pub(super) args: MigrateArgs,
     pub(super) snapshot: &'a Snapshot,
     /// What is left to take of the request.

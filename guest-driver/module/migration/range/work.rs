@@ -14,7 +14,7 @@ use crate::{
         migrate_args::MigrateArgs,
         tally::Tally, //
     },
-    policy::Known,
+    policy::WatchedSpace,
     sys::{
         address_space::{
             process::Process,
@@ -46,7 +46,7 @@ pub(super) enum Role<'a> {
 #[pin_data]
 pub(super) struct Work {
     process: Process,
-    known: Option<Known>,
+    known: Option<WatchedSpace>,
     args: MigrateArgs,
     #[pin]
     snapshot: Snapshot,
@@ -72,7 +72,7 @@ impl Work {
     /// `ENOMEM`.
     pub(super) fn new(
         process: Process,
-        known: Option<Known>,
+        known: Option<WatchedSpace>,
         frontier: Frontier,
         args: MigrateArgs,
     ) -> Result<Arc<Self>> {

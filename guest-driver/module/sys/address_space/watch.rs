@@ -7,12 +7,6 @@
 
 use crate::sys::{
     address_space::{
-        clear_hold::{
-            ClearHold,
-            ClearHolds,
-            NotHeld,
-            OwnZaps, //
-        },
         exclusive::Exclusive,
         interval,
         mmap_lock::MmapLockOfCaller,
@@ -20,6 +14,12 @@ use crate::sys::{
             self,
             KeptTables, //
         }, //
+        zap_guard::{
+            NotHeld,
+            OwnZaps, //
+            ZapGuard,
+            ZapGuards,
+        },
     },
     bindings,
     device_memory::{
@@ -76,7 +76,7 @@ pub(crate) struct Watch<W: Watcher> {
     #[pin]
     watcher: W,
     #[pin]
-    holds: ClearHolds,
+    holds: ZapGuards,
 }
 
 /// How often a hold is tried to begin.
@@ -110,7 +110,7 @@ impl<W: Watcher> Watch<W> {
         try_pin_init!(Self {
             // What is called comes before what calls it.
             watcher <- watcher,
-            holds <- ClearHolds::new(),
+            holds <- ZapGuards::new(),
             notifier <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
                 // SAFETY: `slot` is pinned until drop removes it, and so is the watcher, which goes
                 // after that.
@@ -133,7 +133,7 @@ impl<W: Watcher> Watch<W> {
     /// The caller has no other hold, and no lock of any page: the invalidations that this waits for
     /// include those in which a migration waits for a page (`migrate_vma_split_folio()` takes the
     /// lock of a folio inside of its invalidation). A CPU fault calls [`Self::try_hold`].
-    pub(crate) fn hold<'a>(&'a self, of: Exclusive<'a>, owner: Owner) -> Option<ClearHold<'a>> {
+    pub(crate) fn hold<'a>(&'a self, of: Exclusive<'a>, owner: Owner) -> Option<ZapGuard<'a>> {
         kernel::task::might_sleep();
         let notifier = self.notifier.get();
         let (mm, range) = (self.mm(), of.range());
@@ -144,7 +144,7 @@ impl<W: Watcher> Watch<W> {
             // SAFETY: By the type invariant.
             let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
             let is_noted = || {
-                // SAFETY: As above. `ClearHolds` calls this and the function that notes with its
+                // SAFETY: As above. `ZapGuards` calls this and the function that notes with its
                 // lock held.
                 unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
             };
@@ -166,7 +166,7 @@ impl<W: Watcher> Watch<W> {
         &'a self,
         of: Exclusive<'a>,
         owner: Owner,
-    ) -> Result<ClearHold<'a>, NotHeld> {
+    ) -> Result<ZapGuard<'a>, NotHeld> {
         if !self.is_of(of.mm()) {
             return Err(NotHeld::Refused);
         }
@@ -182,7 +182,7 @@ impl<W: Watcher> Watch<W> {
             // SAFETY: By the type invariant.
             let seq = unsafe { bindings::mmu_interval_read_begin(notifier) };
             let is_settled = self.holds.settle(|| {
-                // SAFETY: As above. `ClearHolds` calls this with its lock held, as it does the
+                // SAFETY: As above. `ZapGuards` calls this with its lock held, as it does the
                 // function that notes.
                 unsafe { bindings::vhmm_notifier_has_changed(notifier, seq) }
             });

@@ -6,8 +6,8 @@
 
 use crate::sys::{
     address_space::{
-        clear_hold::has_huge_leaf,
         mm::Vma, //
+        zap_guard::has_huge_leaf,
     },
     bindings,
     device_memory::{

@@ -20,8 +20,8 @@ use super::{
 use crate::sys::{
     address_space::{
         anon_vma::AnonVma,
-        clear_hold::OwnZaps,
         mm::Vma, //
+        zap_guard::OwnZaps,
     },
     bindings,
     device_memory::pagemap::{

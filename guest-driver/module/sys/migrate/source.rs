@@ -3,7 +3,7 @@
 //! What a migration is to collect, and what it collected.
 
 use crate::sys::{
-    address_space::clear_hold::ZapExclusion,
+    address_space::zap_guard::ZapExclusion,
     device_memory::page::{
         PageRef,
         HUGE_PAGES, //

@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("kunit/accounts", || suite("accounts")),
-    Case::new("kunit/clear-hold", || suite("clear_hold")),
+    Case::new("kunit/zap-guard", || suite("zap_guard")),
     Case::new("kunit/contexts", || suite("contexts")),
     Case::new("kunit/control", || suite("control")),
     Case::new("kunit/dmirror-command", || suite("dmirror_command")),

@@ -26,19 +26,19 @@ const LEAST_BATCH: usize = 2 << 20;
 
 /// See the module.
 #[pin_data]
-pub(crate) struct Learned {
+pub(crate) struct Tuning {
     #[pin]
     pace: SpinLock<Pace>,
     #[pin]
     windows: SpinLock<Windows<READERS>>,
 }
 
-impl Learned {
+impl Tuning {
     /// Nothing is learned yet; no batch will have more than `most` bytes.
     pub(crate) fn new(most: usize) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            pace <- new_spinlock!(Pace::new(BATCH_NS, LEAST_BATCH, most), "Learned::pace"),
-            windows <- new_spinlock!(Windows::new(), "Learned::windows"),
+            pace <- new_spinlock!(Pace::new(BATCH_NS, LEAST_BATCH, most), "Tuning::pace"),
+            windows <- new_spinlock!(Windows::new(), "Tuning::windows"),
         })
     }
 

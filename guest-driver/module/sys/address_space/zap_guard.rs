@@ -98,7 +98,7 @@ struct Slots {
     /// Tasks that wait for a hold to end.
     waiting: usize,
     /// Whether a clear has begun and is not known to have ended. Interval notifiers hear of the
-    /// beginning only; [`ClearHolds::settle`] finds out about the end.
+    /// beginning only; [`ZapGuards::settle`] finds out about the end.
     unsettled: bool,
     /// When a caller that must not wait was first refused, since a hold was last given.
     refused: Option<Instant<Monotonic>>,
@@ -116,14 +116,14 @@ pub(crate) enum NotHeld {
 
 /// All holds of one address space.
 #[pin_data]
-pub(in crate::sys) struct ClearHolds {
+pub(in crate::sys) struct ZapGuards {
     #[pin]
     slots: SpinLock<Slots>,
     #[pin]
     released: CondVar,
 }
 
-impl ClearHolds {
+impl ZapGuards {
     /// Nothing is held.
     pub(in crate::sys) fn new() -> impl PinInit<Self> {
         let slots = Slots {
@@ -133,8 +133,8 @@ impl ClearHolds {
             refused: None,
         };
         pin_init!(Self {
-            slots <- new_spinlock!(slots, "ClearHolds::slots"),
-            released <- new_condvar!("ClearHolds::released"),
+            slots <- new_spinlock!(slots, "ZapGuards::slots"),
+            released <- new_condvar!("ZapGuards::released"),
         })
     }
 
@@ -189,7 +189,7 @@ impl ClearHolds {
         range: Range<usize>,
         owner: Owner,
         is_noted: impl FnOnce() -> bool,
-    ) -> Result<ClearHold<'a>> {
+    ) -> Result<ZapGuard<'a>> {
         let mut slots = self.slots.lock();
         if is_noted() {
             return Err(EAGAIN);
@@ -197,7 +197,7 @@ impl ClearHolds {
         slots.unsettled = false;
         let index = slots.begin(range.clone(), owner).ok_or(ENOSPC)?;
         drop(slots);
-        Ok(ClearHold::new(self, mm, range, index))
+        Ok(ZapGuard::new(self, mm, range, index))
     }
 
     /// As [`Self::hold`], without waiting for clears to end: if one may be going on there is no
@@ -211,14 +211,14 @@ impl ClearHolds {
         mm: &'a Mm,
         range: Range<usize>,
         owner: Owner,
-    ) -> Result<ClearHold<'a>, NotHeld> {
+    ) -> Result<ZapGuard<'a>, NotHeld> {
         let mut slots = self.slots.lock();
         if slots.unsettled {
             return Err(slots.refuse());
         }
         let index = slots.begin(range.clone(), owner).ok_or(NotHeld::Refused)?;
         drop(slots);
-        Ok(ClearHold::new(self, mm, range, index))
+        Ok(ZapGuard::new(self, mm, range, index))
     }
 
     /// All clears that were noted before are over, unless `is_noted` says that another one began.
@@ -298,16 +298,16 @@ pub(in crate::sys) fn has_huge_leaf(mm: &Mm, range: Range<usize>, owner: Owner) 
 ///     None => Select::Device,
 /// };
 /// ```
-pub(crate) struct ClearHold<'a> {
-    holds: &'a ClearHolds,
+pub(crate) struct ZapGuard<'a> {
+    holds: &'a ZapGuards,
     mm: &'a Mm,
     range: Range<usize>,
     index: usize,
     _not_send: NotThreadSafe,
 }
 
-impl<'a> ClearHold<'a> {
-    fn new(holds: &'a ClearHolds, mm: &'a Mm, range: Range<usize>, index: usize) -> Self {
+impl<'a> ZapGuard<'a> {
+    fn new(holds: &'a ZapGuards, mm: &'a Mm, range: Range<usize>, index: usize) -> Self {
         Self {
             holds,
             mm,
@@ -337,7 +337,7 @@ impl<'a> ClearHold<'a> {
     }
 }
 
-impl Drop for ClearHold<'_> {
+impl Drop for ZapGuard<'_> {
     fn drop(&mut self) {
         let mut slots = self.holds.slots.lock();
         slots.slots[self.index] = None;
@@ -353,7 +353,7 @@ impl Drop for ClearHold<'_> {
 #[derive(Clone, Copy)]
 pub(crate) enum ZapExclusion<'a> {
     /// Zapping tasks block.
-    Held(&'a ClearHold<'a>),
+    Held(&'a ZapGuard<'a>),
     /// Zapping takes a lock that the caller holds: that of the address space or of the mapping.
     Locked(&'a MmapWriteGuard<'a>),
 }
@@ -413,7 +413,7 @@ impl Drop for OwnZaps {
     }
 }
 
-#[kunit_tests(virtio_hmm_clear_hold)]
+#[kunit_tests(virtio_hmm_zap_guard)]
 mod tests {
     use super::*;
 
@@ -440,7 +440,7 @@ mod tests {
     fn a_caller_that_must_not_wait_is_refused_while_a_clear_may_be_going_on() -> Result {
         let memory = crate::sys::services::kunit::TestMemory::new(1)?;
         let mm = memory.mm()?;
-        let holds = KBox::pin_init(ClearHolds::new(), GFP_KERNEL)?;
+        let holds = KBox::pin_init(ZapGuards::new(), GFP_KERNEL)?;
         let try_hold = || {
             holds
                 .try_hold(&mm, memory.range(), Owner::nobody())
