@@ -6,6 +6,10 @@
 //! are told to stop, and when the last of them is back, the end is reported. A job leaves the table when the driver has
 //! its end.
 
+mod entry;
+mod faults;
+mod late;
+mod reports;
 #[cfg(test)]
 mod tests;
 
@@ -18,23 +22,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmm_protocol::{JobFlags, JobKind, Report, ReportKind, Status};
-use zerocopy::byteorder::little_endian::U64;
+use hmm_protocol::Status;
 
+pub(super) use self::entry::NewJob;
+use self::{
+    entry::{Entry, Part, Phase, Serial},
+    faults::Fault,
+    late::Late,
+    reports::{Pending, Waiting},
+};
 use super::{
     counts::{Counts, JobsSnapshot},
-    report::{self, Of, Outcome},
+    report::{self, Outcome},
     work::{End, Step, Work},
 };
-use crate::{
-    inject::{JobFaults, ReportFaults},
-    mmu::{Context, Miss, MissReason},
-};
-
-/// A job whose faults are all answered and that makes no progress ends after so many, if they took [`STALL_TIME`] or more.
-const STALL_FAULTS: u32 = 100;
-/// The least time in which faults without progress end a job. An honest driver under a storm of invalidations needs some.
-const STALL_TIME: Duration = Duration::from_secs(1);
+use crate::mmu::{Context, MissReason};
 
 /// What bounds the table.
 #[derive(Clone, Copy, Debug)]
@@ -52,98 +54,6 @@ pub enum Answer {
     Resume,
     /// The job ends with this status.
     Fail(Status),
-}
-
-/// Names a job for ever, other than its cookie.
-type Serial = u64;
-
-/// A job as it is accepted.
-pub(super) struct NewJob {
-    pub(super) kind: JobKind,
-    pub(super) flags: JobFlags,
-    pub(super) cookie: u64,
-    pub(super) context: Arc<Context>,
-    /// At least one.
-    pub(super) parts: Vec<Box<dyn Work>>,
-    /// What injected faults want of it.
-    pub(super) wishes: JobFaults,
-}
-
-/// Where a part of a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// It waits for an executor, or until it may start.
-    Ready,
-    /// An executor works on it.
-    Running,
-    /// It waits for the answer to this page fault.
-    Faulted(u64),
-    /// It is over.
-    Ended,
-}
-
-struct Part {
-    /// Not while an executor works on it.
-    work: Option<Box<dyn Work>>,
-    phase: Phase,
-    /// What it had done when it last faulted, since when, and how many faults ago.
-    stall: Option<(u64, Instant, u32)>,
-}
-
-struct Entry {
-    of: Of,
-    kind: JobKind,
-    no_fault: bool,
-    context: Arc<Context>,
-    accepted: Instant,
-    faults: u32,
-    parts: Vec<Part>,
-    /// How the job ends, when all parts are back.
-    end: Option<End>,
-    stop: Arc<AtomicBool>,
-    wishes: JobFaults,
-    /// The report of its end, once that is certain.
-    report: Option<Report>,
-}
-
-struct Fault {
-    serial: Serial,
-    part: usize,
-    report: Report,
-    /// When the driver got the report.
-    told: Option<Instant>,
-}
-
-/// A report to come.
-#[derive(Clone, Copy, Debug)]
-enum Pending {
-    Fault(u64),
-    End(Serial),
-    /// One more of a report, because an injected fault says so.
-    Again(Report),
-}
-
-/// A report that waits for a buffer, with what injected faults want of it once they were asked.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    pending: Pending,
-    wanted: Option<ReportFaults>,
-}
-
-impl From<Pending> for Waiting {
-    fn from(pending: Pending) -> Self {
-        Self {
-            pending,
-            wanted: None,
-        }
-    }
-}
-
-/// What happens later, because an injected fault says so.
-#[derive(Clone, Copy, Debug)]
-enum Late {
-    Start(Serial, usize),
-    Report(Waiting),
 }
 
 /// A part of a job, on its way through an executor.
@@ -208,43 +118,14 @@ impl Table {
     /// # Errors
     /// `Busy`: there is no room, or a job that has not ended has the cookie.
     pub(super) fn accept(&mut self, job: NewJob, now: Instant) -> Result<(), Status> {
-        let NewJob {
-            kind,
-            flags,
-            cookie,
-            context,
-            parts,
-            wishes,
-        } = job;
+        let (kind, cookie, wishes) = (job.kind, job.cookie, job.wishes);
         if self.jobs.len() >= self.bounds.max_jobs as usize || self.by_cookie.contains_key(&cookie)
         {
             return Err(Status::Busy);
         }
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let entry = Entry {
-            of: Of {
-                context: context.number(),
-                cookie,
-            },
-            kind,
-            no_fault: flags.contains(JobFlags::NO_FAULT),
-            context,
-            accepted: now,
-            faults: 0,
-            parts: parts
-                .into_iter()
-                .map(|work| Part {
-                    work: Some(work),
-                    phase: Phase::Ready,
-                    stall: None,
-                })
-                .collect(),
-            end: None,
-            stop: Arc::default(),
-            wishes,
-            report: None,
-        };
+        let entry = Entry::new(job, now);
         let count = entry.parts.len();
         self.jobs.insert(serial, entry);
         self.by_cookie.insert(cookie, serial);
@@ -352,46 +233,6 @@ impl Table {
         }
     }
 
-    /// A part of a job waits for a page.
-    fn fault(
-        &mut self,
-        serial: Serial,
-        index: usize,
-        miss: &Miss,
-        wanted: u64,
-        program_counter: u64,
-    ) {
-        let Some(entry) = self.jobs.get_mut(&serial) else {
-            return;
-        };
-        let number = self.next_fault;
-        // 2^64 faults take longer than any session.
-        self.next_fault = number.wrapping_add(1);
-        entry.faults = entry.faults.saturating_add(1);
-        if let Some(part) = entry.parts.get_mut(index) {
-            part.phase = Phase::Faulted(number);
-        }
-        let fault = report::Fault {
-            number,
-            access: miss.access,
-            address: miss.address,
-            wanted,
-            program_counter,
-        };
-        self.faults.insert(
-            number,
-            Fault {
-                serial,
-                part: index,
-                report: report::fault(entry.of, &fault),
-                told: None,
-            },
-        );
-        self.counts.faults = self.counts.faults.wrapping_add(1);
-        self.reports.push_back(Pending::Fault(number).into());
-        self.fresh = true;
-    }
-
     /// The job ends in this way, as soon as all its parts are back. The first end counts.
     fn end(&mut self, serial: Serial, end: End, now: Instant) {
         let Some(entry) = self.jobs.get_mut(&serial) else {
@@ -480,167 +321,9 @@ impl Table {
         std::mem::take(&mut self.jobs)
     }
 
-    /// Answers page fault `number` of a job of `context`.
-    ///
-    /// # Errors
-    /// `BadFault`: no such fault waits for an answer.
-    pub(super) fn answer(
-        &mut self,
-        context: u32,
-        number: u64,
-        answer: Answer,
-        now: Instant,
-    ) -> Result<(), Status> {
-        let (serial, part, report) = match self.faults.get(&number) {
-            // The driver cannot know the number of a fault that it was not told.
-            Some(Fault {
-                serial,
-                part,
-                report,
-                told: Some(told),
-            }) if report.context.get() == context => {
-                self.counts.answer(now.saturating_duration_since(*told));
-                self.deadlines
-                    .remove(&(*told + self.bounds.fault_timeout, number));
-                (*serial, *part, *report)
-            }
-            _ => return Err(Status::BadFault),
-        };
-        self.faults.remove(&number);
-        match answer {
-            Answer::Resume => {
-                self.counts.resumed = self.counts.resumed.wrapping_add(1);
-                let entry = self.jobs.get_mut(&serial);
-                if let Some(waiting) = entry.and_then(|entry| entry.parts.get_mut(part)) {
-                    waiting.phase = Phase::Ready;
-                    self.ready.push_back((serial, part));
-                }
-            }
-            Answer::Fail(status) => {
-                self.counts.failed = self.counts.failed.wrapping_add(1);
-                self.end(serial, end_at(status, &report), now);
-            }
-        }
-        Ok(())
-    }
-
-    /// Does what is due: ends jobs whose faults were not answered in time, and starts what was to be late.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((deadline, number)) = self.deadlines.first().copied() {
-            if deadline > now {
-                break;
-            }
-            self.deadlines.pop_first();
-            if let Some(fault) = self.faults.remove(&number) {
-                self.counts.timed_out = self.counts.timed_out.wrapping_add(1);
-                let end = end_at(Status::FaultTimeout, &fault.report);
-                self.end(fault.serial, end, now);
-            }
-        }
-        if self.late.is_empty() {
-            return;
-        }
-        let (due, late) = std::mem::take(&mut self.late)
-            .into_iter()
-            .partition(|(when, _)| *when <= now);
-        self.late = late;
-        for (_, what) in due {
-            match what {
-                Late::Start(serial, part) => self.ready.push_back((serial, part)),
-                Late::Report(waiting) => {
-                    self.reports.push_back(waiting);
-                    self.fresh = true;
-                }
-            }
-        }
-    }
-
-    /// When [`expire`](Self::expire) has something to do next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let late = self.late.iter().map(|(when, _)| *when);
-        let fault = self.deadlines.first().map(|(when, _)| *when);
-        late.chain(fault).min()
-    }
-
-    /// Whether there are reports that nothing tried to deliver since the last call.
-    pub(super) fn take_fresh(&mut self) -> bool {
-        std::mem::take(&mut self.fresh)
-    }
-
-    /// Whether reports wait for buffers.
-    pub(super) fn has_reports(&self) -> bool {
-        !self.reports.is_empty()
-    }
-
     /// Whether a part waits for an executor.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
-    }
-
-    /// The next report, and what injected faults want of it; it stays the next one until it is [`delivered`](Self::delivered)
-    /// or [`put_off`](Self::put_off).
-    pub(super) fn next_report(
-        &mut self,
-        ask: impl Fn(ReportKind) -> ReportFaults,
-    ) -> Option<(Report, ReportFaults)> {
-        while let Some(waiting) = self.reports.front_mut() {
-            let (report, kind) = match &waiting.pending {
-                Pending::Fault(number) => {
-                    let fault = self.faults.get(number);
-                    (fault.map(|fault| fault.report), ReportKind::Fault)
-                }
-                Pending::End(serial) => {
-                    let entry = self.jobs.get(serial);
-                    (entry.and_then(|entry| entry.report), ReportKind::JobEnd)
-                }
-                Pending::Again(report) => return Some((*report, ReportFaults::default())),
-            };
-            if let Some(mut report) = report {
-                let wanted = *waiting.wanted.get_or_insert_with(|| ask(kind));
-                if wanted.wrong_cookie {
-                    report.cookie = U64::new(!report.cookie.get());
-                }
-                return Some((report, wanted));
-            }
-            // The job of the fault has ended.
-            self.reports.pop_front();
-        }
-        None
-    }
-
-    /// The next report, which is this one, is on its way to the driver, or is lost because an injected fault says so.
-    pub(super) fn delivered(&mut self, report: &Report, wanted: &ReportFaults, now: Instant) {
-        if !wanted.drop {
-            self.counts.reports = self.counts.reports.wrapping_add(1);
-        }
-        match self.reports.pop_front().map(|waiting| waiting.pending) {
-            Some(Pending::Fault(number)) => {
-                if let Some(fault) = self.faults.get_mut(&number) {
-                    fault.told = Some(now);
-                    self.deadlines
-                        .insert((now + self.bounds.fault_timeout, number));
-                }
-            }
-            Some(Pending::End(serial)) => {
-                if let Some(entry) = self.jobs.remove(&serial) {
-                    self.by_cookie.remove(&entry.of.cookie);
-                }
-            }
-            Some(Pending::Again(_)) | None => {}
-        }
-        if wanted.duplicate {
-            self.reports.push_front(Pending::Again(*report).into());
-        }
-    }
-
-    /// Puts the next report off for so long, because an injected fault says so.
-    pub(super) fn put_off(&mut self, delay: Duration, now: Instant) {
-        if let Some(mut waiting) = self.reports.pop_front() {
-            if let Some(wanted) = &mut waiting.wanted {
-                wanted.delay = Duration::ZERO;
-            }
-            self.late.push((now + delay, Late::Report(waiting)));
-        }
     }
 
     /// The counters now.
@@ -656,30 +339,5 @@ impl Table {
     /// Sets every counter to zero.
     pub(super) fn reset_counts(&mut self) {
         self.counts = Counts::default();
-    }
-}
-
-impl Part {
-    /// Counts a fault of a part that has done so much; whether it is one too many without progress.
-    fn is_stalled(&mut self, amount: u64, now: Instant) -> bool {
-        match &mut self.stall {
-            Some((before, since, count)) if *before == amount => {
-                *count = count.saturating_add(1);
-                *count >= STALL_FAULTS && now.saturating_duration_since(*since) >= STALL_TIME
-            }
-            stall => {
-                *stall = Some((amount, now, 1));
-                false
-            }
-        }
-    }
-}
-
-/// An end at the address of a page fault.
-fn end_at(status: Status, fault: &Report) -> End {
-    End {
-        status,
-        address: fault.address.get(),
-        program_counter: fault.program_counter.get(),
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use hmm_protocol::{FaultAccess, JobFlags, JobKind, Report, ReportKind, Status};
 
-use super::{Answer, Bounds, NewJob, STALL_FAULTS, STALL_TIME, Table, Turn, TurnEnd};
+use super::entry::{STALL_FAULTS, STALL_TIME};
+use super::{Answer, Bounds, NewJob, Table, Turn, TurnEnd};
 use crate::{
     inject::{JobFaults, ReportFaults},
     jobs::{Access, End, Step, Work},
