@@ -6,7 +6,7 @@ mod values;
 pub(crate) use self::values::{
     MemoryLimit, Policy, PreferredSide, Side, Touches, WindowBounds, YesNo,
 };
-use self::values::{memory_limit, milliseconds, number, permissions, process};
+use self::values::{interval, memory_limit, milliseconds, number, permissions, process};
 use crate::range::PageRange;
 use crate::size::size;
 use clap::{Args, Parser, Subcommand};
@@ -27,8 +27,8 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage. 'run' passes on the exit code of its
-command (128 + N if signal N ended it); 125: hmmctl itself failed, 126: the command
+Exit codes: 0 done, 1 failed, 2 wrong usage. 'run' and 'record' pass on the exit code of
+their command (128 + N if signal N ended it); 125: hmmctl itself failed, 126: the command
 cannot be executed, 127: the command was not found.";
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Residency(Residency),
     /// Runs a program and keeps moving its private anonymous memory to the device.
     Run(Run),
+    /// Runs a program and records what the driver does meanwhile, and where the program's memory is.
+    Record(Record),
     /// Says what had better be done with a range of a process's memory.
     Advise(Advise),
     /// Moves a range of a process in the background, and waits for it.
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Job(Job),
     /// Shows the device's counters.
     Stats(Stats),
+    /// Shows, again and again, what the device and the processes on it do: residency, rates, skipped pages.
+    Top(Top),
     /// Shows whether the device is there, and each time that it is lost or comes back, until it is gone.
     Watch(Watch),
 }
@@ -69,6 +73,22 @@ pub(crate) struct Watch {
     /// Print JSON, an object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Print the rates of one interval, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON: with --once one object with the rates, else what was counted at each interval, an object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Milliseconds between two looks, at least 10.
+    #[arg(long, value_name = "MS", default_value = "1000", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// Show what an earlier 'top --json' printed, instead of the device.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +321,22 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) quiet: bool,
     /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Where to write the recording: text, of which 'cargo xtask report' makes pictures.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Milliseconds between two looks at where the program's memory is, at least.
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// Memory of the kernel for events that are not written yet, for each processor.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4M")]
+    pub(crate) buffer: u64,
+    /// The program and its arguments; 'hmmctl run -- PROGRAM' to have its memory moved.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }

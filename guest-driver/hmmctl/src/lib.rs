@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! `hmmctl`: moves memory of processes to the device and back, and shows where it is.
 //!
-//! Exit codes: 0 done; 1 failed; 2 wrong usage. `run` passes on the exit code of its command
+//! Exit codes: 0 done; 1 failed; 2 wrong usage. `run` and `record` pass on the exit code of their command
 //! (128 + N if signal N ended it); its own failures are 125, and as with env(1) 126 means that the
 //! command could not be executed and 127 that it was not found.
 
 mod cli;
 mod command;
+mod debugfs;
 mod maps;
 mod output;
 mod range;
+mod record;
 mod run;
 mod size;
+mod top;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -35,7 +38,9 @@ pub fn main() -> ExitCode {
         Command::Limit(limit) => command::policy::limit(&cli.device, limit),
         Command::Job(job) => command::job::job(&cli.device, job),
         Command::Stats(stats) => command::stats::stats(&cli.device, stats),
+        Command::Top(top) => top::top(&cli.device, top),
         Command::Watch(watch) => command::watch::watch(&cli.device, watch),
+        Command::Record(record) => return record::record(&cli.device, record),
         Command::Run(run) => return run::run(&cli.device, run),
     };
     match result {

@@ -14,14 +14,17 @@ mod stall;
 mod summary;
 mod tree;
 
+pub(crate) use look::populated;
+pub(crate) use program::{Program, StartError};
+pub(crate) use signals::Signals;
+pub(crate) use tree::Tree;
+
 use crate::cli;
 use anyhow::{Context, bail};
 use hmm_uapi::client::Device;
 use mover::Mover;
 pub(crate) use pace::Rules;
-use program::{Program, StartError};
 use rustix::thread::CapabilitySet;
-use signals::Signals;
 use stall::Stall;
 use std::fs::File;
 use std::path::Path;
@@ -34,7 +37,12 @@ const OWN_FAILURE: u8 = 125;
 
 /// Runs a program and keeps moving its memory; the program's exit code.
 pub(crate) fn run(node: &Path, arguments: &cli::Run) -> ExitCode {
-    match try_run(node, arguments) {
+    exit_code(try_run(node, arguments))
+}
+
+/// The exit code of the program that was run, or says why it was not run, with the code for that.
+pub(crate) fn exit_code(result: anyhow::Result<u8>) -> ExitCode {
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = error
@@ -94,7 +102,8 @@ fn try_run(node: &Path, arguments: &cli::Run) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn may_move_memory_of_others() -> anyhow::Result<bool> {
+/// Whether the caller may ask for and move the memory of any process.
+pub(crate) fn may_move_memory_of_others() -> anyhow::Result<bool> {
     let sets = rustix::thread::capabilities(None).context("cannot read the own capabilities")?;
     Ok(sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }

@@ -139,6 +139,16 @@ impl Policy {
     }
 }
 
+/// Shorter intervals measure hmmctl itself.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(10);
+    let interval = milliseconds(text)?;
+    if interval < LEAST {
+        return Err(format!("expected at least {} ms", LEAST.as_millis()));
+    }
+    Ok(interval)
+}
+
 pub(super) fn process(text: &str) -> Result<Process, String> {
     text.parse()
         .ok()

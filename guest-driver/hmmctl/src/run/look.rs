@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// The populated anonymous pages of a process that may be moved, in the order of addresses. None if
 /// the process has ended.
-pub(super) fn populated(pid: i32) -> anyhow::Result<Vec<PageRun>> {
+pub(crate) fn populated(pid: i32) -> anyhow::Result<Vec<PageRun>> {
     // A process that has ended has no files, or one without a line.
     let (Some(process), Ok(mappings)) = (Process::from_id(pid), maps::of_process(pid)) else {
         return Ok(Vec::new());

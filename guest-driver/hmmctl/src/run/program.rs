@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// The command could not be started.
 #[derive(Debug)]
-pub(super) struct StartError {
+pub(crate) struct StartError {
     command: OsString,
     cause: io::Error,
 }
@@ -48,7 +48,7 @@ impl std::error::Error for StartError {}
 
 /// A running program.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     pid: Pid,
     handle: OwnedFd,
 }
@@ -56,7 +56,7 @@ pub(super) struct Program {
 impl Program {
     /// Starts the command, which takes over standard input, output and error, and the signal mask
     /// that hmmctl was started with.
-    pub(super) fn start(command: &[OsString], signals: &Signals) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: &[OsString], signals: &Signals) -> anyhow::Result<Self> {
         let (name, _) = command.split_first().context("no command")?;
         let pid = spawn(command, signals.original_mask()).map_err(|cause| StartError {
             command: name.clone(),
@@ -67,13 +67,13 @@ impl Program {
     }
 
     /// The program's process id.
-    pub(super) fn id(&self) -> i32 {
+    pub(crate) fn id(&self) -> i32 {
         self.pid.as_raw_pid()
     }
 
     /// Waits for the program's end and meanwhile forwards signals; the exit code with which hmmctl
     /// ends.
-    pub(super) fn wait(self, signals: &Signals) -> anyhow::Result<u8> {
+    pub(crate) fn wait(self, signals: &Signals) -> anyhow::Result<u8> {
         loop {
             let mut events = [
                 PollFd::new(&self.handle, PollFlags::IN),

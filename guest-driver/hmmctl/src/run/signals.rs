@@ -20,14 +20,14 @@ const FORWARDED: [Signal; 7] = [
 /// The signals that are forwarded: blocked in this thread and in those it starts, and read from a
 /// file instead.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     file: SignalFd,
     original_mask: SigSet,
 }
 
 impl Signals {
     /// Blocks the signals.
-    pub(super) fn block() -> anyhow::Result<Self> {
+    pub(crate) fn block() -> anyhow::Result<Self> {
         let set: SigSet = FORWARDED.into_iter().collect();
         let original_mask = set
             .thread_swap_mask(SigmaskHow::SIG_BLOCK)

@@ -47,7 +47,7 @@ impl Stat {
 /// The program's processes, followed through forks. A process once seen stays one of them, also
 /// when its parent exits and it gets another.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: i32,
     known: BTreeMap<i32, u64>,
     seen: u64,
@@ -55,7 +55,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// The tree that starts with this process.
-    pub(super) fn new(root: i32) -> Self {
+    pub(crate) fn new(root: i32) -> Self {
         Self {
             root,
             known: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// Looks at the system's processes, and gives the program's that are alive.
-    pub(super) fn update(&mut self) -> io::Result<Vec<i32>> {
+    pub(crate) fn update(&mut self) -> io::Result<Vec<i32>> {
         Ok(self.update_from(&all_processes()?))
     }
 

@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("hmmctl/run-exit-codes", run_exit_codes),
     Case::new("hmmctl/policy-verbs-json", policy_verbs),
     Case::new("hmmctl/job-json", job),
+    Case::new("hmmctl/top-json", top),
     Case::new("hmmctl/errors", errors),
 ];
 
@@ -161,6 +162,54 @@ fn policy_verbs() -> Result<()> {
         refused.status.code() == Some(1) && message.contains("has no mapping"),
         "{}: {message}",
         refused.status
+    );
+    check.open()?;
+    child.wait()
+}
+
+/// `top` finds the process that has device memory, and counts what the driver counts.
+fn top() -> Result<()> {
+    let mut memory = Memory::single(100)?;
+    let range = memory.range();
+    let (ready, check) = (Gate::new()?, Gate::new()?);
+    let child = fork(|| {
+        memory.fill(1);
+        ready.open()?;
+        check.wait()?;
+        memory.check(1)
+    })?;
+    ready.wait()?;
+    let pid = child.id()?;
+    let range = format!("{:x}-{:x}", range.start, range.end);
+    let moved = json(&[
+        "migrate",
+        "--pid",
+        &pid.to_string(),
+        "--to",
+        "device",
+        "--range",
+        &range,
+        "--json",
+    ])?;
+    let moved = number(&moved, "pages_moved")?;
+    ensure!(moved > 0, "no page moved");
+    let found = json(&["top", "--once", "--interval", "10", "--json"])?;
+    let stats = Mover::open()?.device.stats()?;
+    ensure!(
+        found["device"] == "present"
+            && number(&found["counters"], "bytes_to_device")? == stats.bytes_to_device
+            && number(&found["counters"], "resident_bytes")? == stats.resident_bytes,
+        "{found}, and the device has {stats:?}"
+    );
+    let processes = found["processes"]
+        .as_array()
+        .context("there are no processes")?;
+    let own = (processes.iter())
+        .find(|process| process["pid"] == pid)
+        .with_context(|| format!("process {pid} is not in {found}"))?;
+    ensure!(
+        number(own, "resident_bytes")? == moved * PAGE as u64 && own["limit_bytes"].is_null(),
+        "{moved} pages are on the device: {own}"
     );
     check.open()?;
     child.wait()

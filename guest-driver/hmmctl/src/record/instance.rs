@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A trace of our own.
+
+use anyhow::Context;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+/// How long the trace is left alone between two readings, and its buffer has to last.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A trace instance with the driver's events only. It is removed with the value.
+#[derive(Debug)]
+pub(super) struct Instance {
+    folder: PathBuf,
+}
+
+impl Instance {
+    /// Makes one that has room for `buffer` bytes of events for each processor. Nothing is recorded yet.
+    pub(super) fn create(buffer: u64) -> anyhow::Result<Self> {
+        let name = format!("hmmctl-{}", std::process::id());
+        let folder = Path::new(TRACEFS).join("instances").join(name);
+        fs::create_dir(&folder).with_context(|| {
+            format!(
+                "cannot make {}; recording needs tracefs, mounted there, and a kernel with CONFIG_TRACING",
+                folder.display()
+            )
+        })?;
+        let instance = Self { folder };
+        instance.write("buffer_size_kb", &(buffer / 1024).max(4).to_string())?;
+        // One clock for all processors.
+        instance.write("trace_clock", "mono")?;
+        Ok(instance)
+    }
+
+    /// Turns the driver's events on.
+    pub(super) fn start(&self) -> anyhow::Result<()> {
+        self.write("events/virtio_hmm/enable", "1")
+    }
+
+    /// Where marks are written.
+    pub(super) fn marker(&self) -> anyhow::Result<File> {
+        let path = self.folder.join("trace_marker");
+        (OpenOptions::new().write(true).open(&path))
+            .with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Copies events to `out` until `is_over`, and then what is left.
+    pub(super) fn copy_to(&self, out: &mut impl Write, is_over: &AtomicBool) -> anyhow::Result<()> {
+        let path = self.folder.join("trace_pipe");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let pipe = rustix::fs::open(&path, flags, Mode::empty())
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            // Asked before the trace is read: what came before the end is read after it.
+            let is_last = is_over.load(Ordering::Acquire);
+            if is_last {
+                self.write("events/virtio_hmm/enable", "0")?;
+            }
+            loop {
+                match rustix::io::read(&pipe, &mut buffer) {
+                    Ok(0) | Err(Errno::AGAIN) => break,
+                    Ok(length) => out
+                        .write_all(&buffer[..length])
+                        .context("cannot write the recording")?,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno).context("cannot read the trace"),
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+            thread::park_timeout(PAUSE);
+        }
+    }
+
+    fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(file);
+        fs::write(&path, text)
+            .with_context(|| format!("cannot write '{text}' to {}", path.display()))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // A file of it that is still open keeps it; it has a name that tells whose it was.
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
