@@ -48,9 +48,10 @@ impl FileArgument {
     }
 }
 
-/// Packs the command and the files. The working directory is there, and empty but for them.
+/// Packs the command, other programs and the files. The working directory is there, and empty but for them.
 pub(crate) fn pack(
     command: &[OsString],
+    programs_beside: &[&str],
     files: &[FileArgument],
     cwd: &Path,
 ) -> anyhow::Result<Tree> {
@@ -63,7 +64,8 @@ pub(crate) fn pack(
     }
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let mut packer = Packer::of_this_system(&search_path);
-    for program in programs(command) {
+    let beside = programs_beside.iter().map(OsStr::new);
+    for program in program(command).into_iter().chain(beside) {
         packer.program(program, cwd)?;
     }
     for file in files {
@@ -118,14 +120,14 @@ pub(crate) fn furnish(tree: &mut Tree) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The programs of a command that have to be packed: its first word, or the first word of what hmmctl runs.
-fn programs(command: &[OsString]) -> impl Iterator<Item = &OsStr> {
-    let first = command.first().filter(|first| *first != HMMCTL);
-    let inner = command
-        .first()
-        .filter(|first| *first == HMMCTL)
-        .and_then(|_| command.iter().skip_while(|word| *word != SEPARATOR).nth(1));
-    first.into_iter().chain(inner).map(OsString::as_os_str)
+/// The program of a command that has to be packed: its first word, or the first word of what hmmctl runs, which may be
+/// hmmctl once more.
+fn program(mut command: &[OsString]) -> Option<&OsStr> {
+    while command.first()? == HMMCTL {
+        let separator = command.iter().position(|word| word == SEPARATOR)?;
+        command = command.get(separator + 1..)?;
+    }
+    command.first().map(OsString::as_os_str)
 }
 
 #[cfg(test)]
@@ -134,23 +136,25 @@ mod tests {
 
     #[test]
     fn what_hmmctl_runs_is_packed_and_hmmctl_is_not() {
-        let programs = |words: &[&str]| {
+        let program = |words: &[&str]| {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();
-            programs(&words).map(OsStr::to_owned).collect::<Vec<_>>()
+            program(&words).map(OsStr::to_owned)
         };
-        assert_eq!(programs(&["sort", "--", "x"]), ["sort"]);
-        assert_eq!(
-            programs(&["hmmctl", "run", "--policy", "churn", "--", "sort", "x"]),
-            ["sort"]
-        );
-        assert!(programs(&["hmmctl", "info"]).is_empty());
+        let sort = || Some("sort".into());
+        assert_eq!(program(&["sort", "--", "x"]), sort());
+        let run = ["hmmctl", "run", "--policy", "churn", "--", "sort", "x"];
+        assert_eq!(program(&run), sort());
+        let record = [&["hmmctl", "record", "-o", "f", "--"], &run[..]].concat();
+        assert_eq!(program(&record), sort());
+        assert_eq!(program(&["hmmctl", "info"]), None);
+        assert_eq!(program(&["hmmctl", "run", "--"]), None);
     }
 
     #[test]
     fn places_that_the_guest_would_hide_are_refused() {
         let pack = |file: &str, cwd: &str| {
             let files = [FileArgument::read(file.into()).unwrap()];
-            pack(&["true".into()], &files, Path::new(cwd)).map_err(|error| error.to_string())
+            pack(&["true".into()], &[], &files, Path::new(cwd)).map_err(|error| error.to_string())
         };
         for cwd in ["/proc/1", "/sys/kernel", "/dev", "/dev/hugepages"] {
             let error = pack("/etc/passwd", cwd).unwrap_err();

@@ -5,6 +5,7 @@
 //! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
 
 mod bench;
+mod browser;
 mod build;
 mod check;
 mod demo;
@@ -15,6 +16,7 @@ mod guest_arguments;
 mod hermetic;
 mod imports;
 mod models;
+mod report;
 mod run;
 mod setup;
 mod setup_arguments;
@@ -63,6 +65,10 @@ enum Command {
     Models,
     /// Measure beside a plain memcpy.
     Bench(bench::Arguments),
+    /// Make a picture of a recording, one HTML file, and print its summary.
+    Report(report::Arguments),
+    /// Open reports in a browser without a screen, use them, and fail on any error of their scripts.
+    Browser(browser::Arguments),
     /// Put the guest's trace events and the device's trace into one file for Perfetto.
     TraceJoin(trace_join::Arguments),
     /// Check the form and the lints of all the code.
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Models => models::run(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Browser(arguments) => browser::run(&arguments),
         Command::TraceJoin(arguments) => trace_join::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hmm_vm::{Artifacts, Progress, accel};
 
 use crate::guest_arguments::GuestArguments;
 use crate::hermetic::{self, FileArgument};
+use crate::report::{Collection, READER};
 use crate::surroundings::Variable;
 use crate::{build, signals, surroundings};
 
@@ -24,6 +26,9 @@ pub(crate) struct Arguments {
     guest: GuestArguments,
     #[command(flatten)]
     files: FilesArguments,
+    /// Record what the driver and the device do, and write a picture of it: one HTML file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print the commands that start the guest, and start nothing.
     #[arg(long)]
     dry_run: bool,
@@ -57,16 +62,18 @@ pub(crate) struct FilesArguments {
 }
 
 impl FilesArguments {
-    /// Makes the command and puts into the specification what it needs.
+    /// Makes the command and puts into the specification what it needs, and other programs, where files have to be
+    /// packed.
     pub(crate) fn command(
         &self,
         argv: &[OsString],
+        beside: &[&str],
         limit: Option<Duration>,
         spec: &mut BootSpec,
     ) -> anyhow::Result<Command> {
         let cwd = surroundings::working_directory()?;
         let (root, mut env) = if self.hermetic {
-            spec.image = hermetic::pack(argv, &self.files, &cwd)?;
+            spec.image = hermetic::pack(argv, beside, &self.files, &cwd)?;
             (Root::Image, surroundings::hermetic_environment())
         } else {
             spec.share_host_root = true;
@@ -91,12 +98,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // From here on, a Ctrl-C is the guest's.
     let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("run", &interrupts)?;
-    let command =
-        (arguments.files).command(&arguments.command, arguments.guest.timeout, &mut spec)?;
+    let beside: &[&str] = match arguments.report {
+        Some(_) => &[READER],
+        None => &[],
+    };
+    let limit = arguments.guest.timeout;
+    let mut command = (arguments.files).command(&arguments.command, beside, limit, &mut spec)?;
     if arguments.dry_run {
         let decision = accel::resolve(spec.accelerator, &artifacts)?;
         print!("{}", DryRun::new(&artifacts, &spec, decision.accelerator));
         return Ok(ExitCode::SUCCESS);
+    }
+    let collection = match &arguments.report {
+        Some(output) => Some(Collection::begin(output, &mut spec)?),
+        None => None,
+    };
+    if collection.is_some() {
+        Collection::wrap(&mut command);
     }
     let mut guest = boot(&artifacts, &spec, arguments.quiet)?;
     let end = guest.exec(&command, own_streams()?)?;
@@ -106,7 +124,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.guest.keep {
         eprintln!("logs: {}", guest.folder().display());
     }
-    Ok(passed_on(&end))
+    let code = passed_on(&end);
+    if let Some(collection) = collection {
+        let summary = collection.finish(guest, &command)?;
+        if !arguments.quiet {
+            eprint!("{summary}");
+        }
+    }
+    Ok(code)
 }
 
 /// Boots, and says in one line what was booted.

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         arguments.command.clone()
     };
-    let mut command = (arguments.files).command(&argv, arguments.guest.timeout, &mut spec)?;
+    let mut command = (arguments.files).command(&argv, &[], arguments.guest.timeout, &mut spec)?;
     let mut guest = boot(&artifacts, &spec, false)?;
     let end = if isatty(std::io::stdin()) && isatty(std::io::stdout()) {
         command.terminal = Some(signals::terminal_size().unwrap_or(DEFAULT_SIZE));

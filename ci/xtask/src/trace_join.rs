@@ -2,9 +2,6 @@
 //! `cargo xtask trace-join`: the guest's trace events and the device's trace in one file for Chrome's and Perfetto's
 //! viewers. docs/tracing.md shows how to make both.
 
-mod clock;
-mod guest;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -13,8 +10,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use clock::{Clock, Span};
-use guest::GuestEvent;
+use hmm_report::clock::{Clock, Span};
+use hmm_report::device;
+use hmm_report::guest::{self, GuestEvent};
 
 /// Options of `trace-join`.
 #[derive(clap::Args)]
@@ -56,7 +54,7 @@ const GUEST_PROCESS: u64 = 2;
 
 /// All events of both sides, on the device's clock, and how many batches both know.
 fn join(guest: &[GuestEvent], device: &[Value]) -> Result<(Vec<Value>, Clock, usize)> {
-    let on_device: BTreeMap<u64, Span> = device.iter().filter_map(device_batch).collect();
+    let on_device: BTreeMap<u64, Span> = device.iter().filter_map(device::batch).collect();
     let in_guest = guest::batches(guest);
     let pairs: Vec<(Span, Span)> = in_guest
         .iter()
@@ -98,29 +96,12 @@ fn join(guest: &[GuestEvent], device: &[Value]) -> Result<(Vec<Value>, Clock, us
     Ok((joined, clock, pairs.len()))
 }
 
-/// A batch of the device's trace: its cookie and its time.
-fn device_batch(event: &Value) -> Option<(u64, Span)> {
-    // Jobs have cookies of their own.
-    if event["cat"] != "batch" {
-        return None;
-    }
-    let cookie = event["args"]["cookie"].as_str()?.strip_prefix("0x")?;
-    let start = event["ts"].as_f64()?;
-    Some((
-        u64::from_str_radix(cookie, 16).ok()?,
-        Span {
-            track: event["tid"].as_u64()?,
-            start,
-            end: start + event["dur"].as_f64()?,
-        },
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{guest, join};
+    use super::join;
+    use hmm_report::guest;
 
     const GUEST: &str = "\
 # tracer: nop

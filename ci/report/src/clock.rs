@@ -3,26 +3,29 @@
 
 /// A stretch of time on some clock, microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Span {
+pub struct Span {
     /// The row of the viewer that it is in.
-    pub(super) track: u64,
-    pub(super) start: f64,
-    pub(super) end: f64,
+    pub track: u64,
+    /// When it begins.
+    pub start: f64,
+    /// When it ends.
+    pub end: f64,
 }
 
 /// What must be added to the guest's time to have the host's, microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clock {
-    pub(super) offset: f64,
+pub struct Clock {
+    /// The best guess.
+    pub offset: f64,
     /// The truth lies within so much of it.
-    pub(super) uncertainty: f64,
+    pub uncertainty: f64,
 }
 
 impl Clock {
     /// Compares batches: when the driver submitted each and knew of its end, and when the device executed it. The
     /// device can have started no earlier than the former and ended no later than the latter, so each batch bounds the
     /// offset from both sides. Nothing is known of the offset without a batch.
-    pub(super) fn between(batches: &[(Span, Span)]) -> Self {
+    pub fn between(batches: &[(Span, Span)]) -> Self {
         let most = batches
             .iter()
             .map(|(guest, device)| device.start - guest.start)

@@ -5,23 +5,24 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::clock::Span;
+use crate::clock::Span;
 
 /// One event of the driver.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct GuestEvent {
+pub struct GuestEvent {
     /// Without what all names begin with: `batch_submit`, `fault` …
-    name: String,
+    pub name: String,
     /// The task, as the kernel writes it: `name-pid`.
-    task: String,
+    pub task: String,
     /// On the guest's clock, microseconds.
-    time: f64,
-    fields: BTreeMap<String, String>,
+    pub time: f64,
+    /// Its other fields, by name.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// The events of `device` in `text`; other lines are left out. The end of a batch also has what was told when it was
 /// submitted.
-pub(super) fn parse(text: &str, device: &str) -> Vec<GuestEvent> {
+pub fn parse(text: &str, device: &str) -> Vec<GuestEvent> {
     let mut events: Vec<GuestEvent> = text
         .lines()
         .filter_map(parse_line)
@@ -45,6 +46,14 @@ pub(super) fn parse(text: &str, device: &str) -> Vec<GuestEvent> {
     events
 }
 
+/// The name of the device that the first event is of.
+pub fn first_device(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (_, event) = line.split_once(": vhmm_")?;
+        (event.split_whitespace()).find_map(|field| field.strip_prefix("dev="))
+    })
+}
+
 /// A line such as `  name-107   [001] .....     6.990933: vhmm_skip: dev=virtio0 reason=hole pages=3`.
 fn parse_line(line: &str) -> Option<GuestEvent> {
     let (head, event) = line.split_once(": vhmm_")?;
@@ -66,8 +75,34 @@ fn parse_line(line: &str) -> Option<GuestEvent> {
     })
 }
 
+/// A mark that a program wrote into the trace: `… tracing_mark_write: NAME: key=value …`. The words of it that are no
+/// fields are those of the field without a name, separated by spaces.
+pub(crate) fn mark(line: &str) -> Option<GuestEvent> {
+    let (head, mark) = line.split_once(": tracing_mark_write: ")?;
+    let (name, words) = mark.split_once(": ")?;
+    let (task, rest) = head.rsplit_once('[')?;
+    let seconds: f64 = rest.split_whitespace().last()?.parse().ok()?;
+    let mut fields = BTreeMap::new();
+    let mut others = Vec::new();
+    for word in words.split_whitespace() {
+        match word.split_once('=') {
+            Some((key, value)) => {
+                fields.insert(key.to_owned(), value.to_owned());
+            }
+            None => others.push(word),
+        }
+    }
+    fields.insert(String::new(), others.join(" "));
+    Some(GuestEvent {
+        name: name.to_owned(),
+        task: task.trim().to_owned(),
+        time: seconds * 1e6,
+        fields,
+    })
+}
+
 /// The batches that were submitted and came back, by their cookie, each in the row of its queue.
-pub(super) fn batches(events: &[GuestEvent]) -> BTreeMap<u64, Span> {
+pub fn batches(events: &[GuestEvent]) -> BTreeMap<u64, Span> {
     let mut submitted = BTreeMap::new();
     let mut batches = BTreeMap::new();
     for event in events {
@@ -100,7 +135,8 @@ pub(super) fn batches(events: &[GuestEvent]) -> BTreeMap<u64, Span> {
 const OTHER_TRACK: u64 = 100;
 
 impl GuestEvent {
-    fn number(&self, field: &str) -> Option<u64> {
+    /// A field that is a number, decimal or hexadecimal with `0x`.
+    pub fn number(&self, field: &str) -> Option<u64> {
         let text = self.fields.get(field)?;
         match text.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16).ok(),
@@ -108,13 +144,14 @@ impl GuestEvent {
         }
     }
 
-    fn word(&self, field: &str) -> &str {
+    /// A field as it is; empty if it is not there.
+    pub fn word(&self, field: &str) -> &str {
         self.fields.get(field).map_or("", String::as_str)
     }
 
     /// The event as the viewer shows it: a stretch of time if it has a beginning and an end, else an instant. A
     /// submission is the beginning of its batch, and shows with its end only if there is one.
-    pub(super) fn to_json(&self, process: u64, offset: f64) -> Option<Value> {
+    pub fn to_json(&self, process: u64, offset: f64) -> Option<Value> {
         let end = self.time + offset;
         let mut arguments: Map<String, Value> = self
             .fields

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! `cargo xtask browser`: opens reports in Debian's Chromium without a screen, zooms and clicks in them as a user does, and
+//! fails on any error of their scripts. The browser comes with the other packages of the set-up and has no network.
+
+mod page;
+mod pipe;
+mod sample;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use hmm_report::html;
+use hmm_report::recording::Recording;
+use hmm_vm::Progress;
+
+use crate::FAILURE;
+use crate::setup_arguments::SetupArguments;
+use page::Page;
+use pipe::Browser;
+
+/// The package of Debian, and a font that has all letters of a report.
+const PACKAGES: [&str; 2] = ["chromium-headless-shell", "fonts-dejavu-core"];
+/// As many events as a report must take.
+const EVENTS: usize = 100_000;
+
+/// Options of `browser`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    setup: SetupArguments,
+    /// Write pictures of each report, in light and dark, into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    screenshots: Option<PathBuf>,
+    /// Reports that 'report' or 'run --report' made. A generated one with 100,000 events is opened in any case.
+    #[arg(value_name = "REPORT")]
+    reports: Vec<PathBuf>,
+}
+
+/// Opens all reports.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let packages = PACKAGES.map(str::to_owned);
+    let root = hmm_vm::packages(
+        "browser",
+        &packages,
+        &arguments.setup.options(),
+        &Progress::new(),
+    )?;
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let mut pages = vec![("generated".to_owned(), generated(EVENTS)?)];
+    for report in &arguments.reports {
+        let text = fs::read_to_string(report)
+            .with_context(|| format!("cannot read {}", report.display()))?;
+        let name = report.file_stem().unwrap_or(report.as_os_str());
+        pages.push((name.to_string_lossy().into_owned(), text));
+    }
+    if let Some(folder) = &arguments.screenshots {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let mut failed = 0;
+    for (number, (name, text)) in pages.iter().enumerate() {
+        let file = format!("{number}.html");
+        fs::write(folder.path().join(&file), text).context("cannot write the report")?;
+        let outcome = use_report(&root, folder.path(), &file, name, arguments);
+        match outcome {
+            Ok(told) => println!("test report {name} ... ok ({told})"),
+            Err(error) => {
+                failed += 1;
+                println!("test report {name} ... FAILED: {error:#}");
+            }
+        }
+    }
+    println!(
+        "\n{} passed, {failed} failed, 0 skipped",
+        pages.len() - failed
+    );
+    Ok(match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILURE),
+    })
+}
+
+fn generated(events: usize) -> Result<String> {
+    let (text, trace) = sample::recording(events);
+    let recording = Recording::read(&text, None).context("the generated recording")?;
+    Ok(html::report(&recording, &trace))
+}
+
+/// Opens a report and uses all of it; what is worth telling.
+fn use_report(
+    root: &Path,
+    folder: &Path,
+    file: &str,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<String> {
+    let browser = Browser::start(root, folder)?;
+    let mut page = Page::open(browser, &format!("file://{}/{file}", pipe::FOLDER))?;
+    let items = page.number("report.items")?;
+    ensure!(items > 0.0, "the report is empty");
+    let charts = page.evaluate("report.charts()")?;
+    ensure!(
+        charts[0] == "timeline",
+        "the first chart is no timeline: {charts}"
+    );
+    let drawing = page.number("report.drawing()")?;
+    screenshots(&mut page, name, arguments)?;
+    zoom(&mut page)?;
+    links(&mut page)?;
+    page.check_errors()?;
+    Ok(format!(
+        "{items} events, the timeline is drawn in {drawing:.1} ms"
+    ))
+}
+
+/// Zooms by dragging, by the wheel, and out again. All charts over time follow.
+fn zoom(page: &mut Page) -> Result<()> {
+    let all = page.range()?;
+    let over = page.place_of("#timeline .u-over")?;
+    page.drag(over.at(0.25, 0.5), over.at(0.75, 0.5))?;
+    let half = page.range()?;
+    ensure!(
+        half.length() < all.length() * 0.6 && half.length() > all.length() * 0.4,
+        "half of {all:?} was dragged over, and {half:?} is shown"
+    );
+    let all_follow = "report.ranges().every(([min, max]) => \
+                      Math.abs(min - report.range()[0]) < 1e-6 && Math.abs(max - report.range()[1]) < 1e-6)";
+    ensure!(
+        page.evaluate(all_follow)? == true,
+        "the charts show different times: {}",
+        page.evaluate("report.ranges()")?
+    );
+    page.wheel(over.at(0.5, 0.5), -120.0)?;
+    let closer = page.range()?;
+    ensure!(
+        closer.length() < half.length() * 0.9,
+        "the wheel zoomed from {half:?} to {closer:?}"
+    );
+    page.double_click(over.at(0.5, 0.5))?;
+    let again = page.range()?;
+    ensure!(
+        (again.length() - all.length()).abs() < all.length() * 1e-6,
+        "a double click shows {again:?} of {all:?}"
+    );
+    // The pointer over the lanes shows what is there.
+    page.hover(over.at(0.5, 0.1))
+}
+
+/// Follows the link of the slowest fault, and from there to its batch, if there are such.
+fn links(page: &mut Page) -> Result<()> {
+    if page.evaluate("document.querySelector('#slowest button') !== null")? == true {
+        page.click("#slowest button")?;
+        let fault = page.number("report.selected()")?;
+        ensure!(
+            fault >= 0.0,
+            "the link of the slowest fault selects nothing"
+        );
+        let told = page.evaluate("document.querySelector('#detail').textContent")?;
+        ensure!(
+            told.as_str().is_some_and(|told| told.contains("fault")),
+            "of the fault only this is told: {told}"
+        );
+        if page.evaluate("document.querySelector('#detail button') !== null")? == true {
+            page.click("#detail button")?;
+            let batch = page.number("report.selected()")?;
+            ensure!(batch >= 0.0 && batch != fault, "the link leads nowhere");
+        }
+    }
+    let theme = "document.documentElement.dataset.theme";
+    let before = page.evaluate(theme)?;
+    page.click("#theme")?;
+    let after = page.evaluate(theme)?;
+    ensure!(before != after, "the theme is {before} still");
+    Ok(())
+}
+
+fn screenshots(page: &mut Page, name: &str, arguments: &Arguments) -> Result<()> {
+    let Some(folder) = &arguments.screenshots else {
+        return Ok(());
+    };
+    for _ in 0..2 {
+        let theme = page.evaluate("document.documentElement.dataset.theme")?;
+        let path = folder.join(format!("{name}-{}.png", theme.as_str().unwrap_or("")));
+        let picture = page.picture()?;
+        fs::write(&path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+        page.click("#theme")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{generated, sample};
+    use hmm_report::recording::Recording;
+
+    #[test]
+    fn the_generated_report_has_all_events() {
+        let (text, trace) = sample::recording(1000);
+        let recording = Recording::read(&text, None).unwrap();
+        assert_eq!(recording.events.len(), 1000);
+        assert!(!recording.looks.is_empty() && !recording.times.is_empty() && !trace.is_empty());
+        assert!(generated(1000).unwrap().contains("\"execution\""));
+    }
+}
