@@ -419,6 +419,9 @@
     byId("theme").addEventListener("click", () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); });
     const what = [data.command, `${items.length} events in ${milliseconds(data.milliseconds)}`];
     if (data.clock_us !== null) what.push(`clocks of guest and host agree within ${time(data.clock_us * 1000)}`);
+    if (data.clock_rate !== null && Math.abs(data.clock_rate - 1) > 0.01) {
+        what.push(`in a second of the guest, ${time(data.clock_rate * 1e9)} of the host pass: latencies of the guest and of the device cannot be compared`);
+    }
     if (data.lost > 0) what.push(`the kernel had no room for ${data.lost} events: the picture lacks them`);
     byId("what").textContent = what.filter((text) => text !== "").join("; ");
     makeTables();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::clock::Span;
+use crate::clock::{Clock, Span};
 
 /// One event of the driver.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,17 +149,17 @@ impl GuestEvent {
         self.fields.get(field).map_or("", String::as_str)
     }
 
-    /// The event as the viewer shows it: a stretch of time if it has a beginning and an end, else an instant. A
+    /// The event as the viewer shows it, on the host's clock: a stretch of time if it has a beginning and an end, else an instant. A
     /// submission is the beginning of its batch, and shows with its end only if there is one.
-    pub fn to_json(&self, process: u64, offset: f64) -> Option<Value> {
-        let end = self.time + offset;
+    pub fn to_json(&self, process: u64, clock: Clock) -> Option<Value> {
+        let end = clock.to_host(self.time);
         let mut arguments: Map<String, Value> = self
             .fields
             .iter()
             .map(|(key, value)| (key.clone(), json!(value)))
             .collect();
         arguments.insert("task".to_owned(), json!(self.task));
-        let duration = self.number("ns").map(|ns| ns as f64 / 1e3);
+        let duration = self.number("ns").map(|ns| clock.rate * ns as f64 / 1e3);
         let (name, track) = match self.name.as_str() {
             "batch_submit" => return None,
             "batch_done" => (self.word("direction").to_owned(), self.number("queue")?),

@@ -35,6 +35,8 @@ struct Data<'a> {
     lost: u64,
     /// How exact the device's times are, microseconds; nothing without them.
     clock_us: Option<f64>,
+    /// How much of the host's time passes in a second of the guest's.
+    clock_rate: Option<f64>,
     #[serde(flatten)]
     timeline: Timeline,
     throughput: Throughput,
@@ -109,7 +111,8 @@ pub fn report(recording: &Recording, trace: &[Value]) -> String {
         command: &recording.command,
         milliseconds: period.length(),
         lost: recording.lost,
-        clock_us: clock.map(|clock| clock.uncertainty),
+        clock_us: clock.map(|clock| clock.uncertainty / clock.rate),
+        clock_rate: clock.map(|clock| clock.rate),
         timeline: Timeline::new(recording, period, trace, &on_device, clock),
         throughput: Throughput::new(&recording.events, period),
         residency: Residency::new(&recording.looks, period),

@@ -46,6 +46,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "{batches} batches are in both; the guest's clock is {:.3} us behind the host's, give or take {:.3} us",
         clock.offset, clock.uncertainty
     );
+    if (clock.rate - 1.0).abs() > 0.01 {
+        println!(
+            "in a second of the guest, {:.3} s of the host pass; the guest's times are shown as the host's",
+            clock.rate
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -73,7 +79,7 @@ fn join(guest: &[GuestEvent], device: &[Value]) -> Result<(Vec<Value>, Clock, us
         "name": "process_name", "ph": "M", "pid": GUEST_PROCESS, "args": { "name": "virtio_hmm in the guest" },
     }));
     for event in guest {
-        joined.extend(event.to_json(GUEST_PROCESS, clock.offset));
+        joined.extend(event.to_json(GUEST_PROCESS, clock));
     }
     for (cookie, span) in &in_guest {
         let Some(&there) = on_device.get(cookie) else {
@@ -89,7 +95,7 @@ fn join(guest: &[GuestEvent], device: &[Value]) -> Result<(Vec<Value>, Clock, us
             "s",
             GUEST_PROCESS,
             span.track,
-            span.start + clock.offset,
+            clock.to_host(span.start),
         ));
         joined.push(arrow("f", 1, there.track, there.start));
     }

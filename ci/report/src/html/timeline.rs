@@ -294,8 +294,8 @@ fn of_device(event: &Value, clock: Clock) -> Option<Draft> {
     ];
     Some(Draft {
         lane: (DEVICE, span.track),
-        start: span.start - clock.offset,
-        end: span.end - clock.offset,
+        start: clock.to_guest(span.start),
+        end: clock.to_guest(span.end),
         kind: KINDS.iter().position(|&(name, _, _)| name == "execution")?,
         cookie: Some(cookie),
         task: String::new(),
