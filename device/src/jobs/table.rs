@@ -12,6 +12,7 @@ mod late;
 mod reports;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -27,9 +28,7 @@ use hmm_protocol::Status;
 pub(super) use self::entry::NewJob;
 use self::{
     entry::{Entry, Part, Phase, Serial},
-    faults::Fault,
-    late::Late,
-    reports::{Pending, Waiting},
+    waiting::{Fault, Late, Pending, Waiting},
 };
 use super::{
     counts::{Counts, JobsSnapshot},

@@ -3,26 +3,14 @@
 
 use std::time::Instant;
 
-use hmm_protocol::{Report, Status};
+use hmm_protocol::Status;
 
 use super::{
     Answer, Table,
     entry::{Phase, Serial},
-    reports::Pending,
+    waiting::{Fault, Pending, end_at},
 };
-use crate::{
-    jobs::{report, work::End},
-    mmu::Miss,
-};
-
-/// A page fault that is not answered yet.
-pub(super) struct Fault {
-    pub(super) serial: Serial,
-    pub(super) part: usize,
-    pub(super) report: Report,
-    /// When the driver got the report.
-    pub(super) told: Option<Instant>,
-}
+use crate::{jobs::report, mmu::Miss};
 
 impl Table {
     /// A part of a job waits for a page.
@@ -107,14 +95,5 @@ impl Table {
             }
         }
         Ok(())
-    }
-}
-
-/// An end at the address of a page fault.
-pub(super) fn end_at(status: Status, fault: &Report) -> End {
-    End {
-        status,
-        address: fault.address.get(),
-        program_counter: fault.program_counter.get(),
     }
 }

@@ -5,14 +5,10 @@ use std::time::Instant;
 
 use hmm_protocol::Status;
 
-use super::{Table, entry::Serial, faults::end_at, reports::Waiting};
-
-/// What happens later, because an injected fault says so.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Late {
-    Start(Serial, usize),
-    Report(Waiting),
-}
+use super::{
+    Table,
+    waiting::{Late, end_at},
+};
 
 impl Table {
     /// Does what is due: ends jobs whose faults were not answered in time, and starts what was to be late.

@@ -6,33 +6,11 @@ use std::time::{Duration, Instant};
 use hmm_protocol::{Report, ReportKind};
 use zerocopy::byteorder::little_endian::U64;
 
-use super::{Table, entry::Serial, late::Late};
+use super::{
+    Table,
+    waiting::{Late, Pending},
+};
 use crate::inject::ReportFaults;
-
-/// A report to come.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Pending {
-    Fault(u64),
-    End(Serial),
-    /// One more of a report, because an injected fault says so.
-    Again(Report),
-}
-
-/// A report that waits for a buffer, with what injected faults want of it once they were asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pending: Pending,
-    wanted: Option<ReportFaults>,
-}
-
-impl From<Pending> for Waiting {
-    fn from(pending: Pending) -> Self {
-        Self {
-            pending,
-            wanted: None,
-        }
-    }
-}
 
 impl Table {
     /// Whether there are reports that nothing tried to deliver since the last call.
