@@ -27,6 +27,10 @@ mod supervise;
 mod surroundings;
 mod test;
 mod trace_join;
+#[cfg(test)]
+mod workflows;
+#[cfg(test)]
+mod written_commands;
 
 use std::process::ExitCode;
 
