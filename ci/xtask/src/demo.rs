@@ -17,6 +17,7 @@ use hmm_vm::Progress;
 use hmm_vm::guest::{Collected, Command, Guest, Input, Root, Streams};
 
 use crate::guest_arguments::GuestArguments;
+use crate::report::Collection;
 use crate::{build, signals, surroundings};
 use report::{Moved, Report, Run, Seconds};
 use task::{Answer, Task};
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Record the run with the memory on the move, and write a picture of it: one HTML file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Other demonstrations.
@@ -58,6 +62,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("demo", &interrupts)?;
     spec.image = task.image().clone();
+    let collection = match &arguments.report {
+        Some(output) => Some(Collection::begin(output, &mut spec)?),
+        None => None,
+    };
     let step = progress.step("boot the guest", None);
     let mut guest = Guest::boot(&artifacts, &spec)?;
     step.finish(&format!(
@@ -99,7 +107,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     .map(str::to_owned)
     .to_vec();
     argv.extend(task.argv());
-    let churn = answer(&mut guest, &command(argv))?;
+    let mut moved_command = command(argv);
+    if collection.is_some() {
+        Collection::wrap(&mut moved_command);
+    }
+    let churn = answer(&mut guest, &moved_command)?;
     step.finish(&churn.to_string());
 
     let moved = summary(
@@ -128,7 +140,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         eprintln!("error: {failure}");
     }
     if failures.is_empty() {
-        guest.power_off()?;
+        match collection {
+            Some(collection) => print!("\n{}", collection.finish(guest, &moved_command)?),
+            None => drop(guest.power_off()?),
+        }
         return Ok(ExitCode::SUCCESS);
     }
     guest.keep_folder();
