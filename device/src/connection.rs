@@ -116,6 +116,18 @@ impl ring::Connection for Link {
             device.break_queue(self.queue, &defect.to_string());
         }
     }
+
+    fn begins(&self, position: Option<u16>) {
+        if let Some(device) = self.device.upgrade() {
+            device.queue_begins(self.queue, position);
+        }
+    }
+
+    fn started(&self) {
+        if let Some(device) = self.device.upgrade() {
+            device.wake(device.layout().thread_of(self.queue));
+        }
+    }
 }
 
 /// Serves until the front end goes. The daemon's workers still run afterwards.

@@ -19,6 +19,7 @@ use virtio_bindings::{
     virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1},
     virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC},
 };
+use virtio_queue::QueueT;
 use vmm_sys_util::event::{
     EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
 };
@@ -28,6 +29,7 @@ use zerocopy::{
 };
 
 use crate::{
+    continuation::Continuation,
     engine::Engine,
     events::EventLog,
     guest_memory::GuestMemory,
@@ -61,6 +63,7 @@ pub struct Device {
     /// Written for each urgent batch, and read by all workers.
     urgent: CachePadded<AtomicUsize>,
     paused: AtomicBool,
+    continuation: Mutex<Continuation>,
     keeps_contents: AtomicBool,
     tickets: Tickets,
     /// What delivers reports: workers and executors take turns.
@@ -101,6 +104,7 @@ impl Device {
             wakers,
             urgent: CachePadded::new(AtomicUsize::new(0)),
             paused: AtomicBool::new(false),
+            continuation: Mutex::default(),
             keeps_contents: AtomicBool::new(false),
             tickets: Tickets::new(),
             reporter: Mutex::new(Worker::new(worker_times)),
@@ -195,10 +199,29 @@ impl Device {
             .collect()
     }
 
-    /// A driver negotiated `features`: it has started, and whatever was open is closed. Bits that are not the device's own
-    /// do not matter here.
+    /// Features were negotiated: a driver has started, and whatever was open is closed; or the guest goes on that was stopped,
+    /// which [`Device::queue_begins`] finds out. Bits that are not the device's own do not matter here.
     pub fn driver_started(&self, features: Features) {
         self.stats.driver_starts.add(1);
+        let may_go_on = self.engine.open_generation().is_some()
+            && self.engine.features() == features
+            && (self.rings().iter()).all(|ring| !ring.get_ref().get_queue().ready());
+        if !self.continuation.lock().negotiated(may_go_on) {
+            self.begin_anew(features);
+        }
+    }
+
+    /// Queue `index` is about to be served from a position on, if it was told. Ends the session if the driver is another one
+    /// than before the negotiation.
+    pub fn queue_begins(&self, index: u16, position: Option<u16>) {
+        let begins_anew = self.continuation.lock().begins(index, position);
+        if begins_anew {
+            self.begin_anew(self.engine.features());
+        }
+    }
+
+    /// A driver that knows nothing of what was before has negotiated `features`.
+    fn begin_anew(&self, features: Features) {
         // A worker that waits inside for a fault or for the modelled link sees that it is wanted and leaves.
         self.gate.while_quiet(|| {
             self.engine.close_session();
@@ -222,6 +245,7 @@ impl Device {
         for ring in rings.iter() {
             ring.set_enabled(false);
         }
+        *self.continuation.lock() = Continuation::default();
         self.gate.replace(GuestMemory::empty());
         self.engine.close_session();
         self.engine.negotiate(Features::default());
@@ -253,6 +277,10 @@ impl Device {
         self.gate.quiesce();
         if let Some(queue) = self.queues.get(usize::from(index)) {
             queue.restart();
+        }
+        if let Some(ring) = self.rings().get(usize::from(index)) {
+            let position = ring.get_ref().get_queue().next_avail();
+            self.continuation.lock().stopped(index, position);
         }
     }
 

@@ -19,6 +19,7 @@
 pub mod backend;
 pub mod config;
 pub mod connection;
+mod continuation;
 pub mod control;
 pub mod daemon;
 pub mod device;

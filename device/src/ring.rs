@@ -65,6 +65,10 @@ pub trait Connection: Send + Sync {
     fn quiesce(&self);
     /// The ring can be served no longer.
     fn break_ring(&self, defect: Defect);
+    /// The ring is about to begin at this position, or to be served at one that was not told.
+    fn begins(&self, position: Option<u16>);
+    /// The ring is served from now on. What is in it may have been kicked for before.
+    fn started(&self);
 }
 
 thread_local! {
@@ -188,6 +192,9 @@ impl Ring {
     }
 
     fn replace_kick(&self, file: Option<File>) {
+        if let (Some(_), Some(connection)) = (&file, self.extra.connection.get()) {
+            connection.begins(None);
+        }
         let mut state = self.inner.get_mut();
         if let (Some(kick), Some(connection)) = (state.get_kick(), self.extra.connection.get()) {
             connection.stop_listening(kick.as_raw_fd());
@@ -300,12 +307,14 @@ impl VringT<Memory> for Ring {
             state.set_enabled(enabled);
             was_enabled
         };
-        // The front end may touch the ring as soon as this is answered.
-        if was_enabled
-            && !enabled
-            && let Some(connection) = self.extra.connection.get()
-        {
-            connection.quiesce();
+        let Some(connection) = self.extra.connection.get() else {
+            return;
+        };
+        match (was_enabled, enabled) {
+            // The front end may touch the ring as soon as this is answered.
+            (true, false) => connection.quiesce(),
+            (_, true) => connection.started(),
+            (false, false) => {}
         }
     }
 
@@ -321,6 +330,9 @@ impl VringT<Memory> for Ring {
     }
 
     fn set_queue_next_avail(&self, base: u16) {
+        if let Some(connection) = self.extra.connection.get() {
+            connection.begins(Some(base));
+        }
         self.inner.set_queue_next_avail(base);
     }
 

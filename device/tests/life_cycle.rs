@@ -18,7 +18,10 @@ use std::{
 use hmm_front_end::{DATA, FrontEnd, Layout, MOST_QUEUES, Process, pattern};
 use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, EventKind, Features, Op, Status};
 use rustix::process::Signal;
-use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{
+    VhostBackend,
+    vhost_user::{Frontend, VhostUserFrontend},
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
 
@@ -55,6 +58,44 @@ fn fifty_reboots_leave_it_serving() {
         assert_ne!(before, after, "round {round}");
         assert!(get(&mut front_end, 65536).iter().all(|byte| *byte == 0));
     }
+}
+
+/// What QEMU does when it stops the guest's processors and lets them go on.
+fn stop_and_go_on(front_end: &mut FrontEnd) {
+    let bases: Vec<u16> = (0..front_end.rings.len())
+        .map(|index| {
+            let base = front_end.frontend.get_vring_base(index);
+            u16::try_from(base.expect("vring base")).expect("a position")
+        })
+        .collect();
+    let features = front_end.negotiated().0;
+    front_end.frontend.set_features(features).expect("features");
+    for (index, base) in bases.into_iter().enumerate() {
+        front_end.continue_ring(index, base);
+    }
+}
+
+#[test]
+fn a_guest_that_is_stopped_and_goes_on_keeps_its_session() {
+    let (process, mut front_end) = start();
+    let bytes = pattern(3, 8192);
+    put(&mut front_end, &bytes);
+    // What waits meanwhile is served without another kick.
+    process.command_ok(r#"{"command":"fault-add","fault":{"action":"stall","queue":"bulk0"}}"#);
+    let fill = [CopyEntry::new(Op::Fill, 0, 1 << 20, 4096)];
+    let request = front_end.entries(BatchFlags::default(), &fill);
+    let record = front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+    front_end.rings[usize::from(BULK_QUEUE_FIRST)].kick();
+    for _ in 0..3 {
+        stop_and_go_on(&mut front_end);
+    }
+    process.command_ok(r#"{"command":"fault-clear"}"#);
+    let answer = front_end.answer(BULK_QUEUE_FIRST, record, 0);
+    assert_eq!(answer.status(), Status::Ok);
+    assert_eq!(get(&mut front_end, bytes.len()), bytes);
+    // A driver that starts is another one, as ever.
+    front_end.reboot();
+    assert_eq!(front_end.run(&fill).status(), Status::NoSession);
 }
 
 #[test]
