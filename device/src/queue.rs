@@ -11,9 +11,10 @@ mod events;
 mod fence;
 mod poll;
 mod pop;
+mod progress;
 mod reports;
 mod used;
 mod window;
 mod worker;
 
-pub use self::worker::Worker;
+pub use self::{progress::Progress, worker::Worker};

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hmm_front_end::{DATA, FrontEnd, Layout, Process};
-use hmm_protocol::{CopyEntry, Op, Status};
+use hmm_protocol::{BULK_QUEUE_FIRST, BatchFlags, CopyEntry, Op, Status};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-hmm");
@@ -30,6 +30,56 @@ fn page(index: u64) -> CopyEntry {
 
 fn fill() -> CopyEntry {
     CopyEntry::new(Op::Fill, 0, 0, 8)
+}
+
+/// Whether a queue has something to do, and where it is, as the control socket says.
+fn progress(process: &Process, queue: &str) -> (u64, bool) {
+    let answer = process.command_ok(r#"{"command":"progress"}"#);
+    let queues = answer["queues"].as_array().unwrap();
+    let found = queues.iter().find(|entry| entry["queue"] == queue);
+    let entry = found.unwrap_or_else(|| panic!("{queue} is not in {answer}"));
+    (
+        entry["completed"].as_u64().unwrap(),
+        entry["is_waiting"].as_bool().unwrap(),
+    )
+}
+
+/// Waits until a queue is as far as that: a batch is answered before its used element is there.
+fn until(process: &Process, queue: &str, expected: (u64, bool)) {
+    while progress(process, queue) != expected {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn progress_tells_what_a_queue_has_left_to_do() {
+    let (process, mut front_end) = start();
+    let (before, is_waiting) = progress(&process, "bulk0");
+    assert!(!is_waiting);
+    assert_eq!(front_end.run(&[fill()]).status(), Status::Ok);
+    until(&process, "bulk0", (before + 1, false));
+    process.command_ok(r#"{"command":"fault-add","fault":{"action":"stall","queue":"bulk0"}}"#);
+    let request = front_end.entries(BatchFlags::default(), &[fill()]);
+    let batch = front_end.submit(BULK_QUEUE_FIRST, &request, 0);
+    front_end.rings[usize::from(BULK_QUEUE_FIRST)].kick();
+    assert_eq!(progress(&process, "bulk0"), (before + 1, true));
+    assert_eq!(progress(&process, "urgent"), (0, false));
+    process.command_ok(r#"{"command":"fault-clear"}"#);
+    assert_eq!(
+        front_end.answer(BULK_QUEUE_FIRST, batch, 0).status(),
+        Status::Ok
+    );
+    until(&process, "bulk0", (before + 2, false));
+    let answer = process.command_ok(r#"{"command":"progress"}"#);
+    assert_eq!(answer["paused"], false);
+    // What the driver posts there waits for something to be told.
+    let names: Vec<_> = (answer["queues"].as_array().unwrap().iter())
+        .map(|entry| entry["queue"].as_str().unwrap())
+        .collect();
+    assert!(
+        !names.contains(&"event") && !names.contains(&"report"),
+        "{names:?}"
+    );
 }
 
 #[test]

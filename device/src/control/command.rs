@@ -20,6 +20,8 @@ enum Command {
         #[serde(default)]
         format: StatsFormat,
     },
+    /// How far the batch queues are.
+    Progress {},
     /// Sets all counters to zero.
     StatsReset {},
     /// Adds a fault.
@@ -87,6 +89,9 @@ impl Commands {
             Command::Stats {
                 format: StatsFormat::Prometheus,
             } => Ok(json!({ "text": prometheus::text(device.snapshot())? })),
+            Command::Progress {} => serde_json::to_value(device.progress())
+                .map(|queues| json!({ "queues": queues, "paused": device.is_paused() }))
+                .map_err(CommandError::Answer),
             Command::StatsReset {} => {
                 device.reset_counters();
                 Ok(json!({}))
