@@ -10,7 +10,7 @@ use hmm_tests::partition::Partition;
 use hmm_tests::run::{self, RunTest};
 use hmm_tests::selection::Selection;
 use hmm_tests::splat::Rules;
-use hmm_tests::suite::{Plan, Suite, all_cases};
+use hmm_tests::suite::{self, Plan, Suite, all_cases};
 use hmm_tests::timing::{Timing, Timings};
 use hmm_tests::wrong_devices::{self, WrongDevice};
 use hmm_tests::{bounce, controls, ends, excerpt, load, restart, selftest};
@@ -200,6 +200,7 @@ impl Boots<'_> {
                 rules: self.rules.clone(),
                 cases: cases.iter().skip(index).step_by(count).cloned().collect(),
                 load,
+                limit: suite::LIMIT,
             };
             Ok(Arc::new(Suite::queued(&self.queue, plan)))
         };

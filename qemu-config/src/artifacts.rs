@@ -27,6 +27,9 @@ pub struct Artifacts {
     pub device_program: Option<PathBuf>,
     /// What proves that the checks of a debug kernel see what they are there for; only the tests have it.
     pub controls: Option<Controls>,
+    /// An unpacked system with programs of others that guests run: Python and redis. Only the tests have it.
+    #[serde(default)]
+    pub programs: Option<PathBuf>,
 }
 
 /// Modules of the kernel's own that do wrong.

@@ -6,5 +6,6 @@ mod inputs;
 mod lint;
 mod module_info;
 
-pub(crate) use build::{STEP, key, module};
+pub(crate) use build::{STEP, key, module, module_of};
+pub(crate) use inputs::copy;
 pub(crate) use lint::lint;

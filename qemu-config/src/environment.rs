@@ -182,6 +182,23 @@ pub fn lint_driver(options: &SetupOptions, progress: &Progress) -> Result<()> {
     driver::lint(&workshop(options, progress)?, &tree)
 }
 
+/// Copies what the driver is built from to a folder, for [`driver_of`].
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_driver(folder: &Path) -> Result<()> {
+    driver::copy(&repository()?, folder)
+}
+
+/// Finds or builds the driver from a copy of its sources, which may have changed since [`copy_driver`].
+///
+/// # Errors
+/// Those of the tools, whole, and those of [`prepare`].
+pub fn driver_of(sources: &Path, options: &SetupOptions, progress: &Progress) -> Result<PathBuf> {
+    let tree = ModuleTree::open(&options.kernel)?;
+    driver::module_of(sources, &workshop(options, progress)?, &tree)
+}
+
 /// Finds or builds a module of the kernel's own for the kernel that is chosen. A guest has it in its image only if the
 /// caller puts it there.
 ///

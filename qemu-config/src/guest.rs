@@ -194,6 +194,35 @@ impl Guest {
         Ok(Finished { folder })
     }
 
+    /// Runs one case that reboots the guest, and waits until the guest is ready again.
+    ///
+    /// # Errors
+    /// When the guest does not get ready within `limit`.
+    pub fn case_that_reboots(&mut self, case: &str, limit: Duration) -> Result<()> {
+        let limit = Limit::new(case, limit);
+        self.send(&Request::Cases {
+            filter: vec![format!("={case}")],
+            load: Load::default(),
+        })?;
+        loop {
+            match self.next(Some(&limit))? {
+                Event::Report(Report::CasesEnded { .. }) => {
+                    let text = format!("{case} ended and the guest has not rebooted");
+                    return Err(self.failed(infrastructure(text)));
+                }
+                Event::Report(Report::Hello(hello)) => {
+                    if let ModuleReport::Failed { reason } = &hello.module {
+                        let text = format!("the driver does not load after a reboot: {reason}");
+                        return Err(self.failed(infrastructure(text)));
+                    }
+                    self.hello = hello;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Powers the guest off and waits for it.
     ///
     /// # Errors

@@ -36,8 +36,9 @@ pub use artifacts::{ARTIFACTS_VARIABLE, Artifacts, Controls};
 pub use cache::Cache;
 pub use command_line::CommandLine;
 pub use environment::{
-    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, device_program,
-    kernel_programs, lint_driver, own_module, packages, prepare, test_hmm,
+    Environment, Kernel, KernelChoice, Launcher, SetupOptions, build_root, copy_driver,
+    device_program, driver_of, kernel_programs, lint_driver, own_module, packages, prepare,
+    test_hmm,
 };
 pub use error::{Result, SetupError};
 pub use kernel::{OwnModule, ProgramBuild, SymbolDifference};

@@ -3,7 +3,7 @@
 //! mapping is undone, so a mapping that is forgotten shows in the contents.
 
 use crate::splat::Rules;
-use crate::suite::{Plan, Suite};
+use crate::suite::{self, Plan, Suite};
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Load};
 
@@ -19,18 +19,26 @@ const CASES: &[&str] = &[
     "unload/unbind-while-faulting-anon-4k",
 ];
 
+/// The guest.
+#[must_use]
+pub fn guest(mut spec: BootSpec) -> BootSpec {
+    spec.append.push("swiotlb=force".to_owned());
+    spec
+}
+
 /// Boots the guest and runs the cases.
 ///
 /// # Errors
 /// When a case fails, or the boot as a whole.
-pub fn run(artifacts: Artifacts, mut spec: BootSpec, rules: Rules) -> anyhow::Result<()> {
-    spec.append.push("swiotlb=force".to_owned());
+pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result<()> {
+    let spec = guest(spec);
     Suite::start(Plan {
         artifacts,
         spec,
         rules,
         cases: CASES.iter().map(|&name| name.to_owned()).collect(),
         load: Load::default(),
+        limit: suite::LIMIT,
     })
     .expect_all_passed(CASES)
 }

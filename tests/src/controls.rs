@@ -2,7 +2,7 @@
 //! Whether the debug kernel sees what it is there for: what is known to be wrong must be reported.
 
 use crate::splat::Rules;
-use crate::suite::{Plan, Suite};
+use crate::suite::{self, Plan, Suite};
 use anyhow::{Context, ensure};
 use hmm_vm::guest::{BootSpec, Load};
 use hmm_vm::{Artifacts, Controls};
@@ -102,6 +102,7 @@ fn run(
         rules: rules.clone(),
         cases: vec![case.to_owned()],
         load: Load::default(),
+        limit: suite::LIMIT,
     });
     // The guest may die of what happens there; then there is no result, and what counts is its log all the same.
     let result = suite.result(case);

@@ -2,11 +2,12 @@
 //! Guests and devices that end in the middle of something, each in a boot of its own.
 
 use crate::splat::Rules;
-use crate::suite::{Plan, Suite};
+use crate::suite::{self, Plan, Suite};
 use anyhow::{Context, ensure};
 
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Depth, Guest, Load, WOKE_WELL};
+use hmm_vm::guest::{BootSpec, Command, Depth, Guest, Load, PROGRAMS, WOKE_WELL};
+use serde_json::json;
 use std::fs;
 use std::time::Duration;
 
@@ -33,11 +34,16 @@ pub struct End {
     pub run: fn(&End, &Artifacts, &BootSpec, &Rules, Depth) -> anyhow::Result<()>,
 }
 
-const ENDS: [End; 3] = [
+const ENDS: [End; 4] = [
     End {
         name: "ends/power-off-while-moving",
         on_debug: true,
         run: power_off,
+    },
+    End {
+        name: "ends/reboot-while-moving",
+        on_debug: true,
+        run: reboot,
     },
     End {
         name: "ends/unplug-while-moving",
@@ -82,6 +88,63 @@ fn power_off(
             .with_context(|| format!("cycle {cycle} of {cycles}"))?;
     }
     Ok(())
+}
+
+/// The system that starts again finds a device that works, with none of the contents of before.
+fn reboot(
+    end: &End,
+    artifacts: &Artifacts,
+    spec: &BootSpec,
+    rules: &Rules,
+    _: Depth,
+) -> anyhow::Result<()> {
+    let mut guest = Guest::boot(artifacts, spec)?;
+    guest.keep_folder();
+    let folder = guest.folder().to_owned();
+    let before = generation(&mut guest)?;
+    guest.case_that_reboots(end.name, POWER_OFF_LIMIT)?;
+    let mut command = Command::new([
+        &format!("{PROGRAMS}/hmmctl"),
+        "run",
+        "--quiet",
+        "--policy",
+        "churn",
+        "--",
+        "/init",
+        "--case",
+        "workload/memory",
+    ]);
+    command.limit = Some(POWER_OFF_LIMIT);
+    let output = guest.output(&command)?;
+    ensure!(
+        output.end.shell_code() == 0,
+        "the device does not work after a reboot: {output:?}; logs: {}",
+        folder.display()
+    );
+    let after = generation(&mut guest)?;
+    ensure!(
+        after != before,
+        "the contents of before the reboot are there; logs: {}",
+        folder.display()
+    );
+    let log = guest.power_off()?.serial_log()?;
+    let splats = rules.scan(&log);
+    ensure!(splats.is_empty(), "{splats:#?}; logs: {}", folder.display());
+    let boots = log.matches("Linux version").count();
+    ensure!(
+        boots == 2,
+        "the kernel's log has {boots} boots; logs: {}",
+        folder.display()
+    );
+    // Logs of a boot that went well are of no use.
+    let _ = fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+/// Which contents the first device has.
+fn generation(guest: &mut Guest) -> anyhow::Result<u64> {
+    let info = guest.device_control(0, &json!({"command": "info"}))?;
+    (info["generation"].as_u64()).with_context(|| format!("no generation in {info}"))
 }
 
 /// The guest has said what it found in the kernel's log.
@@ -140,6 +203,7 @@ fn one_case(
         rules: rules.clone(),
         cases: vec![end.name.to_owned()],
         load: Load::default(),
+        limit: suite::LIMIT,
     });
     suite.expect_all_passed(&[end.name])
 }

@@ -15,8 +15,12 @@ const SEED_VARIABLE: &str = "HMM_LOAD_SEED";
 const ROUNDS_VARIABLE: &str = "HMM_FUZZ_ROUNDS";
 /// What the fuzzer's random numbers begin with; each run has its own without it.
 const FUZZ_SEED_VARIABLE: &str = "HMM_FUZZ_SEED";
+/// Kills of `restart/kills-at-random-moments-anon-4k`; a small number without it.
+const KILLS_VARIABLE: &str = "HMM_KILLS";
 /// More than that takes days.
 const MOST_ROUNDS: u32 = 10_000_000;
+/// The same of kills.
+const MOST_KILLS: u32 = 100_000;
 /// A day. More is a slip of the pen.
 const MOST_MINUTES: u32 = 24 * 60;
 
@@ -45,7 +49,14 @@ fn from(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Load> {
         "{ROUNDS_VARIABLE}: expected 1 to {MOST_ROUNDS} rounds, found {}",
         fuzz_rounds.unwrap_or_default()
     );
+    let kills = number(KILLS_VARIABLE, &variable)?;
+    ensure!(
+        kills.is_none_or(|kills| (1..=MOST_KILLS).contains(&kills)),
+        "{KILLS_VARIABLE}: expected 1 to {MOST_KILLS} kills, found {}",
+        kills.unwrap_or_default()
+    );
     Ok(Load {
+        kills,
         minutes,
         seed: number(SEED_VARIABLE, &variable)?,
         depth,
@@ -102,6 +113,17 @@ mod tests {
         assert_eq!(depth("long").unwrap(), Depth::Long);
         assert_eq!(depth("short").unwrap(), Depth::default());
         assert!(depth("").is_err());
+    }
+
+    #[test]
+    fn kills_are_a_number_above_zero() {
+        let kills = |text: &str| {
+            from(|name| (name == "HMM_KILLS").then(|| text.to_owned())).map(|load| load.kills)
+        };
+        assert_eq!(kills("1000").unwrap(), Some(1000));
+        for wrong in ["0", "-1", "all", "100001"] {
+            assert!(kills(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

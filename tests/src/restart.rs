@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A guest whose device dies, and is started again on the same memory.
 
+use crate::load;
 use crate::splat::Rules;
-use crate::suite::{Plan, Suite};
+use crate::suite::{self, Plan, Suite};
+use anyhow::Context;
 use hmm_vm::Artifacts;
-use hmm_vm::guest::{BootSpec, Load};
+use hmm_vm::guest::BootSpec;
+use hmm_vm::initramfs::{Packer, Tree};
 use hmm_vm::supervisor::{OnLoss, Restarts};
+use std::path::Path;
 use std::time::Duration;
 
 /// The test's name.
 pub const NAME: &str = "boot/restart";
+
+/// The case that `HMM_KILLS` is for.
+const KILLS: &str = "restart/kills-at-random-moments-anon-4k";
 
 /// The cases.
 const CASES: &[&str] = &[
@@ -30,18 +37,19 @@ const CASES: &[&str] = &[
     "restart/killed-twice-at-job",
     "restart/killed-during-restart-at-idle",
     "restart/killed-during-restart-at-fork",
-    "restart/kills-at-random-moments-anon-4k",
+    KILLS,
+    "restart/python3-anon",
+    "restart/redis-anon",
     "restart/other-identity-anon-4k",
     "restart/hung-while-moving-anon-4k",
     "restart/upgraded-while-moving-anon-4k",
     "restart/paused-while-moving-anon-4k",
+    "restart/stalled-queue-while-moving-anon-4k",
 ];
 
-/// Boots the guest and runs the cases.
-///
-/// # Errors
-/// When a case fails, or the boot as a whole.
-pub fn run(artifacts: Artifacts, mut spec: BootSpec, rules: Rules) -> anyhow::Result<()> {
+/// The guest, which has the device that `spec` has, and what its log must not have.
+#[must_use]
+pub fn guest(mut spec: BootSpec, rules: Rules) -> (BootSpec, Rules) {
     for device in &mut spec.devices {
         // Cases lose devices one after the other, without a rest.
         device.on_loss = OnLoss::Restart(Restarts {
@@ -50,12 +58,45 @@ pub fn run(artifacts: Artifacts, mut spec: BootSpec, rules: Rules) -> anyhow::Re
             ..Restarts::default()
         });
     }
+    (
+        spec,
+        rules.tolerating_locks_of("pciehp_unconfigure_device+"),
+    )
+}
+
+/// The programs of others that the guest runs, with what they read.
+fn programs(artifacts: &Artifacts) -> anyhow::Result<Tree> {
+    const TABLE: &str = include_str!("../programs/table.py");
+    let root = (artifacts.programs.as_ref()).context("the artifacts have no programs")?;
+    let mut packer = Packer::of_folder(root);
+    for program in ["python3", "redis-server"] {
+        packer.program(program.as_ref(), Path::new("/"))?;
+    }
+    packer.file(Path::new("/usr/lib/python3.13"))?;
+    let mut image = packer.finish()?;
+    image.bytes("/programs/table.py", TABLE, 0o644)?;
+    Ok(image)
+}
+
+/// Boots the guest and runs the cases: all, or the one that kills at random if a number of kills is asked for.
+///
+/// # Errors
+/// When a case fails, or the boot as a whole.
+pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result<()> {
+    let (mut spec, rules) = guest(spec, rules);
+    spec.image = programs(&artifacts)?;
+    let load = load::from_environment()?;
+    let cases = match load.kills {
+        Some(_) => &[KILLS],
+        None => CASES,
+    };
     Suite::start(Plan {
         artifacts,
         spec,
-        rules: rules.tolerating_locks_of("pciehp_unconfigure_device+"),
-        cases: CASES.iter().map(|&name| name.to_owned()).collect(),
-        load: Load::default(),
+        rules,
+        cases: cases.iter().map(|&name| name.to_owned()).collect(),
+        load,
+        limit: suite::LIMIT,
     })
-    .expect_all_passed(CASES)
+    .expect_all_passed(cases)
 }

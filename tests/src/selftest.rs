@@ -4,7 +4,7 @@
 use crate::excerpt;
 use crate::ktap::Outcome;
 use crate::splat::Rules;
-use crate::suite::{Plan, Suite};
+use crate::suite::{self, Plan, Suite};
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
 use hmm_vm::guest::{BootSpec, Load};
@@ -69,6 +69,7 @@ pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result
         rules,
         cases: names,
         load: Load::default(),
+        limit: suite::LIMIT,
     });
     let result = check(&suite);
     let Some(folder) = suite.folder() else {

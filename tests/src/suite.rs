@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long all cases together may take, without what some are asked to take.
-const LIMIT: Duration = Duration::from_secs(3600);
+pub const LIMIT: Duration = Duration::from_secs(3600);
 
 /// The names of all cases, as the program that runs them in the guest knows them.
 ///
@@ -61,6 +61,8 @@ pub struct Plan {
     pub cases: Vec<String>,
     /// For cases that would go on for any time, and how thorough all are.
     pub load: Load,
+    /// How long all cases together may take, without what `load` asks for: [`LIMIT`] unless they are few.
+    pub limit: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +149,13 @@ impl Suite {
         })
     }
 
+    /// Whether the guest ended while it ran this case, and why. Waits for the result or the end.
+    pub fn death_in(&self, case: &str) -> Option<String> {
+        let missing = self.result(case).err()?;
+        let state = self.shared.lock();
+        (state.reader.in_flight() == Some(case)).then_some(missing)
+    }
+
     /// Waits for the end of the boot.
     ///
     /// # Errors
@@ -210,6 +219,7 @@ fn boot(plan: &Plan, shared: &Arc<Shared>) -> Result<(), String> {
         rules,
         cases,
         load,
+        limit,
     } = plan;
     let filter: Vec<String> = cases.iter().map(|name| format!("={name}")).collect();
     let mut guest = Guest::boot(artifacts, spec).map_err(|error| error.to_string())?;
@@ -222,7 +232,7 @@ fn boot(plan: &Plan, shared: &Arc<Shared>) -> Result<(), String> {
         &filter,
         *load,
         Box::new(sink),
-        Some(LIMIT * load.depth.patience() + load.duration()),
+        Some(*limit * load.depth.patience() + load.duration() + load.time_of_kills()),
     );
     let finished = cases.and_then(|()| guest.power_off());
     let plan = {

@@ -14,6 +14,8 @@ use crate::setup_arguments::SetupArguments;
 /// The target of the guest's programs. It is named although it is usually the host's own, so that the flags that make
 /// a program static do not reach build scripts and procedural macros.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The packages of the programs that the tests run in guests.
+const PROGRAMS: [&str; 2] = ["python3-minimal", "redis-server"];
 /// What makes a program static: in the guest there is no loader and no library. Words are separated as Cargo has it.
 const STATIC: &str = "-C\u{1f}target-feature=+crt-static";
 
@@ -42,6 +44,12 @@ pub(crate) fn test_artifacts(
 ) -> anyhow::Result<PathBuf> {
     let mut artifacts = make(options, progress)?;
     artifacts.device_program = Some(hmm_vm::device_program(options, progress)?);
+    artifacts.programs = Some(hmm_vm::packages(
+        "programs",
+        &PROGRAMS.map(str::to_owned),
+        options,
+        progress,
+    )?);
     if artifacts.environment.kernel.debug {
         artifacts.controls = Some(Controls {
             test_hmm: hmm_vm::test_hmm(options, progress)?,
@@ -95,6 +103,7 @@ fn make(options: &SetupOptions, progress: &Progress) -> anyhow::Result<Artifacts
         runs: target.join("vm"),
         device_program: None,
         controls: None,
+        programs: None,
     })
 }
 

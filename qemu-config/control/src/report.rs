@@ -176,6 +176,10 @@ pub enum Question {
         /// Which device, from 0, in the order of the machine.
         index: usize,
     },
+    /// Stops the guest's processors for a moment, and its devices with them, and lets them go on. The answer comes then.
+    StopGuest,
     /// The guest is going to power off without being asked to.
     PowerOffAhead,
+    /// The guest is going to reboot, which ends it otherwise.
+    RebootAhead,
 }

@@ -70,6 +70,9 @@ pub struct Load {
     /// What the fuzzer's random numbers begin with, if not with another number in each run.
     #[serde(default)]
     pub fuzz_seed: Option<u64>,
+    /// How often the case that kills a device's process does so, if not the number that every run can afford.
+    #[serde(default)]
+    pub kills: Option<u32>,
 }
 
 impl Load {
@@ -80,6 +83,13 @@ impl Load {
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(60 * u64::from(self.minutes.unwrap_or(0)))
+    }
+
+    /// How long the kills that were asked for may take, in which the device comes back each time; zero if none were.
+    #[must_use]
+    pub fn time_of_kills(&self) -> Duration {
+        const LIMIT: Duration = Duration::from_secs(30);
+        LIMIT * self.kills.unwrap_or(0)
     }
 }
 

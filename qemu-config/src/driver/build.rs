@@ -2,7 +2,7 @@
 //! The module.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{inputs, module_info};
 use crate::cache::{Key, KeyBuilder};
@@ -19,19 +19,28 @@ const WITH_DEBUG: &str = "virtio_hmm.ko.debug";
 
 /// What the module is made of.
 pub(crate) fn key(workshop: &Workshop, tree: &ModuleTree) -> Result<Key> {
+    key_of(&workshop.repository, workshop, tree)
+}
+
+fn key_of(sources: &Path, workshop: &Workshop, tree: &ModuleTree) -> Result<Key> {
     let key = KeyBuilder::new(STEP, VERSION).key(&tree.key(workshop)?);
-    Ok(inputs::add_to(key, &workshop.repository)?.finish())
+    Ok(inputs::add_to(key, sources)?.finish())
 }
 
 /// Finds or builds the module.
 pub(crate) fn module(workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> {
-    let folder = workshop.step(STEP, &key(workshop, tree)?, |work| {
+    module_of(&workshop.repository, workshop, tree)
+}
+
+/// The same of the sources in another folder, which has the files of [`inputs::copy`].
+pub(crate) fn module_of(sources: &Path, workshop: &Workshop, tree: &ModuleTree) -> Result<PathBuf> {
+    let folder = workshop.step(STEP, &key_of(sources, workshop, tree)?, |work| {
         let output = work.join("output");
         fs::create_dir(&output).map_err(SetupError::io("create", &output))?;
         let mut make = tree.make_modules(
             workshop,
             Modules {
-                repository: &workshop.repository,
+                repository: sources,
                 folder: inputs::DRIVER,
                 output: &output,
                 variables: &[],

@@ -53,6 +53,18 @@ pub(super) fn add_to(mut key: KeyBuilder, repository: &Path) -> Result<KeyBuilde
     Ok(key)
 }
 
+/// Copies all files from one folder to another, which gets nothing else.
+pub(crate) fn copy(repository: &Path, folder: &Path) -> Result<()> {
+    for file in files(repository)? {
+        let (from, to) = (repository.join(&file), folder.join(&file));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(SetupError::io("create", parent))?;
+        }
+        fs::copy(&from, &to).map_err(SetupError::io("copy", &from))?;
+    }
+    Ok(())
+}
+
 fn collect(repository: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = repository.join(folder);
     for entry in fs::read_dir(&path).map_err(SetupError::io("list", &path))? {
@@ -139,6 +151,14 @@ mod tests {
         assert_ne!(before, changed);
         fs::rename(&logic, logic.with_file_name("other.rs")).unwrap();
         assert_ne!(changed, key(project.path()));
+    }
+
+    #[test]
+    fn a_copy_has_the_same_key() {
+        let (project, copied) = (project(), tempfile::tempdir().unwrap());
+        copy(project.path(), copied.path()).unwrap();
+        assert_eq!(key(project.path()), key(copied.path()));
+        assert!(!copied.path().join("device/src").exists());
     }
 
     #[test]

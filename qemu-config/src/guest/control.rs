@@ -5,9 +5,10 @@ use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 use hmm_control::{Question, Report, Request, line};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::event::Event;
 use super::{Guest, Result, device};
@@ -33,7 +34,16 @@ pub(super) fn listen(socket: UnixStream, events: Sender<Event>) -> io::Result<()
     Ok(())
 }
 
+/// How long [`Question::StopGuest`] stops it.
+const STOP: Duration = Duration::from_secs(1);
+
 impl Guest {
+    fn stop_for_a_moment(&mut self) -> io::Result<()> {
+        self.qmp.execute("stop", json!({}))?;
+        thread::sleep(STOP);
+        self.qmp.execute("cont", json!({})).map(drop)
+    }
+
     /// Answers a question of the guest.
     pub(super) fn answer(&mut self, id: u64, question: Question) -> Result<()> {
         let answer = match question {
@@ -47,6 +57,12 @@ impl Guest {
                 .map_err(|error| error.to_string()),
             Question::Harm { index, harm } => self.harm(index, harm).map(|()| Value::Null),
             Question::ComeBack { index } => self.come_back(index).map(|()| Value::Null),
+            Question::StopGuest => (self.stop_for_a_moment())
+                .map(|()| Value::Null)
+                .map_err(|error| error.to_string()),
+            Question::RebootAhead => (self.qmp.execute("set-action", json!({"reboot": "reset"})))
+                .map(|_| Value::Null)
+                .map_err(|error| error.to_string()),
             Question::PowerOffAhead => {
                 self.watch.expect_power_off();
                 Ok(Value::Null)

@@ -27,6 +27,8 @@ pub(super) struct Case {
     is_load: bool,
     /// Whether it makes as many random calls as it is asked to.
     has_rounds: bool,
+    /// Whether it kills a device's process as often as it is asked to.
+    has_kills: bool,
 }
 
 impl Case {
@@ -38,6 +40,7 @@ impl Case {
             limit: LIMIT,
             is_load: false,
             has_rounds: false,
+            has_kills: false,
         }
     }
 
@@ -59,6 +62,12 @@ impl Case {
         self
     }
 
+    /// The same case, which kills a device's process as often as it is asked to; its limit is for the usual number.
+    pub(super) const fn kills(mut self) -> Self {
+        self.has_kills = true;
+        self
+    }
+
     /// How long the case may take on this kernel.
     pub(super) fn limit_with(&self, load: &Load) -> Duration {
         let asked = match self.is_load {
@@ -69,7 +78,12 @@ impl Case {
             true => ROUND * load.fuzz_rounds.unwrap_or(0),
             false => Duration::ZERO,
         };
-        (self.limit + rounds) * kernel::patience() * NEIGHBOURS * load.depth.patience() + asked
+        let kills = match self.has_kills {
+            true => load.time_of_kills(),
+            false => Duration::ZERO,
+        };
+        (self.limit + rounds + kills) * kernel::patience() * NEIGHBOURS * load.depth.patience()
+            + asked
     }
 
     /// Whether one of the patterns is part of the name, or is `=` and the whole name; without patterns, always.

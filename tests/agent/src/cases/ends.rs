@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("ends/power-off-while-moving", power_off),
+    Case::new("ends/reboot-while-moving", reboot_while_moving),
     Case::new("ends/unplug-while-moving", unplug),
     Case::new("ends/sleep-while-moving", sleep),
 ];
@@ -70,6 +71,13 @@ fn power_off() -> Result<()> {
     let _children = movers()?;
     host::ask(&Question::PowerOffAhead)?;
     reboot(RebootCommand::PowerOff).context("cannot power off")
+}
+
+/// The system starts again under processes whose memory is on its way, or on the device.
+fn reboot_while_moving() -> Result<()> {
+    let _children = movers()?;
+    host::ask(&Question::RebootAhead)?;
+    reboot(RebootCommand::Restart).context("cannot reboot")
 }
 
 /// The first device is pulled while processes move.

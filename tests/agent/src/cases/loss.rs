@@ -11,6 +11,7 @@ mod failure;
 mod killed;
 mod matrix;
 mod moment;
+mod programs;
 mod refused;
 mod resets;
 mod told;
@@ -23,6 +24,7 @@ use super::case::Case;
 pub(super) fn restart_cases() -> impl Iterator<Item = &'static Case> {
     [
         killed::CASES,
+        programs::CASES,
         deeds::CASES,
         matrix::KILLED,
         matrix::KILLED_TWICE,

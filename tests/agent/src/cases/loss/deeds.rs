@@ -4,6 +4,7 @@
 use super::trial::{Trial, counter};
 use crate::cases::support::prelude::*;
 use hmm_control::{Again, Deed};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,9 +14,12 @@ pub(super) const CASES: &[Case] = &[
         replaced(Deed::Terminate)
     }),
     Case::new("restart/paused-while-moving-anon-4k", paused),
+    Case::new("restart/stalled-queue-while-moving-anon-4k", stalled),
 ];
 
 const PAGES: usize = 500;
+/// How often a case looks whether the device is back.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The process is replaced while memory moves and other memory is on the device. No byte is lost.
 fn replaced(deed: Deed) -> Result<()> {
@@ -29,6 +33,26 @@ fn replaced(deed: Deed) -> Result<()> {
         }
         resident.check(1)
     })?;
+    trial.mover.all_to_device(resident.range())?;
+    resident.check(1)
+}
+
+/// The process answers, and one of its queues stalls. It is replaced before the driver gives the device up, and no byte is lost.
+fn stalled() -> Result<()> {
+    let trial = Trial::of_killed(Again::No)?;
+    let resident = trial.memory(PAGES, 1)?;
+    let timeouts = counter("timeouts")?;
+    beside_moves(|moves| {
+        let returns = counter("returns")?;
+        (trial.faults).add(json!({ "action": "stall", "queue": "bulk" }))?;
+        while counter("returns")? == returns {
+            std::thread::sleep(LOOK);
+        }
+        moves.more()
+    })?;
+    resident.check(1)?;
+    let now = counter("timeouts")?;
+    ensure!(now == timeouts, "{} requests timed out", now - timeouts);
     trial.mover.all_to_device(resident.range())?;
     resident.check(1)
 }

@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("restart/kills-at-random-moments-anon-4k", kills).within(400),
+    Case::new("restart/kills-at-random-moments-anon-4k", kills)
+        .within(400)
+        .kills(),
     Case::new("restart/other-identity-anon-4k", other_identity),
 ];
 
@@ -68,7 +70,10 @@ fn jobs(stop: &AtomicBool, rounds: &AtomicU64) -> Result<()> {
 }
 
 fn kills() -> Result<()> {
-    let kills = depth::rounds(KILLS)?;
+    let kills = match depth::load()?.kills {
+        Some(kills) => kills,
+        None => depth::rounds(KILLS)?,
+    };
     let trial = Trial::of_killed(hmm_control::Again::No)?;
     let (stop, moved, done) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let mut random = Random::new(15);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Devices that come in the place of a lost one and do not have its contents.
 
-use super::trial::Trial;
+use super::trial::{Trial, counter};
+use crate::cases::support::driver;
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use rustix::process::Signal;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("loss/other-contents-anon-4k", other_contents),
+    Case::new("loss/another-device-anon-4k", another_device),
     Case::new("loss/other-size-anon-4k", || {
         publishes("memory_bytes", 512 << 20)
     }),
@@ -55,4 +57,27 @@ fn other_contents() -> Result<()> {
     ensure!(nodes::exist(), "there is no node");
     Mover::open()?.all_to_device(other.range())?;
     other.check(2)
+}
+
+/// Another device is bound while the first one is lost. It serves as itself, and leaves the first one its place.
+fn another_device() -> Result<()> {
+    let devices = driver::bound_devices()?;
+    let [_, other, ..] = devices.as_slice() else {
+        return Err(skip("this guest has one device"));
+    };
+    let trial = Trial::new()?;
+    let memory = trial.memory(600, 1)?;
+    driver::unbind(other)?;
+    trial.lose()?;
+    trial.release()?;
+    driver::bind(other, devices.len())?;
+    let told = (counter("returns")?, counter("refused_returns")?);
+    ensure!(
+        told == (0, 0),
+        "the other device was taken for the first one: {told:?}"
+    );
+    trial.come_back()?;
+    memory.check(1)?;
+    trial.mover.all_to_device(memory.range())?;
+    memory.check(1)
 }

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device is reset, or taken away and given back, in order.
 
+use super::trial::{Trial, counter};
 use crate::cases::support::driver;
+use crate::cases::support::host;
+use crate::cases::support::jobs::{Jobs, crc32c, expect_done};
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
+use hmm_control::Question;
+use hmm_uapi::client::JobRequest;
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
@@ -15,6 +22,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("loss/reset-by-sysfs-anon-thp", || reset(Memory::huge(2)?)),
     Case::new("loss/reset-while-moving-anon-4k", reset_while_moving),
     Case::new("loss/remove-and-rescan-anon-4k", remove_and_rescan),
+    Case::new("loss/no-restart-anon-4k", no_restart),
+    Case::new("loss/guest-stops-anon-4k", guest_stops),
 ];
 
 /// The folders of the devices on the PCI bus.
@@ -114,4 +123,79 @@ fn remove_and_rescan() -> Result<()> {
     }
     Mover::open()?.all_to_device(memory.range())?;
     memory.check(1)
+}
+
+/// Where something else starts devices anew, the driver gives a device up at the first answer that does not come.
+fn no_restart() -> Result<()> {
+    let trial = Trial::new()?;
+    let resident = trial.memory(600, 1)?;
+    let mut memory = Memory::table()?;
+    memory.fill(2);
+    let before = (counter("losses")?, counter("timeouts")?);
+    (trial.faults).add(json!({ "action": "drop", "queue": "bulk", "count": 1 }))?;
+    (trial.mover).call(memory.range(), Direction::ToDevice, MigrateFlags::default())?;
+    let after = (counter("losses")?, counter("timeouts")?);
+    ensure!(
+        after == (before.0 + 1, before.1 + 1),
+        "losses and time-outs were {before:?} and are {after:?}"
+    );
+    trial.forgive()?;
+    trial.come_back()?;
+    resident.check(1)?;
+    memory.check(2)
+}
+
+/// QEMU stops the guest's processors and lets them go on, several times, while memory moves and a job runs. The device stops
+/// and goes on with them.
+fn guest_stops() -> Result<()> {
+    const TIMES: usize = 3;
+    let mover = Mover::open()?;
+    let mut resident = Memory::single(600)?;
+    resident.fill(1);
+    mover.all_to_device(resident.range())?;
+    let resident = resident;
+    let timeouts = mover.device.stats()?.timeouts;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let moving = scope.spawn(|| -> Result<()> {
+            let mover = Mover::open()?;
+            let mut memory = Memory::single(2000)?;
+            memory.fill(2);
+            while !stop.load(Ordering::Relaxed) {
+                for direction in [Direction::ToDevice, Direction::ToSystem] {
+                    mover.call(memory.range(), direction, MigrateFlags::default())?;
+                }
+                memory.check(2)?;
+            }
+            Ok(())
+        });
+        let working = scope.spawn(|| -> Result<()> {
+            let jobs = Jobs::open()?;
+            let mut memory = Memory::single(600)?;
+            memory.fill(3);
+            let expected = u64::from(crc32c(memory.bytes()));
+            while !stop.load(Ordering::Relaxed) {
+                let id = jobs.begin(&JobRequest::crc32c(memory.range(), 0))?;
+                let report = expect_done(jobs.wait(id)?)?;
+                ensure!(report.result == expected, "a job found other bytes");
+            }
+            Ok(())
+        });
+        let stopped = (0..TIMES).try_for_each(|_| host::ask(&Question::StopGuest).map(drop));
+        stop.store(true, Ordering::Relaxed);
+        for worker in [moving, working] {
+            match worker.join() {
+                Ok(worked) => worked?,
+                Err(_) => bail!("a worker panicked"),
+            }
+        }
+        stopped
+    })?;
+    mover.expect_on_device(resident.range())?;
+    resident.check(1)?;
+    ensure!(
+        mover.device.stats()?.timeouts == timeouts,
+        "a time-out was counted"
+    );
+    Ok(())
 }
