@@ -11,6 +11,7 @@ pub mod ends;
 pub mod excerpt;
 pub mod ktap;
 pub mod load;
+pub mod mutants;
 pub mod partition;
 #[cfg(test)]
 mod promises;

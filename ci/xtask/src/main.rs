@@ -16,6 +16,7 @@ mod guest_arguments;
 mod hermetic;
 mod imports;
 mod models;
+mod mutants;
 mod report;
 mod run;
 mod setup;
@@ -67,6 +68,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Model-check the device's workers against changes of what they work on, in all interleavings.
     Models,
+    /// Build the driver without one check after the other that it makes when a device is lost, and see that a test notices each.
+    Mutants(mutants::Arguments),
     /// Measure beside a plain memcpy.
     Bench(bench::Arguments),
     /// Make a picture of a recording, one HTML file, and print its summary.
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Suite(arguments) => suite::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Models => models::run(),
+        Command::Mutants(arguments) => mutants::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Browser(arguments) => browser::run(&arguments),
