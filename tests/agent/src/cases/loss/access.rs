@@ -2,7 +2,7 @@
 //! Tasks that touch memory on a lost device.
 
 use super::contents::Reader;
-use super::trial::{Trial, counter, wait_for_more};
+use super::trial::{Trial, counter, wait_for_more, wait_for_waiter};
 use crate::cases::support::driver;
 use crate::cases::support::prelude::*;
 use rustix::process::Signal;
@@ -67,8 +67,7 @@ fn waits(memory: Memory, touch: fn(&mut Memory) -> Result<()>) -> Result<()> {
     trial.lose()?;
     let before = counter("loss_fault_waits")?;
     let child = fork(|| touch(&mut memory))?;
-    wait_for_more("loss_fault_waits", before)?;
-    ensure!(!child.has_ended()?, "the child did not wait");
+    wait_for_waiter("loss_fault_waits", before, &child)?;
     trial.come_back()?;
     child.wait()?;
     memory.check(1)?;
@@ -91,7 +90,7 @@ fn call_waits() -> Result<()> {
         trial.mover.expect_in_system(memory.range())?;
         memory.check(1)
     })?;
-    wait_for_more("loss_call_waits", before)?;
+    wait_for_waiter("loss_call_waits", before, &child)?;
     // What needs no device does not wait.
     trial.mover.expect_on_device(memory.range())?;
     ensure!(trial.mover.resident()? > 0, "nothing is resident");
@@ -118,7 +117,7 @@ fn killed_while(touch: fn(&Memory) -> Result<()>) -> Result<()> {
     trial.lose()?;
     let before = counter("loss_fault_waits")?;
     let child = fork(|| touch(&memory))?;
-    wait_for_more("loss_fault_waits", before)?;
+    wait_for_waiter("loss_fault_waits", before, &child)?;
     child.signal(Signal::KILL)?;
     // The device is still lost.
     child.wait_for_signal(Signal::KILL)?;
@@ -142,7 +141,7 @@ fn signalled() -> Result<()> {
         memory.touch(3..4);
         bail!("the lost page was touched")
     })?;
-    wait_for_more("loss_fault_waits", before)?;
+    wait_for_waiter("loss_fault_waits", before, &child)?;
     child.signal(Signal::USR1)?;
     let ended = child.wait();
     ensure!(
@@ -217,7 +216,7 @@ fn forked() -> Result<()> {
         memory.fill(2);
         memory.check(2)
     })?;
-    wait_for_more("loss_fault_waits", before)?;
+    wait_for_waiter("loss_fault_waits", before, &child)?;
     trial.come_back()?;
     memory.check(1)?;
     memory.fill(3);

@@ -247,6 +247,15 @@ pub(super) fn counter(name: &str) -> Result<u64> {
     Ok(value.parse()?)
 }
 
+/// Waits until a child has begun to wait for the device, which raises a counter of waits.
+pub(super) fn wait_for_waiter(name: &str, before: u64, child: &Child) -> Result<()> {
+    while counter(name)? <= before {
+        ensure!(!child.has_ended()?, "the child did not wait for the device");
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 /// Waits until a task has begun to wait for the device since a counter had a value.
 pub(super) fn wait_for_more(name: &str, before: u64) -> Result<()> {
     while counter(name)? <= before {
