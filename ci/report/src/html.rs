@@ -93,9 +93,10 @@ impl Period {
     }
 }
 
-/// When an event began: it is told at its end. Microseconds.
+/// When an event began: it is told at its end, a job's with the time that it took on the device. Microseconds.
 fn begin(event: &guest::GuestEvent) -> f64 {
-    event.time - event.number("ns").map_or(0.0, |ns| ns as f64 / 1e3)
+    let ns = event.number("ns").or_else(|| event.number("device_ns"));
+    event.time - ns.map_or(0.0, |ns| ns as f64 / 1e3)
 }
 
 /// The report of a recording, with the device's trace of the same time if there is one.

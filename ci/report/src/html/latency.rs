@@ -69,9 +69,9 @@ pub(super) fn all(
     on_device: &BTreeMap<u64, Span>,
     is_same_run: bool,
 ) -> Vec<Latency> {
-    let of_events = |name: &str| {
+    let of_events = |name: &str, field: &str| {
         let events = recording.events.iter().filter(|event| event.name == name);
-        events.filter_map(|event| event.number("ns")).collect()
+        events.filter_map(|event| event.number(field)).collect()
     };
     let executed = (recording.events.iter())
         .filter(|event| event.name == "batch_done" && is_same_run)
@@ -80,11 +80,15 @@ pub(super) fn all(
         .map(|span| ((span.end - span.start) * 1e3) as u64)
         .collect();
     vec![
-        Latency::new("CPU faults", of_events("fault")),
-        Latency::new("batches, as the driver sees them", of_events("batch_done")),
+        Latency::new("CPU faults", of_events("fault", "ns")),
+        Latency::new(
+            "batches, as the driver sees them",
+            of_events("batch_done", "ns"),
+        ),
         Latency::new("batches, on the device", executed),
-        Latency::new("device faults", of_events("device_fault")),
-        Latency::new("invalidations", of_events("invalidate")),
+        Latency::new("device faults", of_events("device_fault", "ns")),
+        Latency::new("invalidations", of_events("invalidate", "ns")),
+        Latency::new("jobs, on the device", of_events("job_end", "device_ns")),
     ]
 }
 

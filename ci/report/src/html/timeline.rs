@@ -257,11 +257,6 @@ fn of_event(event: &GuestEvent) -> Option<Draft> {
         Some(lane) => (OTHER, lane as u64),
         None => (DRIVER, event.number("queue")?),
     };
-    let start = match event.number("device_ns") {
-        // A job is told at its end, with the time that it took on the device.
-        Some(ns) => event.time - ns as f64 / 1e3,
-        None => begin(event),
-    };
     let values = fields.iter().map(|&field| match field {
         "task" => json!(event.task),
         "result" if name == "job" => json!(event.word("status")),
@@ -272,7 +267,7 @@ fn of_event(event: &GuestEvent) -> Option<Draft> {
     });
     Some(Draft {
         lane,
-        start,
+        start: begin(event),
         end: event.time,
         kind,
         cookie: event.number("cookie"),

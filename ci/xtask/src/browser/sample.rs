@@ -27,7 +27,7 @@ pub(super) fn recording(events: usize) -> (String, Vec<Value>) {
                 line(&mut text, task, time, &format!("vhmm_{event}"));
             }
         };
-        match random.below(10) {
+        match random.below(12) {
             0 => event(
                 now,
                 format!(
@@ -39,6 +39,21 @@ pub(super) fn recording(events: usize) -> (String, Vec<Value>) {
                 now,
                 format!(
                     "evict: dev=virtio0 trigger=eviction device_address={address:#x} bytes=2097152"
+                ),
+            ),
+            10 => event(
+                now,
+                format!(
+                    "job_end: dev=virtio0 context=1 cookie={now:#x} status=done address={address:#x} amount=4096 faults=2 device_ns={}",
+                    9000 + random.below(90_000)
+                ),
+            ),
+            11 => event(
+                now,
+                format!(
+                    "invalidate: dev=virtio0 context=1 cause=change range={address:#x}-{:#x} ns={}",
+                    address + 4096,
+                    3000 + random.below(9000)
                 ),
             ),
             2 => event(
