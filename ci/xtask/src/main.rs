@@ -11,6 +11,7 @@ mod check;
 mod demo;
 mod doctor;
 mod documents;
+mod finds;
 mod fuzz;
 mod guest_arguments;
 mod hermetic;
@@ -64,6 +65,8 @@ enum Command {
     Test(test::Arguments),
     /// Run an unmodified test suite by others: on this driver and on what it was written for, or plainly and with its memory on the move.
     Suite(suite::Arguments),
+    /// Show each fault of the kernel that the project has found, without its patch and with it.
+    Finds(finds::Arguments),
     /// Look for inputs that the device does not stand, guided by coverage, for a bounded time.
     Fuzz(fuzz::Arguments),
     /// Model-check the device's workers against changes of what they work on, in all interleavings.
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Suite(arguments) => suite::run(&arguments),
+        Command::Finds(arguments) => finds::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Models => models::run(),
         Command::Mutants(arguments) => mutants::run(&arguments),
