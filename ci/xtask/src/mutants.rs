@@ -20,7 +20,7 @@ use hmm_tests::suite::{self, Plan, Suite};
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, Interrupts, Load};
 use hmm_vm::machine::Machine;
-use hmm_vm::{Artifacts, KernelChoice, Progress, SetupOptions};
+use hmm_vm::{Artifacts, KernelChoice, Progress, SetupError, SetupOptions};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::setup_arguments::SetupArguments;
@@ -60,6 +60,14 @@ enum Verdict {
     Noticed(String),
     /// All was as it should be.
     Nothing,
+    /// The driver cannot be built so: what the compiler said.
+    NotBuilt(String),
+}
+
+impl Verdict {
+    fn is_noticed(&self) -> bool {
+        matches!(self, Self::Noticed(_))
+    }
 }
 
 /// What came of a mutant.
@@ -130,8 +138,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(path) = &arguments.junit {
         write(path, &judged)?;
     }
-    let survived = judged.iter().any(|one| one.verdict == Verdict::Nothing);
-    Ok(ExitCode::from(if survived { crate::FAILURE } else { 0 }))
+    let all_noticed = judged.iter().all(|one| one.verdict.is_noticed());
+    Ok(ExitCode::from(if all_noticed { 0 } else { crate::FAILURE }))
 }
 
 /// The mutants that the arguments ask for.
@@ -192,8 +200,14 @@ impl Ground<'_> {
         hmm_vm::copy_driver(&sources)?;
         mutant.apply(&sources)?;
         let mut artifacts = self.artifacts.clone();
-        artifacts.environment.module = hmm_vm::driver_of(&sources, self.options, self.progress)
-            .with_context(|| format!("the mutant {}", mutant.name))?;
+        artifacts.environment.module =
+            match hmm_vm::driver_of(&sources, self.options, self.progress) {
+                Ok(module) => module,
+                Err(error @ SetupError::Driver { .. }) => {
+                    return Ok(Verdict::NotBuilt(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            };
         remove(&sources)?;
         let what = format!("run {} without: {}", mutant.noticed_by, mutant.check);
         let step = self.progress.step(&what, None);
@@ -288,6 +302,9 @@ impl fmt::Display for Judged<'_> {
                 "{}: NOT NOTICED by {}, though the driver lacks this: {}",
                 mutant.name, mutant.noticed_by, mutant.check
             ),
+            Verdict::NotBuilt(error) => {
+                write!(formatter, "{}: cannot be built: {error}", mutant.name)
+            }
         }
     }
 }
@@ -301,7 +318,7 @@ impl fmt::Display for Summary<'_> {
             writeln!(formatter, "{one}")?;
         }
         let noticed = (self.0.iter())
-            .filter(|one| one.verdict != Verdict::Nothing)
+            .filter(|one| one.verdict.is_noticed())
             .count();
         write!(formatter, "{noticed} of {} mutants noticed", self.0.len())
     }
@@ -313,7 +330,7 @@ fn write(path: &Path, judged: &[Judged<'_>]) -> anyhow::Result<()> {
     suite.add_test_cases(judged.iter().map(|one| {
         let status = match &one.verdict {
             Verdict::Noticed(_) => TestCaseStatus::success(),
-            Verdict::Nothing => {
+            Verdict::Nothing | Verdict::NotBuilt(_) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 status.set_message(one.to_string());
                 status
