@@ -116,6 +116,14 @@ impl Device {
         self.link.device()
     }
 
+    /// Stops it for good: it accesses nothing any more. Changes of an address space do not reach a device that is not
+    /// attached, so this comes before [`Pool::detach`] unless all contexts have ended.
+    pub(crate) fn end_access(&self) {
+        // Also where another task stops it at this moment, which is waited for.
+        self.link.shut_down();
+        self.contexts.numbers.lose(&self.link);
+    }
+
     /// Which contents its memory has.
     pub(crate) fn identity(&self) -> Identity {
         identity_of(&self.link)
@@ -154,6 +162,7 @@ impl AttachedDevice {
 impl Drop for AttachedDevice {
     fn drop(&mut self) {
         self.0.link.ask_to_stop();
+        self.0.end_access();
         self.0.pool.detach(&self.0);
     }
 }

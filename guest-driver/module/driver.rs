@@ -354,6 +354,10 @@ impl Bound {
         if left > 0 || link.is_dead() {
             pool.loss().lose();
         }
+        if link.is_dead() {
+            // The task that gives it up may not have reset it yet.
+            device.end_access();
+        }
         // Faults that are being served still need the device; later ones wait.
         pool.detach(device);
         link.shut_down();

@@ -37,6 +37,7 @@ mod in_flight;
 mod jobs;
 mod map_batch;
 mod mmu;
+mod no_access;
 mod recovery;
 mod repair;
 mod repairs;
@@ -57,6 +58,7 @@ pub(crate) use self::{
         MapBatch,
         Mapped, //
     },
+    no_access::NoAccess,
     reports::{
         Reports,
         Told, //

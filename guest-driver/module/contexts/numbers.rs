@@ -3,6 +3,7 @@
 //! The numbers of contexts. A number stays its owner's also when the device has been reset, so that what
 //! is on its way to one context never reaches another.
 
+use crate::link::Link;
 use hmm_protocol::FaultAccess;
 use kernel::{
     new_mutex,
@@ -33,6 +34,9 @@ pub(crate) trait ContextOwner: Send + Sync {
 
     /// Ends the context for good: no job of it accesses memory when this returns. May sleep.
     fn close(&self);
+
+    /// The device of `link` was reset and goes. The context is created anew if it comes back.
+    fn lose(&self, link: &Link);
 }
 
 /// Owners by number.
@@ -124,14 +128,22 @@ impl Numbers {
 
     /// Closes all contexts, and lets none begin any more.
     pub(crate) fn close(&self) {
-        let mut owners = self.owners.lock();
-        owners.is_closed = true;
-        let count = owners.by_number.len();
-        drop(owners);
+        self.owners.lock().is_closed = true;
+        self.each(|owner| owner.close());
+    }
+
+    /// Tells all owners that the device of `link`, which was reset, goes.
+    pub(crate) fn lose(&self, link: &Link) {
+        self.each(|owner| owner.lose(link));
+    }
+
+    /// Calls `act` with each owner. It may take numbers, and give them back.
+    fn each(&self, act: impl Fn(&dyn ContextOwner)) {
+        let count = self.owners.lock().by_number.len();
         for number in 0..count {
             // CAST: There are fewer than 2^32 contexts.
             if let Some(owner) = self.get(number as u32) {
-                owner.close();
+                act(&*owner);
             }
         }
     }
@@ -153,6 +165,8 @@ mod tests {
         fn close(&self) {
             self.0.fetch_add(1, Relaxed);
         }
+
+        fn lose(&self, _link: &Link) {}
     }
 
     #[test]

@@ -32,18 +32,14 @@ impl Link {
         }
     }
 
-    /// Destroys a context that was created when the device had been reset `resets` times. When this
-    /// returns, nothing of the context touches memory.
-    pub(crate) fn destroy_context(&self, context: u32, resets: u32) {
+    /// Has the device destroy a context. Returns whether it has, or was reset since the context was created, when it had
+    /// been reset `resets` times.
+    pub(super) fn has_destroyed(&self, context: u32, resets: u32) -> bool {
         if self.resets() != resets {
-            return;
+            return true;
         }
-        match self.ask_about(Question::DestroyContext(context), resets) {
-            Ok(Status::Ok) => {}
-            // Only a reset tells for sure.
-            _ if self.resets() == resets => self.repair(resets),
-            _ => {}
-        }
+        let status = self.ask_about(Question::DestroyContext(context), resets);
+        status == Ok(Status::Ok) || self.resets() != resets
     }
 
     /// Asks the device to end a job. Returns whether it knows the job.

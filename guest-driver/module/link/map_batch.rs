@@ -198,19 +198,23 @@ impl Drop for MapBatch<'_> {
 }
 
 impl Link {
-    /// Takes [`start`, `start` + `len`) of a context away. When this returns, no job accesses the range. The
-    /// context was created when the device had been reset `resets` times.
-    pub(crate) fn unmap(&self, context: u32, resets: u32, start: u64, len: u64) {
+    /// Has the device take away what `entry` says. Returns whether it has, or was reset since the context was created,
+    /// when it had been reset `resets` times.
+    pub(super) fn has_unmapped(&self, context: u32, resets: u32, entry: MapEntry) -> bool {
+        if self.resets() != resets {
+            return true;
+        }
         let mut batch = MapBatch::of(self, context, &self.mmu.unmaps, 1);
-        let executed = match batch.push(MapEntry::unmap(start, len)) {
+        let executed = match batch.push(entry) {
             Ok(()) => batch.execute(resets),
             Err(_) => Mapped::Refused(Status::Internal),
         };
-        // The device knows the range and the context. If it says otherwise, only a reset helps.
-        if executed != Mapped::All && self.resets() == resets {
+        let is_done = executed == Mapped::All || self.resets() != resets;
+        if !is_done {
+            // It knows the range and the context.
             warn_limited!(self.device(), "the device refused to unmap\n");
-            self.repair(resets);
         }
+        is_done
     }
 }
 

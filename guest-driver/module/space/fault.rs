@@ -19,7 +19,10 @@ use crate::{
         DeviceFault, //
     },
     device::Device,
-    link::Mapped,
+    link::{
+        Link,
+        Mapped, //
+    },
     stats::Stage,
     sys::address_space::{
         mirror::{
@@ -80,6 +83,10 @@ impl ContextOwner for Followed {
 
     fn close(&self) {
         self.mirrored().close();
+    }
+
+    fn lose(&self, link: &Link) {
+        self.mirrored().table.lock().lose(link);
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     link::{
         Link,
         MapBatch,
-        Mapped, //
+        Mapped,
+        NoAccess, //
     },
     sys::address_space::mirror::SeenPage, //
 };
@@ -75,7 +76,9 @@ pub(super) struct Pages<'a> {
 /// See the module.
 pub(crate) struct Table {
     granules: RBTree<usize, Granule>,
-    /// How often the device had been reset when the context was created.
+    /// How often the device had been reset when the context was created, if it was: the device may access the windows.
+    created: Option<u32>,
+    /// The same once all windows are mapped.
     session: Option<u32>,
     /// Whether no context may be created any more.
     is_closed: bool,
@@ -92,6 +95,7 @@ impl Table {
     pub(super) fn new() -> Self {
         Self {
             granules: RBTree::new(),
+            created: None,
             session: None,
             is_closed: false,
             has_ended: false,
@@ -115,6 +119,7 @@ impl Table {
         self.session = None;
         self.granules = RBTree::new();
         let session = link.create_context(context)?;
+        self.created = Some(session);
         for window in &self.windows {
             window.map(link, context, session)?;
         }
@@ -130,10 +135,46 @@ impl Table {
     /// Ends the context. With this and [`Table::end`] nothing is mapped any more.
     pub(super) fn close(&mut self, link: Option<&Link>, context: u32) {
         self.is_closed = true;
-        if let (Some(session), Some(link)) = (self.session.take(), link) {
-            link.destroy_context(context, session);
+        if let (Some(created), Some(link)) = (self.created.take(), link) {
+            self.empty(&link.destroy_context(context, created));
         }
+        self.session = None;
         self.granules = RBTree::new();
+    }
+
+    /// The device of `link` goes, and was reset.
+    pub(super) fn lose(&mut self, link: &Link) {
+        let proof = self
+            .created
+            .and_then(|created| link.proof_of_reset(created));
+        if let Some(proof) = proof {
+            self.created = None;
+            self.session = None;
+            self.granules = RBTree::new();
+            self.empty(&proof);
+        }
+    }
+
+    /// The device accesses nothing of the context any more.
+    fn empty(&self, proof: &NoAccess) {
+        for window in &self.windows {
+            window.withdraw(proof);
+        }
+    }
+
+    /// Takes a window away. Without a device, it was taken away when the device went.
+    pub(super) fn remove_window(
+        &mut self,
+        link: Option<&Link>,
+        context: u32,
+        window: &WindowRecord,
+    ) {
+        if let (Some(created), Some(link)) = (self.created, link) {
+            let (address, bytes) = (window.address(), window.bytes());
+            window.withdraw(&link.unmap(context, created, address, bytes));
+        }
+        self.windows
+            .retain(|other| other.address() != window.address());
     }
 
     /// The address space has ended.

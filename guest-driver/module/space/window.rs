@@ -101,14 +101,8 @@ impl Drop for Window {
     fn drop(&mut self) {
         let view = self.followed.mirrored();
         let device = view.pool.attached_for_change();
+        let link = device.as_ref().map(|device| device.link());
         let mut table = view.table.lock();
-        let address = self.record.address();
-        // A device that is not there, or was reset since, has nothing.
-        if let Some(link) = device.as_ref().map(|device| device.link()) {
-            if let Some(session) = table.session(link) {
-                link.unmap(view.context, session, address, self.record.bytes());
-            }
-        }
-        table.windows.retain(|window| window.address() != address);
+        table.remove_window(link, view.context, &self.record);
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     link::{
         Link,
         MapBatch,
-        Mapped, //
+        Mapped,
+        NoAccess, //
     },
     sys::virtio::virtqueue::SharedBuffer, //
 };
@@ -31,12 +32,12 @@ pub(in crate::space) const FIRST: u64 = VIRTUAL_ADDRESS_END / 2;
 #[derive(Clone)]
 pub(crate) struct WindowRecord {
     address: u64,
-    buffer: Arc<SharedBuffer>,
+    buffer: Arc<SharedBuffer<NoAccess>>,
 }
 
 impl WindowRecord {
     /// A window at an address.
-    pub(in crate::space) fn new(address: u64, buffer: Arc<SharedBuffer>) -> Self {
+    pub(in crate::space) fn new(address: u64, buffer: Arc<SharedBuffer<NoAccess>>) -> Self {
         Self { address, buffer }
     }
 
@@ -46,7 +47,7 @@ impl WindowRecord {
     }
 
     /// What it shows.
-    pub(in crate::space) fn buffer(&self) -> &SharedBuffer {
+    pub(in crate::space) fn buffer(&self) -> &SharedBuffer<NoAccess> {
         &self.buffer
     }
 
@@ -55,13 +56,18 @@ impl WindowRecord {
         (self.buffer.pages() * PAGE_SIZE) as u64
     }
 
-    /// Lets the device access it.
+    /// The device does not access it any more.
+    pub(in crate::space) fn withdraw(&self, proof: &NoAccess) {
+        self.buffer.withdraw(proof);
+    }
+
+    /// Lets the device access it, until [`WindowRecord::withdraw`].
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `EIO`.
     pub(in crate::space) fn map(&self, link: &Link, context: u32, session: u32) -> Result {
-        let target = link.shared_address(self.buffer.first_pfn())?;
+        let target = link.shared_address(self.buffer.expose())?;
         let flags = MapFlags::READ.union(MapFlags::WRITE);
         let mut batch = MapBatch::new(link, context);
         // CAST: A small constant. The buffer is contiguous, and so is the direct mapping.

@@ -7,9 +7,14 @@
 
 use super::Queue;
 use crate::sys::bindings;
+use core::marker::PhantomData;
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        ordering::Relaxed,
+        AtomicFlag, //
+    }, //
 };
 
 impl Queue {
@@ -47,23 +52,27 @@ impl Queue {
     }
 }
 
-/// A buffer of the driver that the device accesses at any time. Its owner unmaps it on the device before
-/// it drops it.
+/// A buffer of the driver that the device accesses at any time, from [`SharedBuffer::expose`] to
+/// [`SharedBuffer::withdraw`]. A `P` proves that it does not any more. A buffer that is dropped before that is never freed:
+/// the device may still write to it.
 ///
 /// # Invariants
 ///
-/// `words` has `pages` pages and never changes its place, and no reference to its elements exists.
-pub(crate) struct SharedBuffer {
+/// `words` has `pages` pages and never changes its place, and no reference to its elements exists. The device knows where
+/// they are only while `is_exposed`.
+pub(crate) struct SharedBuffer<P> {
     words: KVec<u64>,
     pages: usize,
+    is_exposed: AtomicFlag,
+    _proof: PhantomData<fn(P)>,
 }
 
 // SAFETY: The words are plain memory, which is only accessed by volatile reads and writes.
-unsafe impl Sync for SharedBuffer {}
+unsafe impl<P> Sync for SharedBuffer<P> {}
 
 const WORD: usize = size_of::<u64>();
 
-impl SharedBuffer {
+impl<P> SharedBuffer<P> {
     /// A buffer of zeros. `pages` is a power of two.
     ///
     /// # Errors
@@ -80,7 +89,12 @@ impl SharedBuffer {
             return Err(ENOMEM);
         }
         // INVARIANT: The vector is not touched any more.
-        Ok(Self { words, pages })
+        Ok(Self {
+            words,
+            pages,
+            is_exposed: AtomicFlag::new(false),
+            _proof: PhantomData,
+        })
     }
 
     /// Its pages.
@@ -88,10 +102,23 @@ impl SharedBuffer {
         self.pages
     }
 
-    /// The number of its first page; the others follow.
-    pub(crate) fn first_pfn(&self) -> usize {
+    /// Returns the number of its first page, for the device to be told; the others follow.
+    pub(crate) fn expose(&self) -> usize {
+        // INVARIANT: Nothing else returns the number.
+        self.is_exposed.store(true, Relaxed);
         // SAFETY: The buffer comes from kmalloc, hence lies in the linear map.
         unsafe { bindings::vhmm_buffer_to_pfn(self.words.as_ptr().cast()) }
+    }
+
+    /// The device does not access the buffer any more, which `_proof`, made for this buffer, says. The caller has it
+    /// exposed by no other task meanwhile.
+    pub(crate) fn withdraw(&self, _proof: &P) {
+        self.is_exposed.store(false, Relaxed);
+    }
+
+    /// The memory, if the device may access it.
+    fn take_exposed(&mut self) -> Option<KVec<u64>> {
+        (self.is_exposed.load(Relaxed)).then(|| core::mem::take(&mut self.words))
     }
 
     /// Copies from the buffer, from byte `offset` on.
@@ -140,13 +167,25 @@ impl SharedBuffer {
     }
 }
 
+impl<P> Drop for SharedBuffer<P> {
+    fn drop(&mut self) {
+        if let Some(words) = self.take_exposed() {
+            pr_err!(
+                "{} pages stay allocated, since a device that does not answer may write to them\n",
+                self.pages
+            );
+            core::mem::forget(words);
+        }
+    }
+}
+
 #[kunit_tests(virtio_hmm_shared)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_buffer_keeps_what_is_written() -> Result {
-        let buffer = SharedBuffer::new(2)?;
+        let buffer = SharedBuffer::<()>::new(2)?;
         let mut bytes = [1; 16];
         buffer.read(0, &mut bytes)?;
         assert_eq!(bytes, [0; 16]);
@@ -159,14 +198,30 @@ mod tests {
 
     #[test]
     fn nothing_beyond_the_buffer_is_touched() -> Result {
-        let buffer = SharedBuffer::new(1)?;
+        let buffer = SharedBuffer::<()>::new(1)?;
         let mut bytes = [0; 16];
         assert!(buffer.read(PAGE_SIZE - 8, &mut bytes) == Err(EINVAL));
         assert!(buffer.write(usize::MAX - 7, &bytes) == Err(EINVAL));
         assert!(buffer.write(4, &bytes) == Err(EINVAL));
         assert!(buffer.write(0, &bytes[..9]) == Err(EINVAL));
-        assert!(SharedBuffer::new(3).err() == Some(EINVAL));
-        assert!(SharedBuffer::new(0).err() == Some(EINVAL));
+        assert!(SharedBuffer::<()>::new(3).err() == Some(EINVAL));
+        assert!(SharedBuffer::<()>::new(0).err() == Some(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_device_may_write_is_not_freed() -> Result {
+        struct Proof;
+        let mut buffer = SharedBuffer::<Proof>::new(1)?;
+        assert!(buffer.take_exposed().is_none());
+        let pfn = buffer.expose();
+        buffer.withdraw(&Proof);
+        assert!(buffer.take_exposed().is_none());
+        assert_eq!(buffer.expose(), pfn);
+        // Drop would leak it.
+        let words = buffer.take_exposed();
+        assert!(words.is_some_and(|words| words.len() == PAGE_SIZE / WORD));
+        buffer.withdraw(&Proof);
         Ok(())
     }
 }
