@@ -13,6 +13,7 @@ pub const NAME: &str = "boot/bounce-buffers";
 /// The cases: those that look at the buffers, and some that meet errors on the way to system memory.
 const CASES: &[&str] = &[
     "bounce/round-trip-anon-4k",
+    "bounce/jobs-are-refused",
     "bounce/torn-down-after-answer-anon-4k",
     "errors/refused-entry-to-system-anon-4k",
     "errors/lost-completion-to-system-anon-4k",

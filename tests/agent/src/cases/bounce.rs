@@ -8,14 +8,17 @@ use super::support::driver::{self, Reloaded};
 use super::support::gate::Gate;
 use super::support::inject::Faults;
 use super::support::intx::Intx;
+use super::support::jobs::Jobs;
 use super::support::kernel;
 use super::support::prelude::*;
+use hmm_uapi::client::{Error, JobRequest};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("bounce/round-trip-anon-4k", round_trip),
+    Case::new("bounce/jobs-are-refused", jobs_are_refused),
     Case::new("bounce/torn-down-after-answer-anon-4k", torn_down),
 ];
 
@@ -56,6 +59,24 @@ fn round_trip() -> Result<()> {
     let after = bounce_buffers::used()?;
     ensure!(after == before, "{before} bounce buffers became {after}");
     Ok(())
+}
+
+/// A job would see other bytes than the process does, so none begins, and nothing of it is left.
+fn jobs_are_refused() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    for is_on_device in [false, true] {
+        if is_on_device {
+            mover.all_to_device(memory.range())?;
+        }
+        let begun = jobs.begin(&JobRequest::fill(memory.range(), 0));
+        ensure!(
+            matches!(begun, Err(Error::Unsupported { .. })),
+            "a job was to be refused: {begun:?}"
+        );
+    }
+    memory.check(1)
 }
 
 /// The device has answered for a batch, and the driver's thread has not noticed when another thread gives the device up

@@ -7,6 +7,7 @@ mod changes;
 mod ends;
 mod errors;
 mod list;
+mod missing;
 mod place;
 mod program;
 mod reclaim;
@@ -27,4 +28,5 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(ends::CASES)
         .chain(program::CASES)
         .chain(reclaim::CASES)
+        .chain(missing::CASES)
 }

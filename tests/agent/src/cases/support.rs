@@ -32,6 +32,7 @@ pub(in crate::cases) mod storm;
 pub(in crate::cases) mod swap;
 pub(in crate::cases) mod symbols;
 pub(in crate::cases) mod tracefs;
+pub(in crate::cases) mod userfaultfd;
 
 /// What nearly every case needs.
 pub(in crate::cases) mod prelude {

@@ -5,6 +5,7 @@
 use super::support::driver;
 use super::support::ioctl::RawNode;
 use super::support::prelude::*;
+use super::support::userfaultfd::{self, Userfaultfd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::MprotectFlags;
 use std::fs::File;
@@ -177,39 +178,8 @@ fn switched_off() -> Result<()> {
     Ok(())
 }
 
-/// The type of userfaultfd's ioctls.
-const UFFD: u8 = 0xaa;
-const UFFD_API: u64 = 0xaa;
-const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
-const FEATURE_WP_ASYNC: u64 = 1 << 15;
-const FEATURE_MOVE: u64 = 1 << 16;
-const MODE_MISSING: u64 = 1 << 0;
-const MODE_WP: u64 = 1 << 1;
-
 fn bytes_of(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-/// A userfaultfd for `memory`.
-fn userfaultfd(features: u64) -> Result<RawNode> {
-    // SAFETY: Only memory of the case's own is registered, and only it has its pages moved or protected.
-    let created = unsafe {
-        rustix::mm::userfaultfd(
-            rustix::mm::UserfaultfdFlags::CLOEXEC | rustix::mm::UserfaultfdFlags::NONBLOCK,
-        )
-    };
-    let node: RawNode = created
-        .map_err(|_| skip("this kernel has no userfaultfd"))?
-        .into();
-    node.call(UFFD, 0x3f, &mut bytes_of(&[UFFD_API, features, 0]))
-        .map_err(|_| skip("this kernel's userfaultfd lacks a feature"))?;
-    Ok(node)
-}
-
-fn register(node: &RawNode, memory: &Memory, mode: u64) -> Result<()> {
-    let (start, length) = (memory.address() as u64, memory.length() as u64);
-    node.call(UFFD, 0, &mut bytes_of(&[start, length, mode, 0]))
-        .context("cannot register memory with userfaultfd")
 }
 
 /// Which pages were written since they were protected, by `PAGEMAP_SCAN`, which protects them again.
@@ -254,9 +224,9 @@ fn scan(memory: &Memory) -> Result<Vec<bool>> {
 /// `PAGEMAP_SCAN` tells exactly the pages that were written, wherever they were when it protected them.
 fn pagemap_scan(comes_back: bool) -> Result<()> {
     let mover = Mover::open()?;
-    let uffd = userfaultfd(FEATURE_WP_ASYNC | FEATURE_WP_UNPOPULATED)?;
+    let uffd = Userfaultfd::new(userfaultfd::WP_ASYNC | userfaultfd::WP_UNPOPULATED)?;
     let mut memory = Memory::single(PAGES)?;
-    register(&uffd, &memory, MODE_WP)?;
+    uffd.register(memory.range(), userfaultfd::MODE_WP)?;
     for moved_after in [false, true] {
         memory.fill(1);
         mover.all_to_device(memory.range())?;
@@ -283,14 +253,13 @@ fn pagemap_scan(comes_back: bool) -> Result<()> {
 /// `UFFDIO_MOVE` moves pages that went to the device.
 fn uffd_move(mut from: Memory, to: Memory, step: usize) -> Result<()> {
     let mover = Mover::open()?;
-    let uffd = userfaultfd(FEATURE_MOVE)?;
+    let uffd = Userfaultfd::new(userfaultfd::MOVE)?;
     from.fill(1);
     mover.all_to_device(from.range())?;
-    register(&uffd, &to, MODE_MISSING)?;
+    uffd.register(to.range(), userfaultfd::MODE_MISSING)?;
     for offset in (0..from.length()).step_by(step) {
         let (source, destination) = (from.address() + offset, to.address() + offset);
-        let words = [destination as u64, source as u64, step as u64, 0, 0];
-        uffd.call(UFFD, 5, &mut bytes_of(&words))
+        uffd.move_pages(destination as u64, source as u64, step as u64)
             .with_context(|| format!("cannot move {step} bytes at {offset}"))?;
     }
     to.check(1)

@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
         "dmirror/exclusive-is-not-device-memory-anon-4k",
         exclusive_or_own,
     ),
+    Case::new("dmirror/exclusive-of-all-addresses-anon-4k", all_addresses),
     Case::new("dmirror/open-for-many-anon-4k", many_files),
 ];
 
@@ -398,6 +399,27 @@ fn exclusive_or_own() -> Result<()> {
     )?;
     memory.check(1)?;
     node.check_exclusive(memory.range())?;
+    Ok(())
+}
+
+/// The question is answered for all addresses of a process at once, with much mapped here and there.
+fn all_addresses() -> Result<()> {
+    const BLOCKS: usize = 64;
+    // The last page of a process with page tables of four levels.
+    let all = PAGE as u64..(1 << 47) - PAGE as u64;
+    let _driver = mirror::driver()?;
+    let node = Mirror::open(0)?;
+    let mut memory = Memory::single(BLOCKS * HUGE / PAGE)?;
+    // Every other page of a block, so that each is a mapping of its own.
+    for page in (0..memory.pages()).step_by(2) {
+        memory.fill_pages(page..page + 1, 1);
+    }
+    node.read(memory.range())?;
+    node.check_exclusive(all.clone())?;
+    node.exclusive(memory.part(0..1))?;
+    expect("one page", node.check_exclusive(all.clone()), Errno::PERM)?;
+    memory.check_pages(0..1, 1)?;
+    node.check_exclusive(all)?;
     Ok(())
 }
 

@@ -12,6 +12,12 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/moves-at-first-touch-anon-4k", first_touch),
     Case::new("job/moves-at-first-touch-anon-thp", first_touch_huge),
     Case::new("job/moves-at-third-touch-anon-4k", third_touch),
+    Case::new("job/moves-from-another-device-anon-4k", || {
+        from_another(Memory::single(2048)?)
+    }),
+    Case::new("job/moves-from-another-device-anon-thp", || {
+        from_another(Memory::huge(4)?)
+    }),
     Case::new("job/oversubscribed-anon-4k", oversubscribed).within(300),
 ];
 
@@ -105,6 +111,34 @@ fn third_touch() -> Result<()> {
         }
     }
     bail!("nothing moved after {faults} faults")
+}
+
+/// Memory that another device holds comes by the same fault as memory of the system, also if a part of it is there.
+fn from_another(mut memory: Memory) -> Result<()> {
+    let (first, second) = (nodes::first(), nodes::second()?);
+    let (jobs, movers) = (
+        Jobs::on(&second)?,
+        [Mover::on(&first)?, Mover::on(&second)?],
+    );
+    memory.fill(1);
+    let range = memory.range();
+    let blocks = blocks(&range);
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    for part in [
+        memory.part(0..memory.pages()),
+        memory.part(0..memory.pages() / 3),
+    ] {
+        movers[1].to_system(range.clone())?;
+        movers[0].all_to_device(part)?;
+        let faults = crc(&jobs, &memory)?;
+        movers[1].expect_on_device(range.clone())?;
+        ensure!(faults == blocks, "{faults} faults for {blocks} blocks");
+        ensure!(
+            crc(&jobs, &memory)? == 0,
+            "memory that is there faults again"
+        );
+    }
+    memory.check(1)
 }
 
 /// The device touches twice what it holds, by its faults alone: memory goes as more comes, and nothing is lost.

@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("space/faults-are-counted-anon-4k", || counted(false)),
     Case::new("space/faults-are-counted-anon-thp", || counted(true)),
     Case::new("space/read-then-write-anon-4k", read_then_write),
+    Case::new("space/changes-are-counted-anon-4k", changes_are_counted),
     Case::new("space/protected-while-mapped-anon-4k", protected),
 ];
 
@@ -105,6 +106,32 @@ fn read_then_write() -> Result<()> {
         "not what the job wrote"
     );
     memory.check_zero(PAGES / 2..PAGES)
+}
+
+/// The device is asked once for each change of what it may access, and not for any other.
+fn changes_are_counted() -> Result<()> {
+    const BLOCK: usize = HUGE / PAGE;
+    let jobs = Jobs::open()?;
+    let mut memory = Memory::single(4 * BLOCK)?;
+    memory.fill(1);
+    // The block that the job uses is the second at most, so the last has nothing of it.
+    jobs.done(&JobRequest::crc32c(memory.part(0..BLOCK), 0))?;
+    for (what, pages, expected) in [
+        ("what no job touched", 3 * BLOCK..4 * BLOCK, 0),
+        ("what a job touched", 1..2, 1),
+        ("the same once more", 1..2, 0),
+        ("all of the rest", 2..3 * BLOCK, 1),
+    ] {
+        let before = counter("invalidations")?;
+        memory.advise(pages.clone(), rustix::mm::Advice::LinuxDontNeed)?;
+        let asked = counter("invalidations")? - before;
+        ensure!(
+            asked == expected,
+            "{what}: {asked} invalidations, and {expected} were expected"
+        );
+        memory.check_zero(pages)?;
+    }
+    memory.check_pages(0..1, 1)
 }
 
 /// Memory that is protected loses the permission on the device, too, and gets it back.
