@@ -6,6 +6,7 @@
 //! and front ends, wait for one section at most.
 
 use std::{
+    cell::Cell,
     io,
     sync::{
         Arc,
@@ -75,6 +76,7 @@ struct InSection<'a, 's> {
     section: &'a Section<'s>,
     until: Instant,
     stop: &'a AtomicBool,
+    has_worked: Cell<bool>,
 }
 
 impl Access for InSection<'_, '_> {
@@ -86,10 +88,12 @@ impl Access for InSection<'_, '_> {
         self.section.look(address)
     }
 
+    /// Work asks before each of its steps. A section has one step at least: a thread that is off its processor for longer
+    /// than a section, or changes of page tables that follow each other, cost a job time, and do not stop it.
     fn should_leave(&self) -> bool {
-        self.section.should_leave()
-            || self.stop.load(Ordering::Relaxed)
-            || Instant::now() >= self.until
+        let may_leave = self.has_worked.replace(true);
+        self.stop.load(Ordering::Relaxed)
+            || may_leave && (self.section.should_leave() || Instant::now() >= self.until)
     }
 }
 
@@ -146,6 +150,7 @@ impl Device {
                 section,
                 until: Instant::now() + SECTION,
                 stop,
+                has_worked: Cell::new(false),
             })
         });
         Some(step.map_or(TurnEnd::Destroyed, TurnEnd::Step))
