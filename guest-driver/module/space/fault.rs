@@ -11,7 +11,10 @@ use super::{
         Spare,
         GRANULE_BYTES, //
     },
-    view::Followed, //
+    view::{
+        Followed,
+        View, //
+    }, //
 };
 use crate::{
     contexts::{
@@ -26,6 +29,7 @@ use crate::{
     stats::Stage,
     sys::address_space::{
         mirror::{
+            MirrorPart,
             Seen,
             SeenPage,
             Wanted, //
@@ -164,8 +168,11 @@ fn map(
     let all = granule..granule.saturating_add(GRANULE_BYTES).min(most);
     let end = address.saturating_add(bytes).min(all.end);
     let wanted = page..end.next_multiple_of(PAGE_SIZE).min(all.end);
+    let part = KBox::pin_init(followed.part(&mm, all.clone()), GFP_KERNEL);
+    let part = part.map_err(|_| Status::NoMemory)?;
     let mut attempt = Attempt {
         followed,
+        part: &part,
         device,
         mm: &mm,
         all,
@@ -210,6 +217,8 @@ fn resume(
 /// Tries to map what a job wants.
 struct Attempt<'a> {
     followed: &'a Followed,
+    /// Of the granule: what changes elsewhere does not matter.
+    part: &'a MirrorPart<'a, View>,
     device: &'a Device,
     mm: &'a MmWithUser,
     /// The granule, as far as there are addresses.
@@ -230,7 +239,7 @@ impl Attempt<'_> {
             PageAccess::Read => Wanted::Read,
             PageAccess::Write | PageAccess::Atomic => Wanted::Write,
         };
-        let sequence = self.followed.begin();
+        let sequence = self.part.begin();
         {
             let gives_up = || self.device.link().is_stopping();
             let guard = MmapReadGuard::lock(self.mm, gives_up)?;
@@ -239,10 +248,10 @@ impl Attempt<'_> {
             let part = entries.get_mut(first..self.index(self.wanted.end));
             let part = part.ok_or(EINVAL)?;
             part.fill(wanted.entry());
-            self.followed
+            self.part
                 .fault(&guard, self.wanted.clone(), sequence, part)?;
             entries.fill(0);
-            self.followed
+            self.part
                 .fault(&guard, self.all.clone(), sequence, &mut entries)?;
         }
         let here = match entries.get(first).map(|&entry| Seen::of(entry)) {
@@ -270,7 +279,7 @@ impl Attempt<'_> {
             }
         });
         let mut table = view.table.lock();
-        if self.followed.has_changed(sequence) {
+        if self.part.has_changed(sequence) {
             return Ok(Try::Again);
         }
         let pages = Pages {

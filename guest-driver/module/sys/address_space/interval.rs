@@ -8,6 +8,7 @@ use crate::sys::{
     address_space::mmap_lock::MmapWriteGuard,
     bindings, //
 };
+use core::ops::Range;
 use kernel::{
     error::to_result,
     mm::MmWithUser,
@@ -33,15 +34,39 @@ pub(in crate::sys) unsafe fn insert(
     mm: &MmWithUser,
     ops: &'static bindings::mmu_interval_notifier_ops,
 ) -> Result {
-    let last = usize::MAX & !((1 << PAGE_SHIFT) - 1);
+    // SAFETY: As the caller promises.
+    unsafe { insert_range(slot, mm, 0..usize::MAX & !((1 << PAGE_SHIFT) - 1), ops) }
+}
+
+/// As [`insert`], for some addresses.
+///
+/// # Errors
+///
+/// As there; `EINVAL`: there is no address in the range.
+///
+/// # Safety
+///
+/// As there.
+pub(in crate::sys) unsafe fn insert_range(
+    slot: *mut bindings::mmu_interval_notifier,
+    mm: &MmWithUser,
+    range: Range<usize>,
+    ops: &'static bindings::mmu_interval_notifier_ops,
+) -> Result {
+    let (start, bytes) = (range.start, range.end.saturating_sub(range.start));
+    if bytes == 0 {
+        return Err(EINVAL);
+    }
     // SAFETY: The address space has users.
     let result = if unsafe { bindings::vhmm_mm_has_notifiers(mm.as_raw()) } {
         // SAFETY: The address space has users. The rest is what the caller promises. No lock is taken.
-        unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, last, ops) }
+        unsafe { bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), start, bytes, ops) }
     } else {
         let _guard = MmapWriteGuard::lock(mm, || false).map_err(|_| ERESTARTSYS)?;
         // SAFETY: As above; the lock is held.
-        unsafe { bindings::mmu_interval_notifier_insert_locked(slot, mm.as_raw(), 0, last, ops) }
+        unsafe {
+            bindings::mmu_interval_notifier_insert_locked(slot, mm.as_raw(), start, bytes, ops)
+        }
     };
     to_result(result).map_err(|error| if error == EINTR { ERESTARTSYS } else { error })
 }

@@ -17,12 +17,16 @@
 //!
 //! mmap lock, lock of a page > update lock.
 
+mod part;
 mod seen;
 
-pub(crate) use self::seen::{
-    Seen,
-    SeenPage,
-    Wanted, //
+pub(crate) use self::{
+    part::MirrorPart,
+    seen::{
+        Seen,
+        SeenPage,
+        Wanted, //
+    }, //
 };
 use crate::sys::{
     address_space::{
@@ -212,9 +216,8 @@ impl<M: Mirrored> Mirror<M> {
 
     /// Waits until no invalidation is under way. What is seen from now on is as new as the result.
     pub(crate) fn begin(&self) -> Sequence {
-        kernel::task::might_sleep();
         // SAFETY: By the type invariant.
-        Sequence(unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) })
+        unsafe { begin(&self.notifier) }
     }
 
     /// Whether what was seen since `sequence` may not be so any more. The caller holds the update lock,
@@ -239,10 +242,28 @@ impl<M: Mirrored> Mirror<M> {
         sequence: Sequence,
         entries: &mut [usize],
     ) -> Result {
+        // SAFETY: By the type invariant.
+        unsafe { self.fault_with(&self.notifier, guard, range, sequence, entries) }
+    }
+
+    /// As [`Mirror::fault`], where `sequence` is of `notifier`.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must be inserted, for this address space.
+    unsafe fn fault_with(
+        &self,
+        notifier: &Opaque<bindings::mmu_interval_notifier>,
+        guard: &dyn MmapLocked,
+        range: Range<usize>,
+        sequence: Sequence,
+        entries: &mut [usize],
+    ) -> Result {
         if guard.mm().as_raw() != self.mm().as_raw() {
             return Err(EINVAL);
         }
         let mut query = self.query(range, entries)?;
+        query.notifier = notifier.get();
         query.notifier_seq = sequence.0;
         // SAFETY: `guard` holds the mmap lock of the notifier's address space, and `entries` has room for
         // the range.
@@ -338,6 +359,24 @@ impl<M: Mirrored> Mirror<M> {
         // and that waits for this function.
         let this = unsafe { &*container_of!(Opaque::cast_from(notifier), Self, notifier) };
         // SAFETY: The kernel passes a valid range.
+        let invalidation = unsafe { Invalidation::new(this, &this.notifier, range, seq) };
+        this.mirrored.invalidate(&invalidation)
+    }
+}
+
+impl<'a> Invalidation<'a> {
+    /// What the kernel tells `notifier`, one of those of `mirror`.
+    ///
+    /// # Safety
+    ///
+    /// `range` must be valid.
+    unsafe fn new<M: Mirrored>(
+        mirror: &Mirror<M>,
+        notifier: &'a Opaque<bindings::mmu_interval_notifier>,
+        range: *const bindings::mmu_notifier_range,
+        seq: usize,
+    ) -> Self {
+        // SAFETY: As the caller promises.
         let (event, start, end, owner, may_sleep) = unsafe {
             (
                 (*range).event,
@@ -351,20 +390,31 @@ impl<M: Mirrored> Mirror<M> {
             bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE => Cause::Release,
             bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => Cause::Unmap,
             bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE
-                if owner == this.mirrored.owner().as_raw() =>
+                if owner == mirror.mirrored.owner().as_raw() =>
             {
                 Cause::OwnExclusive
             }
             _ => Cause::Change,
         };
-        this.mirrored.invalidate(&Invalidation {
+        Self {
             range: start..end,
             cause,
             may_sleep,
-            notifier: &this.notifier,
+            notifier,
             seq,
-        })
+        }
     }
+}
+
+/// As [`Mirror::begin`].
+///
+/// # Safety
+///
+/// `notifier` must be inserted.
+unsafe fn begin(notifier: &Opaque<bindings::mmu_interval_notifier>) -> Sequence {
+    kernel::task::might_sleep();
+    // SAFETY: As the caller promises.
+    Sequence(unsafe { bindings::mmu_interval_read_begin(notifier.get()) })
 }
 
 #[pinned_drop]
@@ -455,6 +505,37 @@ mod tests {
         let last = mirror.mirrored().last.lock();
         assert_eq!(last.0, start);
         assert!(mirror.has_changed(sequence));
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_has_changed_only_by_changes_of_its_own() -> Result {
+        let (memory, other) = (TestMemory::new(2)?, TestMemory::new(1)?);
+        let (mm, range) = (memory.mm()?, memory.range());
+        let mirror = mirror(&mm)?;
+        let part = KBox::pin_init(mirror.part(&mm, range.clone()), GFP_KERNEL)?;
+        memory.fill()?;
+        other.fill()?;
+        let (all, own) = (mirror.begin(), part.begin());
+        let mut entries = [Wanted::Read.entry(); 2];
+        let beyond = range.start..range.end + PAGE_SIZE;
+        let (seen, too_far) = {
+            let guard = MmapReadGuard::lock(&mm, || false)?;
+            (
+                part.fault(&guard, range, own, &mut entries),
+                part.fault(&guard, beyond, own, &mut [0; 3]),
+            )
+        };
+        assert!(seen.is_ok() && too_far == Err(EINVAL));
+        assert!(matches!(Seen::of(entries[1]), Seen::Page(_)));
+        let heard = mirror.mirrored().last.lock().1;
+        other.unmap()?;
+        assert!(mirror.has_changed(all) && !part.has_changed(own));
+        assert_eq!(mirror.mirrored().last.lock().1, heard + 1);
+        memory.unmap()?;
+        assert!(part.has_changed(own));
+        // Both notifiers have told of it.
+        assert_eq!(mirror.mirrored().last.lock().1, heard + 3);
         Ok(())
     }
 
