@@ -47,6 +47,11 @@ impl Tally {
         self.doorbells += other.doorbells;
     }
 
+    /// Pages that did not move for this reason.
+    pub(crate) fn skipped_for(&self, reason: SkipReason) -> u64 {
+        self.skipped.get(reason as usize).copied().unwrap_or(0)
+    }
+
     /// Counts pages that did not move, here and in the device's counters.
     pub(super) fn skip(&mut self, stats: &Stats, reason: SkipReason, pages: u64) {
         self.skip_in_reply(reason, pages);

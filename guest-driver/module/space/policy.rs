@@ -24,13 +24,18 @@ use crate::{
     },
     policy::WatchedSpace,
     pool::AccountId,
-    sys::address_space::process::Process, //
+    sys::address_space::{
+        mirror::Wanted,
+        mmap_lock::MmapReadGuard,
+        process::Process, //
+    }, //
 };
 use core::ops::Range;
 use hmm_logic::Advice;
 use hmm_uapi::{
     Direction,
     MigrateFlags,
+    SkipReason,
     Trigger, //
 };
 use kernel::{
@@ -39,6 +44,9 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
+
+/// How often memory of another device is faulted in that changes all the time. Each pass goes over all of it.
+const PASSES: usize = 8;
 
 /// Moves what is around `page` to the device if that is wanted. What does not move is mapped where it is.
 pub(super) fn migrate_first(followed: &Followed, device: &Device, mm: &MmWithUser, page: usize) {
@@ -58,11 +66,36 @@ pub(super) fn migrate_first(followed: &Followed, device: &Device, mm: &MmWithUse
         return;
     }
     // Without memory for that, it stays where it is.
-    if let Ok(moved) = migrate_around(followed, device, mm, page, &advice) {
-        if moved > 0 {
-            device.stats().contexts.device_faults_migrated.add(1);
+    let range = alike(&view.known, page, &advice);
+    let mut tally = Tally::default();
+    let mut moved = to_device(followed, device, mm, range.clone(), &mut tally);
+    if moved.is_ok() && tally.skipped_for(SkipReason::OtherDevice) > 0 {
+        // What could not be had stays where it is.
+        let _ = fault_in(followed, device, mm, &range);
+        moved = to_device(followed, device, mm, range, &mut tally);
+    }
+    if moved.is_ok() && tally.moved > 0 {
+        device.stats().contexts.device_faults_migrated.add(1);
+    }
+}
+
+/// Faults `range` in as a CPU would, so that what another device has of it is in system memory. A device cannot copy
+/// from the memory of another.
+fn fault_in(followed: &Followed, device: &Device, mm: &MmWithUser, range: &Range<usize>) -> Result {
+    let gives_up = || device.link().is_stopping();
+    let part = KBox::pin_init(followed.part(mm, range.clone()), GFP_KERNEL)?;
+    let mut entries = KVVec::from_elem(0usize, range.len() / PAGE_SIZE, GFP_KERNEL)?;
+    for _ in 0..PASSES {
+        entries.fill(Wanted::Read.entry());
+        let sequence = part.begin();
+        let guard = MmapReadGuard::lock(mm, gives_up)?;
+        match part.fault(&guard, range.clone(), sequence, &mut entries) {
+            // Each page that the other device gives is a change.
+            Err(error) if error == EBUSY && !gives_up() => {}
+            result => return result,
         }
     }
+    Err(EBUSY)
 }
 
 /// Migrates the page at `page` back to system memory, if it can move.
@@ -92,14 +125,14 @@ pub(super) fn migrate_back(
     migrate(device, target, page..end, end, args, &mut Tally::default()).map(drop)
 }
 
-/// Moves the part of the granule that has the same advice as `page`. Returns how many pages moved.
-fn migrate_around(
+/// Moves `range` to the device.
+fn to_device(
     followed: &Followed,
     device: &Device,
     mm: &MmWithUser,
-    page: usize,
-    advice: &Advice,
-) -> Result<u64> {
+    range: Range<usize>,
+    tally: &mut Tally,
+) -> Result {
     let view = followed.mirrored();
     let process = Process::with_memory(view.task.clone(), ARef::from(mm));
     if process.has_left() {
@@ -119,11 +152,8 @@ fn migrate_around(
         known: Some(view.known.clone()),
         is_stopped: &|| device.link().is_stopping(),
     };
-    let range = alike(&view.known, page, advice);
     let end = range.end;
-    let mut tally = Tally::default();
-    migrate(device, target, range, end, args, &mut tally)?;
-    Ok(tally.moved)
+    migrate(device, target, range, end, args, tally).map(drop)
 }
 
 /// The part of the granule around `page` with this advice.
