@@ -252,8 +252,13 @@ fn bind_again(
     link.open().map_err(|_| ESTALE)?;
     let numbers = instance.numbers().clone();
     numbers.reopen();
-    let parts = Parts::new(Device::new(link, pool.clone(), stats, numbers)?)?;
-    pool.loss().came_back()?;
+    let device = Device::new(link, pool.clone(), stats, numbers)?;
+    let parts = Parts::new(device.clone()).and_then(|parts| {
+        pool.loss().came_back()?;
+        Ok(parts)
+    });
+    // Spaces may have got contexts meanwhile, which must not count as those of the next device.
+    let parts = parts.inspect_err(|_| instance.count_resets(device.link().resets()))?;
     instance.bound();
     dev_info!(
         vdev,

@@ -181,6 +181,12 @@ impl Instance {
         binding._module = module;
     }
 
+    /// A link that was reset so many times has ended before its device was bound.
+    pub(super) fn count_resets(&self, resets: u32) {
+        let mut binding = self.binding.lock();
+        binding.resets = binding.resets.max(resets.wrapping_add(1));
+    }
+
     /// No device was bound after all, once [`Instance::try_bind`] had said that one may be.
     pub(super) fn not_bound(&self) {
         self.binding.lock().is_bound = false;
