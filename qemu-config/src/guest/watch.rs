@@ -177,11 +177,17 @@ impl Watch {
         };
         if process == QEMU {
             let text = match (panic_message(folder), self.shutdown.as_deref()) {
-                (Some(panic), _) if is_end_of_init(&panic) => with_log(
-                    "the guest's agent ended, and the guest with it; a command that signals every process can do this"
-                        .to_owned(),
-                    SERIAL_LOG,
-                ),
+                (Some(panic), _) if is_end_of_init(&panic) => {
+                    let why = match lacks_pid_namespaces(folder) {
+                        true => {
+                            "; its kernel has no PID namespaces (CONFIG_PID_NS), so a command that signals every process \
+                             ends the agent, too"
+                        }
+                        false => "",
+                    };
+                    let what = format!("the guest's agent ended, and the guest with it{why}");
+                    with_log(what, SERIAL_LOG)
+                }
                 (Some(panic), _) => format!("the guest's kernel panicked:\n{panic}"),
                 (None, Some(reason)) => {
                     with_log(format!("the guest ended unasked ({reason})"), SERIAL_LOG)
@@ -215,6 +221,12 @@ fn panic_message(folder: &RunFolder) -> Option<String> {
         .position(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
     let end = lines.len().min(first + LINES);
     Some(lines[first..end].join("\n"))
+}
+
+/// Whether the agent said that commands have no PID namespace of their own.
+fn lacks_pid_namespaces(folder: &RunFolder) -> bool {
+    std::fs::read(folder.file(SERIAL_LOG))
+        .is_ok_and(|log| String::from_utf8_lossy(&log).contains("no PID namespaces"))
 }
 
 /// Whether the kernel stopped only because process 1, the agent, ended: no fault of the kernel precedes the panic.
@@ -289,6 +301,11 @@ mod tests {
                      Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n";
         let text = end(agent);
         assert!(text.contains("the guest's agent ended"), "{text}");
+        assert!(!text.contains("CONFIG_PID_NS"), "{text}");
+        let text = end(&format!(
+            "hmm-agent: no PID namespaces: this kernel was built without CONFIG_PID_NS\n{agent}"
+        ));
+        assert!(text.contains("(CONFIG_PID_NS)"), "{text}");
         assert!(text.contains("signal 14"), "{text}");
         assert!(!text.contains("kernel panicked"), "{text}");
         // A fault of the kernel that takes process 1 with it is still the kernel's.

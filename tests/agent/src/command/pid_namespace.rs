@@ -18,6 +18,9 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// The argument that makes this program the first process of a namespace.
 pub(crate) const ARGUMENT: &str = "--first-of-pid-namespace";
+/// What the user is told where there are none. The host looks for its beginning in the console's log.
+pub(super) const NONE: &str = "no PID namespaces: this kernel was built without CONFIG_PID_NS, so a command that signals every process \
+     (kill -1) ends the guest";
 /// How long processes that were killed may take to end. One that waits for a device may take longer.
 const DEATH_LIMIT: Timespec = Timespec {
     tv_sec: 10,
@@ -37,9 +40,7 @@ impl PidNamespace {
         match unsafe { unshare_unsafe(UnshareFlags::NEWPID) } {
             // CONFIG_PID_NS is off.
             Err(Errno::INVAL) => {
-                tracing::warn!(
-                    "no PID namespaces: a command that signals every process ends the guest"
-                );
+                tracing::warn!("{NONE}");
                 return Ok(None);
             }
             result => result.context("cannot make a PID namespace")?,

@@ -14,7 +14,7 @@ use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot, ioctl_tiocsctty, setpgid, setsid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::pid_namespace::PidNamespace;
+use super::pid_namespace::{NONE, PidNamespace};
 use crate::{host_root, oom};
 
 /// A command that runs.
@@ -59,6 +59,10 @@ fn start_here(exec: Exec, streams: [OwnedFd; 3]) -> Result<Started, NotStarted> 
         )
     })?;
     let namespace = PidNamespace::enter()?;
+    if namespace.is_none() {
+        // Where the user sees it. A command whose standard error is closed runs as well.
+        let _ = rustix::io::write(&streams[2], format!("hmm-agent: {NONE}\n").as_bytes());
+    }
     Ok(Started {
         child: spawn(exec, streams)?,
         namespace,
