@@ -21,6 +21,7 @@ const BUSY_BYTES: u64 = 64 << 30;
 const ROUNDS: usize = 20_000;
 
 const RATES: &str = "page tables: map, unmap";
+const MAP: &str = "page tables: map one page";
 const INVALIDATE: &str = "page tables: invalidate";
 const BYTES: &str = "page tables: bytes by GiB";
 
@@ -37,7 +38,7 @@ pub(crate) fn measure(time: Duration, only: &str) -> Vec<Figure> {
             figures.extend(bench.rate(what, len, shift, stride));
         }
     }
-    if INVALIDATE.contains(only) {
+    if INVALIDATE.contains(only) || MAP.contains(only) {
         figures.extend(Bench::start(time).invalidate("no job", 0));
         figures.extend(Bench::start(time).invalidate("two jobs", 2));
     }
@@ -111,8 +112,9 @@ impl Bench {
         })
     }
 
-    /// The time from the kick of a batch that unmaps one page to its completion, while `jobs` jobs of the same context run.
-    fn invalidate(&mut self, beside: &str, jobs: u64) -> [Figure; 2] {
+    /// The times from the kick of a batch to its completion, of one that maps a page and of one that unmaps it, while `jobs`
+    /// jobs of the same context run.
+    fn invalidate(&mut self, beside: &str, jobs: u64) -> [Figure; 4] {
         let busy: Vec<MapEntry> = (0..BUSY_BYTES / MEMORY)
             .map(|index| MapEntry::map(BUSY + index * MEMORY, MEMORY, 0, MapFlags::ALL, 21))
             .collect();
@@ -127,32 +129,20 @@ impl Bench {
                 job.cookie.get()
             })
             .collect();
-        let mut times = Vec::new();
+        let (mut times, mut map_times) = (Vec::new(), Vec::new());
         let until = Instant::now() + self.time;
         while Instant::now() < until && times.len() < ROUNDS {
-            self.change(&[MapEntry::map(0, PAGE, 0, MapFlags::ALL, 12)]);
+            let map = MapEntry::map(0, PAGE, 0, MapFlags::ALL, 12);
+            map_times.push(self.change(&[map]).as_nanos() as f64);
             times.push(self.change(&[MapEntry::unmap(0, PAGE)]).as_nanos() as f64);
         }
         for cookie in running {
             let status = self.front_end.ask(ControlKind::JobCancel, cookie, 0);
             assert_eq!(status, Status::Ok);
         }
-        times.sort_unstable_by(f64::total_cmp);
-        let high = times[times.len() * 99 / 100];
-        [
-            Figure::new(
-                format!("{INVALIDATE} beside {beside}, p50"),
-                "ns",
-                None,
-                times,
-            ),
-            Figure::new(
-                format!("{INVALIDATE} beside {beside}, p99"),
-                "ns",
-                None,
-                vec![high],
-            ),
-        ]
+        let [map_middle, map_high] = quantiles(&format!("{MAP} beside {beside}"), map_times);
+        let [middle, high] = quantiles(&format!("{INVALIDATE} beside {beside}"), times);
+        [map_middle, map_high, middle, high]
     }
 
     /// What the process grows by when it maps many GiB.
@@ -188,4 +178,14 @@ impl Bench {
         let kibibytes: u64 = words.and_then(|word| word.parse().ok()).expect("a number");
         kibibytes as f64 * 1024.0
     }
+}
+
+/// The median of some times in nanoseconds, and what 99 of 100 are below.
+fn quantiles(name: &str, mut times: Vec<f64>) -> [Figure; 2] {
+    times.sort_unstable_by(f64::total_cmp);
+    let high = times[times.len() * 99 / 100];
+    [
+        Figure::new(format!("{name}, p50"), "ns", None, times),
+        Figure::new(format!("{name}, p99"), "ns", None, vec![high]),
+    ]
 }
