@@ -57,8 +57,14 @@ pub(super) fn explain(
                 }
             })
     };
-    // One owner does not see the pages of another, nor that there are any.
-    let mut result = look(own, &|place| {
+    // First, since one owner does not see the pages of another: a huge one looks like what is special.
+    let mut result = Ok(());
+    for owner in Owner::all().filter(|&owner| owner != own) {
+        result = result.and(look(owner, &|place| {
+            matches!(place, Place::Device(_)).then_some(SkipReason::OtherDevice)
+        }));
+    }
+    result = result.and(look(own, &|place| {
         if let (Place::Device(pfn), Direction::ToDevice) = (place, direction) {
             // It is wanted where it is, so it must not be evicted for its neighbours.
             if let Some(index) = request.device.memory().index_of_pfn(pfn) {
@@ -66,12 +72,7 @@ pub(super) fn explain(
             }
         }
         (place != Place::Nowhere).then(|| reason_of_place(direction, place, vma))
-    });
-    for owner in Owner::all().filter(|&owner| owner != own) {
-        result = result.and(look(owner, &|place| {
-            matches!(place, Place::Device(_)).then_some(SkipReason::OtherDevice)
-        }));
-    }
+    }));
     let rest = match result {
         Ok(()) => reason_of_place(direction, Place::Nowhere, vma),
         // The mapping cannot be looked at, so nothing better is known.

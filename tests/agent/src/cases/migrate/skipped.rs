@@ -22,7 +22,12 @@ pub(super) const CASES: &[Case] = &[
     Case::new("migrate/special-vdso", special),
     Case::new("migrate/ksm-anon-4k", merged),
     Case::new("migrate/guard-markers-anon-4k", guard_markers),
-    Case::new("migrate/other-device-anon-4k", other_device),
+    Case::new("migrate/other-device-anon-4k", || {
+        other_device(Memory::single(40)?)
+    }),
+    Case::new("migrate/other-device-anon-thp", || {
+        other_device(Memory::huge(2)?)
+    }),
     Case::new("migrate/device-full-anon-4k", device_full),
     Case::new("migrate/everything-at-once-mixed", everything_at_once),
 ];
@@ -255,21 +260,20 @@ fn guard_markers() -> Result<()> {
     memory.check_zero(10..15)
 }
 
-fn other_device() -> Result<()> {
+fn other_device(mut memory: Memory) -> Result<()> {
     let first = Mover::open()?;
     let second = Mover::on(&nodes::second()?)?;
-    let mut memory = Memory::single(40)?;
+    let half = memory.pages() / 2;
+    let others = [(SkipReason::OtherDevice, half)];
     memory.fill(1);
-    first.to_device(memory.part(0..20))?.expect(20, none())?;
-    second
-        .to_device(memory.range())?
-        .expect(20, &[(SkipReason::OtherDevice, 20)])?;
-    first.expect_residency(memory.range(), 0, 20)?;
-    second.expect_residency(memory.range(), 0, 20)?;
     first
-        .to_system(memory.range())?
-        .expect(20, &[(SkipReason::OtherDevice, 20)])?;
-    second.expect_residency(memory.range(), 20, 20)?;
+        .to_device(memory.part(0..half))?
+        .expect(half, none())?;
+    second.to_device(memory.range())?.expect(half, &others)?;
+    first.expect_residency(memory.range(), 0, half)?;
+    second.expect_residency(memory.range(), 0, half)?;
+    first.to_system(memory.range())?.expect(half, &others)?;
+    second.expect_residency(memory.range(), half, half)?;
     memory.check(1)
 }
 
