@@ -44,7 +44,7 @@ int main(void)
 			kill(child, SIGKILL);
 			_exit(0);
 		}
-		if (command(fd, HMM_DMIRROR_RELEASE, NULL, 0, NULL))
+		if (command(fd, HMM_DMIRROR_RELEASE, NULL, 1, NULL))
 			cannot("the device does not evict: %s", strerror(errno));
 		waitpid(killer, NULL, 0);
 		waitpid(child, NULL, 0);
