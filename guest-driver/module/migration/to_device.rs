@@ -159,7 +159,7 @@ pub(super) fn collect<'a>(
     let time = account.stats.measure(Stage::Setup, args.trigger);
     let mut migration = Migration::of_range(vma, range, select, device.memory(), lease)?;
     let _time = time.then(Stage::Destinations);
-    let populate = args.flags.contains(MigrateFlags::POPULATE) && vma.is_anonymous();
+    let populate = args.flags.contains(MigrateFlags::POPULATE) && vma.may_be_populated();
 
     let collected = migration.collected_pages();
     let mut wanted = collected.single;

@@ -284,7 +284,7 @@ impl<'a> Hold<'a, '_> {
         let args = self.request.args;
         let fills_holes = args.direction == Direction::ToDevice
             && args.flags.contains(MigrateFlags::POPULATE)
-            && vma.is_anonymous();
+            && vma.may_be_populated();
         if !fills_holes {
             let used = vma.next_populated(address..end);
             if used > address {

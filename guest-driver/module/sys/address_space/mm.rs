@@ -206,6 +206,13 @@ impl<'a> Vma<'a> {
         unsafe { bindings::vhmm_vma_tracks_writes(self.as_raw()) }
     }
 
+    /// Whether holes of the mapping may be given device pages. The kernel makes such a page writable
+    /// without a soft-dirty bit, and drops userfaultfd's write protection of a zero page
+    /// (docs/kernel-faults.md), so a write to it would not be tracked.
+    pub(crate) fn may_be_populated(&self) -> bool {
+        self.is_anonymous() && !self.tracks_writes()
+    }
+
     /// Whether `PAGEMAP_SCAN` may write-protect pages of the mapping, for which it takes the mmap lock
     /// for reading.
     pub(crate) fn is_scanned(&self) -> bool {

@@ -24,6 +24,11 @@ pub(super) const CASES: &[Case] = &[
     Case::new("tracking/soft-dirty-protect-anon-4k", || {
         soft_dirty(Memory::single(PAGES)?, Then::Protect)
     }),
+    Case::new("tracking/populate-anon-4k", || {
+        populate(Memory::single(PAGES)?)
+    }),
+    Case::new("tracking/populate-anon-thp", || populate(Memory::huge(1)?)),
+    Case::new("tracking/zero-page-anon-4k", zero_page),
     Case::new("tracking/soft-dirty-switched-off-anon-4k", switched_off),
     Case::new("tracking/pagemap-scan-switched-off-anon-4k", || {
         let _driver = driver::Reloaded::with("track_writes=0")?;
@@ -53,11 +58,16 @@ fn pagemap_file() -> Result<File> {
 
 /// Which pages are soft-dirty.
 fn dirty_pages(memory: &Memory) -> Result<Vec<bool>> {
+    pages_with(memory, SOFT_DIRTY)
+}
+
+/// Which pages have a bit in pagemap.
+fn pages_with(memory: &Memory, bit: u64) -> Result<Vec<bool>> {
     let mut entries = vec![0; memory.pages() * 8];
     pagemap_file()?.read_exact_at(&mut entries, (memory.address() / PAGE * 8) as u64)?;
     Ok(entries
         .chunks_exact(8)
-        .map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default()) & SOFT_DIRTY != 0)
+        .map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default()) & bit != 0)
         .collect())
 }
 
@@ -175,6 +185,40 @@ fn switched_off() -> Result<()> {
         missed == expected,
         "without the driver's help {missed} writes were not noticed, expected {expected}: is this fault of the kernel gone?"
     );
+    Ok(())
+}
+
+/// Writes to memory that was never touched are noticed, also if a device page was wanted in its place.
+fn populate(memory: Memory) -> Result<()> {
+    expect_tracked_here()?;
+    let mover = Mover::open()?;
+    begin_to_track()?;
+    mover.call(memory.range(), Direction::ToDevice, MigrateFlags::POPULATE)?;
+    write_some(&memory);
+    let (missed, _) = wrong(&memory)?;
+    ensure!(missed == 0, "{missed} writes were not noticed");
+    Ok(())
+}
+
+/// Bit of an entry of pagemap: userfaultfd protects the page from writes.
+const PROTECTED: u64 = 1 << 57;
+
+/// A zero page that userfaultfd protects from writes stays protected, also if a device page was wanted in its place.
+fn zero_page() -> Result<()> {
+    let mover = Mover::open()?;
+    let uffd = Userfaultfd::new(0)?;
+    let memory = Memory::single(PAGES)?;
+    memory.touch(0..PAGES);
+    uffd.register(memory.range(), userfaultfd::MODE_WP)?;
+    uffd.protect(memory.range(), true)?;
+    let protected = || pages_with(&memory, PROTECTED);
+    ensure!(
+        protected()?.iter().all(|&is| is),
+        "the zero page was not protected at all"
+    );
+    mover.call(memory.range(), Direction::ToDevice, MigrateFlags::POPULATE)?;
+    let lost = protected()?.iter().filter(|&&is| !is).count();
+    ensure!(lost == 0, "{lost} pages lost their protection");
     Ok(())
 }
 
