@@ -46,8 +46,7 @@ impl Failure {
             Self::Hung | Self::Killed | Self::KilledDuringRestart => trial.come_back(),
             Self::HungTwice | Self::KilledTwice => {
                 trial.come_back()?;
-                trial.lose()?;
-                trial.come_back()
+                trial.lose_beside_others(|| trial.come_back())
             }
             Self::OtherContents => {
                 trial.faults.renew()?;

@@ -114,6 +114,45 @@ impl Trial {
         wait_for_more("losses", before)
     }
 
+    /// The device is lost while other tasks use it. Does `then` while it is lost, which brings it back.
+    ///
+    /// A task that waited for the device goes on when it is back, on the same queue. It may lose the device in place of the call
+    /// made here, which then waits for the return of the device. So the call has a thread of its own.
+    pub(super) fn lose_beside_others(&self, then: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Cause::Killed(_) = self.cause {
+            self.lose()?;
+            return then();
+        }
+        let before = counter("losses")?;
+        self.faults.add(self.unanswered("bulk"))?;
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| -> Result<()> {
+                let mover = Mover::open()?;
+                let mut memory = Memory::table()?;
+                memory.fill(7);
+                while counter("losses")? == before {
+                    mover.call(
+                        memory.part(0..4),
+                        Direction::ToDevice,
+                        MigrateFlags::default(),
+                    )?;
+                }
+                Ok(())
+            });
+            while counter("losses")? == before && !caller.is_finished() {
+                std::thread::sleep(LOOK);
+            }
+            ensure!(
+                counter("losses")? > before,
+                "the device was not lost: {:?}",
+                caller.join()
+            );
+            self.forgive()?;
+            then()?;
+            (caller.join()).unwrap_or_else(|_| bail!("a thread panicked"))
+        })
+    }
+
     /// The process of the device is killed, and the device comes back as asked for.
     pub(super) fn kill(&self, comeback: Comeback) -> Result<()> {
         self.harm(Deed::Kill, comeback)
