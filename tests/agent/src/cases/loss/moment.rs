@@ -2,7 +2,7 @@
 //! What is going on when a device is lost.
 
 use super::contents::Reader;
-use super::trial::{Trial, counter, wait_for_more};
+use super::trial::{Trial, counter, moved, wait_for_more};
 use crate::cases::support::jobs::Jobs;
 use crate::cases::support::prelude::*;
 use hmm_uapi::JobState;
@@ -60,17 +60,6 @@ impl Ongoing {
     }
 }
 
-/// A call that may find the device gone.
-fn moved(mover: &Mover, memory: &Memory, direction: Direction) -> Result<()> {
-    match mover.call(memory.range(), direction, MigrateFlags::default()) {
-        Ok(_) => Ok(()),
-        Err(error) => match error.downcast_ref() {
-            Some(Error::Gone { .. }) => Ok(()),
-            _ => Err(error),
-        },
-    }
-}
-
 impl Moment {
     /// Loses the device at this moment. The first half of `memory` is on the device, and the second in the system; all of
     /// it has the bytes of seed 1, and may be lost for good if `may_be_lost`.
@@ -86,16 +75,16 @@ impl Moment {
                 Ok(Ongoing::default())
             }
             Self::ToDeviceBeforeCopy => self.lose_by(trial, trial.not_executed("bulk"), || {
-                moved(&trial.mover, memory, Direction::ToDevice)
+                moved(&trial.mover, memory.range(), Direction::ToDevice)
             }),
             Self::ToDeviceAfterCopy => self.lose_by(trial, trial.unanswered("bulk"), || {
-                moved(&trial.mover, memory, Direction::ToDevice)
+                moved(&trial.mover, memory.range(), Direction::ToDevice)
             }),
             Self::ToSystemBeforeCopy => self.lose_by(trial, trial.not_executed("bulk"), || {
-                moved(&trial.mover, memory, Direction::ToSystem)
+                moved(&trial.mover, memory.range(), Direction::ToSystem)
             }),
             Self::ToSystemAfterCopy => self.lose_by(trial, trial.unanswered("bulk"), || {
-                moved(&trial.mover, memory, Direction::ToSystem)
+                moved(&trial.mover, memory.range(), Direction::ToSystem)
             }),
             Self::CpuFaultBeforeCopy => self.lose_by(trial, trial.not_executed("urgent"), read),
             Self::CpuFaultAfterCopy => self.lose_by(trial, trial.unanswered("urgent"), read),

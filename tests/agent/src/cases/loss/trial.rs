@@ -7,8 +7,10 @@ use crate::cases::support::inject::Faults;
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_control::{Again, Comeback, Deed, Harm, Question};
+use hmm_uapi::client::Error;
 use serde_json::{Value, json};
 use std::fs;
+use std::ops::Range;
 use std::time::Duration;
 
 /// How often a case looks whether something has happened.
@@ -131,11 +133,7 @@ impl Trial {
                 let mut memory = Memory::table()?;
                 memory.fill(7);
                 while counter("losses")? == before {
-                    mover.call(
-                        memory.part(0..4),
-                        Direction::ToDevice,
-                        MigrateFlags::default(),
-                    )?;
+                    moved(&mover, memory.part(0..4), Direction::ToDevice)?;
                 }
                 Ok(())
             });
@@ -267,6 +265,17 @@ impl Trial {
         while nodes::exist() {
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+/// Moves a range, as far as there is a device: one that goes meanwhile may end the call.
+pub(super) fn moved(mover: &Mover, range: Range<u64>, direction: Direction) -> Result<()> {
+    match mover.call(range, direction, MigrateFlags::default()) {
+        Ok(_) => Ok(()),
+        Err(error) => match error.downcast_ref() {
+            Some(Error::Gone { .. }) => Ok(()),
+            _ => Err(error),
+        },
     }
 }
 
