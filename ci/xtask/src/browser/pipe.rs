@@ -85,7 +85,7 @@ impl Browser {
             .stderr(log.reopen().context("cannot open the log")?)
             .spawn()
             .context("cannot start bubblewrap with the browser")?;
-        // The command keeps the browser's ends, and without that nobody would notice its end.
+        // The command holds the browser's ends of the pipes. While it does, a read does not end when the browser does.
         drop(command);
         let (sender, received) = mpsc::channel();
         thread::spawn(move || {
