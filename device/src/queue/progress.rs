@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! How far the batch queues are, for whoever watches over the device.
+//! How far the batch queues are, for the supervisor of the device's process.
 
 use std::sync::atomic::Ordering;
 
