@@ -51,7 +51,7 @@ fn once(source: &mut dyn Source, arguments: &cli::Top) -> anyhow::Result<()> {
     })
 }
 
-/// Prints samples until there are no more, or nobody reads them.
+/// Prints samples until the source has no more, or the reader has closed the output.
 fn lines(source: &mut dyn Source) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     while let Some(sample) = source.next()? {

@@ -145,7 +145,7 @@ fn program(pid: i32) -> String {
         .collect()
 }
 
-/// What an earlier `top --json` printed, at the pace of the interval where somebody looks on.
+/// What an earlier `top --json` printed. A terminal gets it at the pace of the interval.
 pub(crate) struct Replay {
     interval: Duration,
     lines: Box<dyn Iterator<Item = std::io::Result<String>>>,
