@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Parses every `cargo xtask` command that the documents show.
+//! Parses every `cargo xtask` and `hmmctl` command that the documents show, follows their links, and holds the book's table
+//! of contents against the folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+
+use std::collections::BTreeSet;
 
 use crate::Cli;
 
@@ -78,6 +81,188 @@ fn every_command_of_the_documents_is_understood() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 40, "{count} commands were found");
+}
+
+/// The words after each `hmmctl` of a line: it stands alone, behind `cargo xtask run --`, behind another `hmmctl`, or in the
+/// text that a shell runs.
+fn of_hmmctl(line: &str) -> Vec<Vec<String>> {
+    let line = line.trim_start().trim_start_matches(['$', '#']);
+    let Some(words) = shlex::split(line) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let is_end =
+        |word: &&String| matches!(word.as_str(), "|" | "&&" | "||" | ">" | "2>" | "<" | "&");
+    // Only a command begins with it: a word such as `hmmctl` in `apt install hmmctl` is an argument.
+    let begins = |place: usize| {
+        place == 0 || matches!(words[place - 1].as_str(), "--" | "|" | "&&" | "||" | "$")
+    };
+    for (place, word) in words.iter().enumerate() {
+        if word == "hmmctl" && begins(place) {
+            found.push(
+                words[place..]
+                    .iter()
+                    .take_while(|word| !is_end(word))
+                    .cloned()
+                    .collect(),
+            );
+        } else if word.contains("hmmctl ") && words[..place].last().is_some_and(|word| word == "-c")
+        {
+            for part in word.split([';', '\n', '|']) {
+                found.extend(of_hmmctl(part));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_hmmctl_command_of_the_documents_is_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    documents(&root, &mut files);
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for line in lines_of_blocks(&text) {
+            for words in of_hmmctl(&line) {
+                count += 1;
+                // A process id stands for itself.
+                let words = words
+                    .iter()
+                    .map(|word| if word == "$$" { "1" } else { word });
+                if let Err(error) = hmmctl::command_line().try_get_matches_from(words) {
+                    wrong.push(format!("{}: {line}\n{error}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 10, "{count} commands were found");
+}
+
+#[test]
+fn a_command_of_hmmctl_is_found_wherever_it_stands() {
+    let found = |line| -> Vec<String> {
+        (of_hmmctl(line).iter())
+            .map(|words| words.join(" "))
+            .collect()
+    };
+    assert_eq!(found("# hmmctl info"), ["hmmctl info"]);
+    assert_eq!(
+        found("cargo xtask run -- hmmctl record -- hmmctl run -- sort x | tail"),
+        [
+            "hmmctl record -- hmmctl run -- sort x",
+            "hmmctl run -- sort x"
+        ]
+    );
+    assert_eq!(
+        found("cargo xtask run -- sh -c 'echo 1; hmmctl info --json'"),
+        ["hmmctl info --json"]
+    );
+    assert!(found("apt install hmmctl").is_empty());
+}
+
+/// The anchor that a heading has: as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim();
+    (text.chars())
+        .filter_map(|letter| match letter {
+            ' ' => Some('-'),
+            letter if letter.is_alphanumeric() || letter == '-' || letter == '_' => {
+                Some(letter.to_ascii_lowercase())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The anchors of a document.
+fn anchors(text: &str) -> BTreeSet<String> {
+    prose(text)
+        .filter(|line| line.starts_with('#'))
+        .map(anchor)
+        .collect()
+}
+
+/// The lines of a document that are in no block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_block = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_block ^= is_fence;
+        !is_block && !is_fence
+    })
+}
+
+/// The targets of the links and pictures of a document.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in prose(text) {
+        let mut rest = line;
+        while let Some((_, after)) = rest.split_once("](") {
+            let (target, after) = after.split_once(')').unwrap_or((after, ""));
+            found.push(target.to_owned());
+            rest = after;
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_within_the_repository_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    documents(&root, &mut files);
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (path, place) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match path {
+                "" => file.clone(),
+                path => file.parent().unwrap().join(path),
+            };
+            let is_there = target.exists()
+                && (place.is_empty()
+                    || fs::read_to_string(&target)
+                        .is_ok_and(|text| anchors(&text).contains(place)));
+            if !is_there {
+                wrong.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 80, "{count} links were found");
+}
+
+#[test]
+fn links_and_anchors_are_found() {
+    assert_eq!(
+        links("a [b](c.md#d) and ![e](f.webp)\n```\n[g](h)\n```"),
+        ["c.md#d", "f.webp"]
+    );
+    assert_eq!(anchor("## Reports, of `hmmctl`"), "reports-of-hmmctl");
+    assert!(anchors("```\n# no heading\n```\n### A b").contains("a-b"));
+}
+
+#[test]
+fn the_book_has_each_page_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let summary = fs::read_to_string(folder.join("SUMMARY.md")).unwrap();
+    let mut told = links(&summary);
+    told.sort();
+    let mut pages: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md") && name != "SUMMARY.md")
+        .collect();
+    pages.sort();
+    assert_eq!(told, pages);
 }
 
 #[test]
