@@ -40,6 +40,7 @@ pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result
         cases: CASES.iter().map(|&name| name.to_owned()).collect(),
         load: Load::default(),
         limit: suite::LIMIT,
+        recording: None,
     })
     .expect_all_passed(CASES)
 }

@@ -103,6 +103,7 @@ fn run(
         cases: vec![case.to_owned()],
         load: Load::default(),
         limit: suite::LIMIT,
+        recording: None,
     });
     // The guest may die of what happens there; then there is no result, and what counts is its log all the same.
     let result = suite.result(case);

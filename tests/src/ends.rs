@@ -204,6 +204,7 @@ fn one_case(
         cases: vec![end.name.to_owned()],
         load: Load::default(),
         limit: suite::LIMIT,
+        recording: None,
     });
     suite.expect_all_passed(&[end.name])
 }

@@ -15,6 +15,7 @@ pub mod mutants;
 pub mod partition;
 #[cfg(test)]
 mod promises;
+pub mod recording;
 pub mod restart;
 pub mod run;
 pub mod selection;

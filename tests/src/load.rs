@@ -62,6 +62,7 @@ fn from(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Load> {
         depth,
         fuzz_rounds,
         fuzz_seed: number(FUZZ_SEED_VARIABLE, &variable)?,
+        record: false,
     })
 }
 

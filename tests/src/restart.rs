@@ -97,6 +97,7 @@ pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result
         cases: cases.iter().map(|&name| name.to_owned()).collect(),
         load,
         limit: suite::LIMIT,
+        recording: None,
     })
     .expect_all_passed(cases)
 }

@@ -70,6 +70,7 @@ pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result
         cases: names,
         load: Load::default(),
         limit: suite::LIMIT,
+        recording: None,
     });
     let result = check(&suite);
     let Some(folder) = suite.folder() else {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One boot that runs cases in the guest. Each result can be waited for as soon as the guest reports it.
 
-use crate::boots::{Boot, Queue, Weight};
+use crate::boots::{Boot, Queue};
 use crate::excerpt;
 use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
+use crate::recording::Recording;
 use crate::splat::Rules;
 use anyhow::{Context, ensure};
 use hmm_vm::Artifacts;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long all cases together may take, without what some are asked to take.
-pub const LIMIT: Duration = Duration::from_secs(7200);
+pub const LIMIT: Duration = Duration::from_secs(3600);
 
 /// The names of all cases, as the program that runs them in the guest knows them.
 ///
@@ -63,6 +64,8 @@ pub struct Plan {
     pub load: Load,
     /// How long all cases together may take, without what `load` asks for: [`LIMIT`] unless they are few.
     pub limit: Duration,
+    /// Where the recording goes, if one is wanted.
+    pub recording: Option<Recording>,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +115,7 @@ impl Suite {
     pub fn queued(queue: &Queue, plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
         let background = Arc::clone(&shared);
-        let boot = queue.add(Weight::Busy, move || {
+        let boot = queue.add(move || {
             // Those that wait for a result must see the end in any case.
             let end = catch_unwind(AssertUnwindSafe(|| boot(&plan, &background)))
                 .unwrap_or_else(|_| Err("the boot's thread panicked".to_owned()));
@@ -220,6 +223,7 @@ fn boot(plan: &Plan, shared: &Arc<Shared>) -> Result<(), String> {
         cases,
         load,
         limit,
+        recording,
     } = plan;
     let filter: Vec<String> = cases.iter().map(|name| format!("={name}")).collect();
     let mut guest = Guest::boot(artifacts, spec).map_err(|error| error.to_string())?;
@@ -230,10 +234,20 @@ fn boot(plan: &Plan, shared: &Arc<Shared>) -> Result<(), String> {
     let sink = Sink::new(shared, &folder).map_err(|error| error.to_string())?;
     let cases = guest.cases(
         &filter,
-        *load,
+        Load {
+            record: recording.is_some(),
+            ..*load
+        },
         Box::new(sink),
         Some(*limit * load.depth.patience() + load.duration() + load.time_of_kills()),
     );
+    if cases.is_ok()
+        && let Some(recording) = recording
+        && let Err(error) = recording.fetch(&mut guest)
+    {
+        // The results are right without it.
+        eprintln!("warning: {error:#}");
+    }
     let finished = cases.and_then(|()| guest.power_off());
     let plan = {
         let state = shared.lock();

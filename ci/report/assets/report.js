@@ -2,8 +2,14 @@
 // Draws the report from the data that the page carries. Text of the recording only gets into the page as text, never as markup.
 "use strict";
 (() => {
-    const data = JSON.parse(document.getElementById("data").textContent);
     const byId = (id) => document.getElementById(id);
+    const contents = JSON.parse(byId("contents").textContent);
+    // Which recording is shown stands in the address, and so does the case that a reader asked for.
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const part = Math.min(Math.max(0, Number.parseInt(wanted.get("part") ?? "0", 10) || 0), Math.max(0, contents.parts.length - 1));
+    const hasRecording = contents.parts.length > 0;
+    const NOTHING = { command: "", milliseconds: 0.001, lost: 0, clock_us: null, clock_rate: null, items: [], lanes: [], kinds: [], causes: {}, latencies: [], skipped: [], times: [], counters: {}, summary: { rows: [] } };
+    const data = hasRecording ? JSON.parse(byId(`data-${part}`).textContent) : NOTHING;
     const charts = [];
     let selected = -1;
     let drawing = 0;
@@ -81,11 +87,11 @@
         if (kind === "batch" || kind === "execution") {
             return field(item, "direction") === "to_system" ? "--system" : "--device";
         }
-        return { fault: "--fault", "device fault": "--fault", eviction: "--evict", invalidation: "--invalidate" }[kind] ?? "--skip";
+        return { fault: "--fault", "device fault": "--fault", eviction: "--evict", invalidation: "--invalidate", case: "--skip" }[kind] ?? "--skip";
     };
     const title = (item) => {
         const parts = [data.kinds[item[KIND]].name];
-        for (const name of ["direction", "trigger", "reason", "address", "result"]) {
+        for (const name of ["name", "direction", "trigger", "reason", "address", "result"]) {
             const value = field(item, name);
             if (value !== undefined && value !== "") parts.push(value);
         }
@@ -410,35 +416,110 @@
             table(["counter", "grew by"], counters.map(([name, count]) => [name, /bytes/.test(name) ? bytes(count) : String(count)])));
     };
 
+    // ---- results, and the choice among recordings ----
+    const open = (number, name) => {
+        const address = new URLSearchParams({ part: String(number), theme: document.documentElement.dataset.theme });
+        if (name !== null) address.set("case", name);
+        location.hash = address.toString();
+        location.reload();
+    };
+    const caseNamed = (name) => items.findIndex((item) => data.kinds[item[KIND]].name === "case" && field(item, "name") === name);
+    const showResult = (row) => {
+        if (row.part !== part) { open(row.part, row.case); return; }
+        const found = row.case === null ? -1 : caseNamed(row.case);
+        if (found >= 0) goTo(found); else byId("timeline").scrollIntoView({ block: "nearest" });
+    };
+    const makeResults = () => {
+        const { heads, rows } = contents.results;
+        byId("results").hidden = false;
+        let shown = "";
+        const states = [["", "all"], ["bad", "bad"], ["other", "neither"], ["good", "good"]];
+        const buttons = states.map(([state, name]) => {
+            const count = rows.filter((row) => state === "" || row.state === state).length;
+            const made = element("button", `${name} ${count}`);
+            made.type = "button";
+            made.addEventListener("click", () => { shown = state; fill(); });
+            byId("result-states").append(made);
+            return [state, made];
+        });
+        const cells = (row) => {
+            const [first, ...others] = row.cells;
+            if (row.text === "") return [first, ...others];
+            return [element("details", null, element("summary", first), element("pre", row.text)), ...others];
+        };
+        const fill = () => {
+            for (const [state, button] of buttons) button.setAttribute("aria-pressed", String(state === shown));
+            const chosen = rows.filter((row) => shown === "" || row.state === shown);
+            const links = rows.some((row) => row.part !== null);
+            const made = table(links ? [...heads, ""] : heads, chosen.map((row) => {
+                const all = cells(row);
+                if (!links) return all;
+                if (row.part === null) return [...all, ""];
+                const link = element("button", "show");
+                link.type = "button";
+                link.addEventListener("click", () => showResult(row));
+                return [...all, link];
+            }));
+            made.querySelectorAll("tbody tr").forEach((line, at) => { line.className = chosen[at].state; });
+            byId("result-table").replaceChildren(chosen.length === 0 ? none("There is no such result.") : made);
+        };
+        fill();
+    };
+    const makeChoice = () => {
+        const choice = byId("part");
+        choice.hidden = false;
+        contents.parts.forEach((name, number) => {
+            const made = element("option", name);
+            made.value = String(number);
+            made.selected = number === part;
+            choice.append(made);
+        });
+        choice.addEventListener("change", () => open(Number(choice.value), null));
+    };
+
     // ---- all of it ----
     const setTheme = (name) => {
         document.documentElement.dataset.theme = name;
         for (const chart of charts) chart.plot.redraw(true, true);
     };
-    setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    const isDark = wanted.has("theme") ? wanted.get("theme") === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    setTheme(isDark ? "dark" : "light");
     byId("theme").addEventListener("click", () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); });
-    const what = [data.command, `${items.length} events in ${milliseconds(data.milliseconds)}`];
+    const what = [contents.title, data.command];
+    if (hasRecording) what.push(`${items.length} events in ${milliseconds(data.milliseconds)}`);
     if (data.clock_us !== null) what.push(`clocks of guest and host agree within ${time(data.clock_us * 1000)}`);
     if (data.clock_rate !== null && Math.abs(data.clock_rate - 1) > 0.01) {
         what.push(`in a second of the guest, ${time(data.clock_rate * 1e9)} of the host pass: latencies of the guest and of the device cannot be compared`);
     }
     if (data.lost > 0) what.push(`the kernel had no room for ${data.lost} events: the picture lacks them`);
     byId("what").textContent = what.filter((text) => text !== "").join("; ");
-    makeTables();
-    const timeline = makeTimeline();
-    select(-1);
-    makeThroughput();
-    makeResidency();
-    makeLatency();
+    if (contents.results !== null) makeResults();
+    if (contents.parts.length > 1) makeChoice();
+    let timeline = null;
+    if (hasRecording) {
+        makeTables();
+        timeline = makeTimeline();
+        select(-1);
+        makeThroughput();
+        makeResidency();
+        makeLatency();
+        const asked = wanted.has("case") ? caseNamed(wanted.get("case")) : -1;
+        if (asked >= 0) goTo(asked);
+    } else {
+        byId("recording").replaceChildren(none("Nothing was recorded: no guest with the driver ran."));
+    }
     addEventListener("resize", () => {
         for (const chart of charts) chart.plot.setSize({ width: width(chart.id), height: chart.plot.height });
     });
     // What tests ask for.
     window.report = {
-        range: () => [timeline.scales.x.min, timeline.scales.x.max],
+        range: () => timeline === null ? [0, 0] : [timeline.scales.x.min, timeline.scales.x.max],
         ranges: () => charts.filter((chart) => chart.isTime).map((chart) => [chart.plot.scales.x.min, chart.plot.scales.x.max]),
         selected: () => selected,
         items: items.length,
+        parts: contents.parts.length,
+        part,
+        results: contents.results === null ? 0 : contents.results.rows.length,
         /// Milliseconds that the timeline took to be drawn last.
         drawing: () => drawing,
         charts: () => charts.map((chart) => chart.id),

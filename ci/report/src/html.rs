@@ -3,8 +3,11 @@
 
 mod latency;
 mod residency;
+mod results;
 mod throughput;
 mod timeline;
+
+pub use results::{Results, Row, State};
 
 use crate::clock::{Clock, Span};
 use crate::recording::{Recording, StepTime};
@@ -13,6 +16,7 @@ use crate::{device, guest};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use latency::Latency;
 use residency::Residency;
@@ -26,7 +30,27 @@ const PLOT_STYLE: &str = include_str!("../assets/uplot/uPlot.min.css");
 const PLOT_SCRIPT: &str = include_str!("../assets/uplot/uPlot.iife.min.js");
 const PLOT_LICENCE: &str = include_str!("../assets/uplot/LICENSE");
 
-/// What the page's script gets.
+/// A recording of a page, and what the device traced during the same time.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// What it is of, in a few words.
+    pub name: String,
+    /// What was recorded in the guest.
+    pub recording: Recording,
+    /// The device's trace; empty without one.
+    pub trace: Vec<Value>,
+}
+
+/// What the page's script gets beside the recordings.
+#[derive(Serialize)]
+struct Contents<'a> {
+    title: &'a str,
+    /// The names of the recordings. One is shown at a time.
+    parts: Vec<&'a str>,
+    results: Option<&'a Results>,
+}
+
+/// What the page's script gets of a recording.
 #[derive(Serialize)]
 struct Data<'a> {
     command: &'a str,
@@ -71,14 +95,18 @@ impl Period {
             .iter()
             .map(|event| (begin(event), event.time));
         let looks = recording.looks.iter().map(|look| (look.time, look.time));
+        let cases = recording.cases.iter().map(|case| (case.start, case.end));
         let all = Self {
             start: f64::INFINITY,
             end: f64::NEG_INFINITY,
         };
-        events.chain(looks).fold(all, |all, (start, end)| Self {
-            start: all.start.min(start),
-            end: all.end.max(end),
-        })
+        events
+            .chain(looks)
+            .chain(cases)
+            .fold(all, |all, (start, end)| Self {
+                start: all.start.min(start),
+                end: all.end.max(end),
+            })
     }
 
     /// A time of the guest's clock on the report's axes, milliseconds.
@@ -101,6 +129,28 @@ fn begin(event: &guest::GuestEvent) -> f64 {
 
 /// The report of a recording, with the device's trace of the same time if there is one.
 pub fn report(recording: &Recording, trace: &[Value]) -> String {
+    let contents = Contents {
+        title: "",
+        parts: vec![""],
+        results: None,
+    };
+    page(&contents, &[json_of(recording, trace)])
+}
+
+/// A report with several recordings, of which a reader chooses one at a time, and with results.
+pub fn collection(title: &str, results: &Results, parts: &[Part]) -> String {
+    let contents = Contents {
+        title,
+        parts: parts.iter().map(|part| &*part.name).collect(),
+        results: Some(results),
+    };
+    let data: Vec<String> = (parts.iter())
+        .map(|part| json_of(&part.recording, &part.trace))
+        .collect();
+    page(&contents, &data)
+}
+
+fn json_of(recording: &Recording, trace: &[Value]) -> String {
     let period = Period::of(recording);
     let on_device: BTreeMap<u64, Span> = trace.iter().filter_map(device::batch).collect();
     let in_guest = guest::batches(&recording.events);
@@ -108,7 +158,7 @@ pub fn report(recording: &Recording, trace: &[Value]) -> String {
         .filter_map(|(cookie, &span)| Some((span, *on_device.get(cookie)?)))
         .collect();
     let clock = (!pairs.is_empty()).then(|| Clock::between(&pairs));
-    let data = Data {
+    json(&Data {
         command: &recording.command,
         milliseconds: period.length(),
         lost: recording.lost,
@@ -122,27 +172,39 @@ pub fn report(recording: &Recording, trace: &[Value]) -> String {
         times: &recording.times,
         counters: &recording.counters,
         summary: Summary::of(recording),
-    };
-    page(&data)
+    })
 }
 
-fn page(data: &Data<'_>) -> String {
+/// JSON that cannot end the element that it stands in, whatever names of programs are in it.
+fn json(value: &impl Serialize) -> String {
     // The data has maps with text as keys and finite numbers only, which is all that JSON asks for.
-    let json = serde_json::to_string(data).unwrap_or_default();
-    // Neither a name of a program nor anything else can end the element that it stands in.
-    let json = json.replace('<', "\\u003c");
+    let json = serde_json::to_string(value).unwrap_or_default();
+    json.replace('<', "\\u003c")
+}
+
+fn page(contents: &Contents<'_>, data: &[String]) -> String {
+    let mut elements = String::with_capacity(data.iter().map(|data| data.len() + 80).sum());
+    for (number, data) in data.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            elements,
+            "<script type=\"application/json\" id=\"data-{number}\">{data}</script>"
+        );
+    }
+    let contents = json(contents);
     let parts = [
         ("{{uplot.css}}", PLOT_STYLE),
         ("{{report.css}}", STYLE),
         ("{{uplot.licence}}", PLOT_LICENCE),
-        ("{{data}}", &json),
+        ("{{contents}}", &contents),
+        ("{{data}}", &elements),
         ("{{uplot.js}}", PLOT_SCRIPT),
         ("{{report.js}}", SCRIPT),
     ];
     // In the order of the page, so that nothing that was put in is looked at again.
     let mut rest = PAGE;
     let mut page =
-        String::with_capacity(PAGE.len() + json.len() + PLOT_SCRIPT.len() + SCRIPT.len());
+        String::with_capacity(PAGE.len() + elements.len() + PLOT_SCRIPT.len() + SCRIPT.len());
     for (mark, part) in parts {
         let Some((before, after)) = rest.split_once(mark) else {
             continue;
@@ -177,7 +239,7 @@ fn skipped(recording: &Recording) -> Vec<Skipped> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE, report};
+    use super::{PAGE, Part, Results, Row, State, collection, report};
     use crate::recording::Recording;
     use serde_json::{Value, json};
 
@@ -193,7 +255,11 @@ mod tests {
 ";
 
     fn data(page: &str) -> Value {
-        let (_, rest) = page.split_once("id=\"data\">").unwrap();
+        element(page, "data-0")
+    }
+
+    fn element(page: &str, id: &str) -> Value {
+        let (_, rest) = page.split_once(&format!("id=\"{id}\">")).unwrap();
         let (json, _) = rest.split_once("</script>").unwrap();
         serde_json::from_str(json).unwrap()
     }
@@ -239,11 +305,41 @@ mod tests {
     }
 
     #[test]
+    fn a_collection_has_all_recordings_and_results() {
+        let part = |name: &str| Part {
+            name: name.to_owned(),
+            recording: Recording::read(TEXT, None).unwrap(),
+            trace: Vec::new(),
+        };
+        let results = Results {
+            heads: vec!["case".to_owned(), "result".to_owned()],
+            rows: vec![Row {
+                cells: vec!["fork/<b>".to_owned(), "failed".to_owned()],
+                state: State::Bad,
+                text: "because".to_owned(),
+                part: Some(1),
+                case: Some("fork/<b>".to_owned()),
+            }],
+        };
+        let page = collection("all", &results, &[part("first"), part("second")]);
+        assert!(!page.contains("{{"), "a part is missing");
+        let contents = element(&page, "contents");
+        assert_eq!(contents["title"], "all");
+        assert_eq!(contents["parts"], json!(["first", "second"]));
+        assert_eq!(contents["results"]["rows"][0]["state"], "bad");
+        assert_eq!(contents["results"]["rows"][0]["cells"][0], "fork/<b>");
+        assert_eq!(element(&page, "data-0"), element(&page, "data-1"));
+        let none = collection("none", &Results::default(), &[]);
+        assert!(!none.contains("data-0\">"), "there is a recording");
+    }
+
+    #[test]
     fn the_page_has_each_part_once() {
         for mark in [
             "{{uplot.css}}",
             "{{report.css}}",
             "{{uplot.licence}}",
+            "{{contents}}",
             "{{data}}",
             "{{uplot.js}}",
             "{{report.js}}",

@@ -7,10 +7,13 @@
 //! | `# hmm-record 1` | the first line |
 //! | `# command TEXT` | what was run |
 //! | `# memory_bytes N` | device memory |
+//! | `# device NAME` | the device that it is about, as events name it, where there are several |
 //! | `# counter NAME N` | how much a counter grew |
 //! | `# time STEP trigger=T count=N sum_ns=N p50_ns<N …` | debugfs' `times`, since the driver was loaded |
 //! | `… hmm_look: pid=N name=NAME` | the process was looked at, and these of its blocks have changed since: |
 //! | `… hmm_blocks: pid=N ADDRESS:DEVICE:SYSTEM:HUGE …` | pages of a block of 2 MiB on each side, and whether they are mapped as huge pages |
+//! | `… hmm_case: name=NAME` | a case of the tests begins |
+//! | `… hmm_case_end: name=NAME result=RESULT` | it has ended |
 //!
 //! A trace without these lines is a recording with events only.
 
@@ -53,6 +56,8 @@ pub struct Recording {
     pub lost: u64,
     /// Looks at the memory of processes, in the order of time.
     pub looks: Vec<Look>,
+    /// Cases of the tests, in the order of time.
+    pub cases: Vec<Case>,
     /// How much counters grew.
     pub counters: BTreeMap<String, u64>,
     /// How long steps took.
@@ -70,6 +75,19 @@ pub struct Look {
     pub name: String,
     /// The blocks that are not as in the look before.
     pub changes: Vec<Block>,
+}
+
+/// A case of the tests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// When it began, on the guest's clock, microseconds.
+    pub start: f64,
+    /// When it ended; not before it began.
+    pub end: f64,
+    /// How it ended: `ok`, or what the recorder says. Empty for a case that did not end.
+    pub result: String,
 }
 
 /// A block of 2 MiB.
@@ -103,7 +121,8 @@ pub struct StepTime {
 }
 
 impl Recording {
-    /// Reads one. Only events of `device` are taken; without it, of the device that the first event is of.
+    /// Reads one. Only events of `device` are taken; without it, of the device that the recording names, or else of the
+    /// one that the first event is of.
     ///
     /// # Errors
     /// It has another version, or nothing of the driver.
@@ -115,11 +134,18 @@ impl Recording {
             let found = version.trim().to_owned();
             return Err(ReadError::Version { found });
         }
-        let device = device.or_else(|| guest::first_device(text));
+        let events = |device: Option<&str>| {
+            device.map_or_else(Vec::new, |device| guest::parse(text, device))
+        };
+        let named = (text.lines()).find_map(|line| line.strip_prefix("# device "));
         let mut recording = Self {
-            events: device.map_or_else(Vec::new, |device| guest::parse(text, device)),
+            events: events(device.or(named)),
             ..Self::default()
         };
+        if device.is_none() && recording.events.is_empty() {
+            // A device that was plugged in again has another name.
+            recording.events = events(guest::first_device(text));
+        }
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
                 recording.add_comment(comment);
@@ -133,7 +159,10 @@ impl Recording {
         // Kernels write the events of each processor by itself.
         recording.events.sort_by(|a, b| a.time.total_cmp(&b.time));
         recording.looks.sort_by(|a, b| a.time.total_cmp(&b.time));
-        if recording.events.is_empty() && recording.looks.is_empty() {
+        recording.cases.sort_by(|a, b| a.start.total_cmp(&b.start));
+        let is_empty =
+            recording.events.is_empty() && recording.looks.is_empty() && recording.cases.is_empty();
+        if is_empty {
             return Err(ReadError::Empty);
         }
         Ok(recording)
@@ -159,6 +188,26 @@ impl Recording {
     }
 
     fn add_mark(&mut self, mark: &GuestEvent) {
+        match mark.name.as_str() {
+            "hmm_case" => self.cases.push(Case {
+                name: mark.word("name").to_owned(),
+                start: mark.time,
+                end: mark.time,
+                result: String::new(),
+            }),
+            "hmm_case_end" => {
+                let is_it =
+                    |case: &&mut Case| case.name == mark.word("name") && case.result.is_empty();
+                if let Some(case) = self.cases.iter_mut().rev().find(is_it) {
+                    case.end = mark.time.max(case.start);
+                    mark.word("result").clone_into(&mut case.result);
+                }
+            }
+            _ => self.add_look(mark),
+        }
+    }
+
+    fn add_look(&mut self, mark: &GuestEvent) {
         let Some(pid) = mark.number("pid") else {
             return;
         };
@@ -224,6 +273,11 @@ mod tests {
  hmmctl-9 [000] ..... 1.000001: tracing_mark_write: hmm_blocks: pid=7 200000:512:0:1 400000:3:4:0 nonsense
  sort-7   [001] ..... 0.900000: vhmm_fault: dev=virtio0 trigger=cpu_fault address=0x200000 result=ok bytes=4096 ns=50000
 CPU:0 [LOST 5 EVENTS]
+# device virtio0
+ agent-1 [000] ..... 0.800000: tracing_mark_write: hmm_case: name=fork/a
+ agent-1 [000] ..... 1.100000: tracing_mark_write: hmm_case_end: name=fork/a result=ok
+ agent-1 [000] ..... 1.100000: tracing_mark_write: hmm_case: name=fork/b
+ sort-7   [001] ..... 0.900000: vhmm_fault: dev=virtio1 trigger=cpu_fault address=0x200000 result=ok bytes=4096 ns=50000
 # counter cpu_faults 12
 # time fault trigger=cpu_fault count=2 sum_ns=100 p50_ns<64 p90_ns<64 p99_ns<128
 # time fault trigger=cpu_fault from_ns=32 below_ns=64 count=2
@@ -236,6 +290,16 @@ CPU:0 [LOST 5 EVENTS]
         assert_eq!(recording.memory_bytes, 1 << 20);
         assert_eq!((recording.events.len(), recording.lost), (1, 5));
         assert_eq!(recording.counters["cpu_faults"], 12);
+        let cases: Vec<_> = (recording.cases.iter())
+            .map(|case| (&*case.name, case.start, case.end, &*case.result))
+            .collect();
+        assert_eq!(
+            cases,
+            [
+                ("fork/a", 800_000.0, 1_100_000.0, "ok"),
+                ("fork/b", 1_100_000.0, 1_100_000.0, "")
+            ]
+        );
         let [look] = &recording.looks[..] else {
             panic!("{:?}", recording.looks);
         };

@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 
 use crate::FAILURE;
+use crate::report::Pages;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -37,6 +38,9 @@ struct Device {
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write all figures as a table too: one HTML file. No guest runs, so there is no picture of one.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Time for each figure, seconds.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seconds: u32,
@@ -62,7 +66,10 @@ fn run_device(device: &Device) -> anyhow::Result<ExitCode> {
     cargo.args(["bench", "--quiet", "--package", "vhost-user-hmm"]);
     cargo.args(["--bench", "device", "--", "--seconds"]);
     cargo.arg(device.seconds.to_string());
-    if let Some(file) = &device.json {
+    let pages = Pages::begin(device.report.as_deref())?;
+    let folder = tempfile::tempdir().context("cannot make a folder for the figures")?;
+    let of_report = pages.is_some().then(|| folder.path().join("figures.json"));
+    if let Some(file) = device.json.as_ref().or(of_report.as_ref()) {
         // The benchmark runs in the package's folder.
         let file = std::path::absolute(file).context("Cannot tell where the JSON file is to be")?;
         cargo.arg("--json").arg(file);
@@ -74,6 +81,13 @@ fn run_device(device: &Device) -> anyhow::Result<ExitCode> {
         cargo.arg("--strict");
     }
     let status = cargo.status().context("Cannot run cargo")?;
+    if let (Some(pages), Some(file)) = (&pages, device.json.as_ref().or(of_report.as_ref())) {
+        let text = std::fs::read(file)
+            .with_context(|| format!("there are no figures in {}", file.display()))?;
+        let report = serde_json::from_slice(&text)
+            .with_context(|| format!("{} has no figures", file.display()))?;
+        pages.write("bench device", &publish::results(&report, 0))?;
+    }
     Ok(if status.success() {
         ExitCode::SUCCESS
     } else {

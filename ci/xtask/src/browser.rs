@@ -30,7 +30,7 @@ const EVENTS: usize = 100_000;
 pub(crate) struct Arguments {
     #[command(flatten)]
     setup: SetupArguments,
-    /// Write pictures of each report, in light and dark, into this folder.
+    /// Write pictures of each report that is given, in light and dark, into this folder.
     #[arg(long, value_name = "FOLDER")]
     screenshots: Option<PathBuf>,
     /// Reports that 'report' or 'run --report' made. A generated one with 100,000 events is opened in any case.
@@ -62,7 +62,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for (number, (name, text)) in pages.iter().enumerate() {
         let file = format!("{number}.html");
         fs::write(folder.path().join(&file), text).context("cannot write the report")?;
-        let outcome = use_report(&root, folder.path(), &file, name, arguments);
+        // Nobody needs pictures of what was made up.
+        let pictures = arguments.screenshots.as_deref().filter(|_| number > 0);
+        let outcome = use_report(&root, folder.path(), &file, name, pictures);
         match outcome {
             Ok(told) => println!("test report {name} ... ok ({told})"),
             Err(error) => {
@@ -93,11 +95,18 @@ fn use_report(
     folder: &Path,
     file: &str,
     name: &str,
-    arguments: &Arguments,
+    pictures: Option<&Path>,
 ) -> Result<String> {
     let browser = Browser::start(root, folder)?;
     let mut page = Page::open(browser, &format!("file://{}/{file}", pipe::FOLDER))?;
     let items = page.number("report.items")?;
+    let found = page.number("report.results")?;
+    if page.number("report.parts")? == 0.0 {
+        ensure!(found > 0.0, "the report is empty");
+        results(&mut page)?;
+        page.check_errors()?;
+        return Ok(format!("{found} results, and no recording"));
+    }
     ensure!(items > 0.0, "the report is empty");
     let charts = page.evaluate("report.charts()")?;
     ensure!(
@@ -105,9 +114,14 @@ fn use_report(
         "the first chart is no timeline: {charts}"
     );
     let drawing = page.number("report.drawing()")?;
-    screenshots(&mut page, name, arguments)?;
+    if let Some(folder) = pictures {
+        screenshots(&mut page, name, folder)?;
+    }
     zoom(&mut page)?;
     links(&mut page)?;
+    if found > 0.0 {
+        results(&mut page)?;
+    }
     page.check_errors()?;
     Ok(format!(
         "{items} events, the timeline is drawn in {drawing:.1} ms"
@@ -175,14 +189,45 @@ fn links(page: &mut Page) -> Result<()> {
     Ok(())
 }
 
-fn screenshots(page: &mut Page, name: &str, arguments: &Arguments) -> Result<()> {
-    let Some(folder) = &arguments.screenshots else {
-        return Ok(());
-    };
+/// Chooses results by how they are, and follows the link of one to its recording.
+fn results(page: &mut Page) -> Result<()> {
+    let rows = "document.querySelectorAll('#result-table tbody tr').length";
+    let all = page.number(rows)?;
+    ensure!(
+        all == page.number("report.results")?,
+        "{all} results are shown"
+    );
+    page.click("#result-states button:nth-child(4)")?;
+    let good = page.number(rows)?;
+    let told =
+        page.evaluate("document.querySelector('#result-states button:nth-child(4)').textContent")?;
+    ensure!(
+        told.as_str() == Some(&format!("good {good}")),
+        "{good} good results are shown, and the button says {told}"
+    );
+    page.click("#result-states button:nth-child(1)")?;
+    ensure!(page.number(rows)? == all, "not all results are shown again");
+    let link = "#result-table tbody td:last-child > button";
+    let is_linked = format!("document.querySelector('{link}') !== null");
+    if page.evaluate(&is_linked)? == true {
+        let first = "JSON.parse(document.querySelector('#contents').textContent)\
+                     .results.rows.find((row) => row.part !== null).part";
+        let is_shown = page.number(first)? == page.number("report.part")?;
+        page.check_errors()?;
+        page.click(link)?;
+        if !is_shown {
+            page.loaded()?;
+        }
+        ensure!(page.number("report.items")? > 0.0, "the link leads nowhere");
+    }
+    Ok(())
+}
+
+fn screenshots(page: &mut Page, name: &str, folder: &Path) -> Result<()> {
     for _ in 0..2 {
         let theme = page.evaluate("document.documentElement.dataset.theme")?;
-        let path = folder.join(format!("{name}-{}.png", theme.as_str().unwrap_or("")));
-        let picture = page.picture()?;
+        let path = folder.join(format!("{name}-{}.webp", theme.as_str().unwrap_or("")));
+        let picture = page.picture("#latency")?;
         fs::write(&path, picture).with_context(|| format!("cannot write {}", path.display()))?;
         page.click("#theme")?;
     }

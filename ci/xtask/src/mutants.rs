@@ -236,6 +236,7 @@ impl Ground<'_> {
             cases: cases.iter().map(|&case| case.to_owned()).collect(),
             load: Load::default(),
             limit,
+            recording: None,
         }))
     }
 }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! `cargo xtask report`: a picture of a recording, and its summary. `run --report FILE` makes the recording, too.
+//! `cargo xtask report`: a picture of a recording, and its summary. `--report FILE` of other commands makes the recording, too.
 
 mod collect;
+mod pages;
 
-pub(crate) use collect::{Collection, READER};
+pub(crate) use collect::{
+    Collection, DeviceTrace, READER, fetch, own_reader, reader_like, recorder,
+};
+pub(crate) use pages::Pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use hmm_report::html;
+use hmm_report::html::{self, Part};
 use hmm_report::recording::Recording;
 use hmm_report::summary::Summary;
 use serde_json::Value;
@@ -56,6 +60,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         false => print!("{summary}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A recording and the device's trace, from files.
+pub(crate) fn read_part(name: &str, recording: &Path, trace: &Path) -> Result<Part> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(Part {
+        name: name.to_owned(),
+        recording: Recording::read(&String::from_utf8_lossy(&read(recording)?), None)
+            .with_context(|| format!("cannot use {}", recording.display()))?,
+        trace: device_trace(&read(trace)?)
+            .with_context(|| format!("{} is no trace of the device", trace.display()))?,
+    })
 }
 
 fn write(output: &Path, recording: &Recording, trace: &[Value]) -> Result<()> {

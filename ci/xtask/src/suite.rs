@@ -23,6 +23,7 @@ use hmm_vm::guest::Depth;
 use hmm_vm::initramfs::{Packer, Tree};
 use hmm_vm::{Artifacts, KernelChoice, ProgramBuild, Progress, SetupOptions};
 
+use crate::report::Pages;
 use crate::setup_arguments::SetupArguments;
 use crate::{build, hermetic, signals};
 use declaration::Suite;
@@ -58,6 +59,9 @@ pub(crate) struct Arguments {
     /// Writes all results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Record what driver and device do on each side that has a device, and write results and pictures of it: one HTML file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// How the guest's processors run: `auto` takes kvm where ordinary guests really run, and tcg elsewhere.
     #[arg(
         long,
@@ -126,6 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         )?);
     }
     let interrupts = signals::forward()?;
+    let mut pages = Pages::begin(arguments.report.as_deref())?;
     let mut judgements = Vec::new();
     for ready in &ready {
         let mut runs: Vec<SideRun> = Vec::new();
@@ -136,6 +141,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 modules: &ready.modules_of(side),
                 image: &ready.image,
                 options: side::Options {
+                    records: pages.is_some(),
                     accelerator: arguments.accel,
                     interrupts: interrupts.clone(),
                 },
@@ -148,6 +154,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             runs.push(side::run(side, &ground, &rules, &progress)?);
         }
         let judgement = Judgement::new(&suite, &ready.kernel, &cases, &runs);
+        if let Some(pages) = &mut pages {
+            for part in runs.iter_mut().filter_map(|run| run.recording.take()) {
+                pages.add(part);
+            }
+        }
         println!("{}", report::Table(&judgement));
         for (run, side) in runs.iter().zip(&judgement.sides) {
             if arguments.keep {
@@ -164,6 +175,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &arguments.json {
         report::json(path, &suite.name, &judgements)?;
+    }
+    if let Some(pages) = &pages {
+        let title = format!("suite {}", suite.name);
+        pages.write(&title, &report::results(&judgements, pages.parts()))?;
     }
     let is_good = judgements.iter().all(Judgement::is_good);
     Ok(ExitCode::from(if is_good { 0 } else { crate::FAILURE }))

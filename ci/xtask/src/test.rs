@@ -3,6 +3,7 @@
 
 mod failures;
 mod host;
+mod picture;
 mod program;
 mod report;
 mod results;
@@ -18,12 +19,13 @@ use std::str::FromStr;
 use anyhow::{Context, ensure};
 use hmm_tests::partition::Partition;
 use hmm_tests::timing::{self, Timing};
-use hmm_tests::{boots, load, partition};
+use hmm_tests::{boots, load, partition, recording};
 use hmm_vm::Progress;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::Depth;
 
 use crate::build;
+use crate::report::Pages;
 use crate::setup_arguments::SetupArguments;
 use crate::signals::Followers;
 use failures::Failures;
@@ -63,10 +65,13 @@ pub(crate) struct Arguments {
         value_parser = checked::<Partition>
     )]
     partition: String,
-    /// How many guests run at once; without it as many as this machine's processors carry, and up to 4.
+    /// How many guests run at once; one for each processor, up to 4, unless it is given.
     #[arg(long, value_name = "NUMBER", env = boots::GUESTS_VARIABLE)]
     guests: Option<NonZeroUsize>,
     /// Writes all results to this file, as JUnit's XML.
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    junit: Option<PathBuf>,
+    /// Record what driver and device do while the guest's cases run, and write results and pictures of it: one HTML file.
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     report: Option<PathBuf>,
     /// Names the tests that would run, one a line, and runs none. Those of guests need the set-up.
@@ -105,6 +110,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let partition: Partition = arguments.partition.parse()?;
     let mut programs = Vec::new();
+    let mut pages = Pages::begin(arguments.report.as_deref())?;
+    let recordings = tempfile::tempdir().context("cannot make a folder for recordings")?;
     if !arguments.guest_only {
         progress.line("tests of the host");
         programs.extend(host_tests(arguments, &partition, &followers)?);
@@ -115,7 +122,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let options = arguments.setup.options_for(kernel);
         let artifacts = build::test_artifacts(&options, &progress)?;
         progress.line(&format!("tests of the guest, {}", options.kernel));
-        let command = guest_tests(arguments, &artifacts, &times)?;
+        let mut command = guest_tests(arguments, &artifacts, &times)?;
+        if pages.is_some() {
+            command.env(recording::VARIABLE, recordings.path());
+        }
         let ran = program::run(&format!("guest, {}", options.kernel), command, &followers)?;
         ensure!(
             ran.code != Some(crate::ENVIRONMENT.into()),
@@ -136,8 +146,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .any(|ran| ran.code.is_some_and(|code| code != 0));
         return Ok(ExitCode::from(if failed { crate::FAILURE } else { 0 }));
     }
-    if let Some(path) = &arguments.report {
+    if let Some(path) = &arguments.junit {
         report::write(path, &programs, &timings)?;
+    }
+    if let Some(pages) = &mut pages {
+        picture::write(pages, recordings.path(), &programs, &timings)?;
     }
     Ok(conclude(arguments, &partition, &programs, &timings))
 }

@@ -159,14 +159,14 @@ fn every_input_reaches_the_script_and_every_output_comes_from_it() {
 #[test]
 fn what_the_script_asks_for_is_understood() {
     for (inputs, expected) in [
-        (&[][..], "test --kernel stock --report RESULTS/junit.xml"),
+        (&[][..], "test --kernel stock --junit RESULTS/junit.xml"),
         (
             &[
                 ("HMM_PARTITION", "2/3"),
                 ("HMM_KERNEL", "debug"),
                 ("HMM_DEPTH", "long"),
             ],
-            "test --kernel debug --report RESULTS/junit.xml --partition 2/3 --depth long",
+            "test --kernel debug --junit RESULTS/junit.xml --partition 2/3 --depth long",
         ),
         (
             &[("HMM_SUITE", "mm-selftests"), ("HMM_DEPTH", "short")],

@@ -336,6 +336,9 @@ pub(crate) struct Record {
     /// Memory of the kernel for events that are not written yet, for each processor.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4M")]
     pub(crate) buffer: u64,
+    /// Write this many lines of the trace at most; the number of the others is told.
+    #[arg(long, value_name = "N")]
+    pub(crate) events: Option<u64>,
     /// The program and its arguments; 'hmmctl run -- PROGRAM' to have its memory moved.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

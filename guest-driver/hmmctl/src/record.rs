@@ -53,7 +53,7 @@ fn try_record(node: &Path, arguments: &cli::Record) -> anyhow::Result<u8> {
     let is_over = AtomicBool::new(false);
     let (code, looked, written) = thread::scope(|scope| {
         let looked = scope.spawn(|| looks.until(&is_over, arguments.interval));
-        let written = scope.spawn(|| instance.copy_to(&mut file, &is_over));
+        let written = scope.spawn(|| instance.copy_to(&mut file, arguments.events, &is_over));
         let code = program.wait(&signals);
         is_over.store(true, Ordering::Release);
         looked.thread().unpark();

@@ -20,6 +20,8 @@ pub enum Request {
         /// As `insmod` takes them.
         parameters: String,
     },
+    /// Records the driver's events until the program ends ([`crate::recording`]); answered by [`Answer::Done`].
+    Record,
     /// Loads `test_hmm`; answered by [`Answer::Done`].
     LoadTestHmm,
     /// Measures once; answered by [`Answer::Sample`].

@@ -7,7 +7,8 @@
 //! a virtio-serial port has no end of file of its own.
 //!
 //! What the guest has to know before the ports are open stands in a file of its image ([`plan`]). The benchmark talks to
-//! its program in the guest through that program's standard streams ([`bench`]).
+//! its program in the guest through that program's standard streams ([`bench`]), and fetches what was recorded
+//! ([`recording`]) by a command.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod harm;
 pub mod line;
 pub mod plan;
 pub mod port;
+pub mod recording;
 mod report;
 mod request;
 mod text;
@@ -29,7 +31,7 @@ pub use text::Text;
 
 /// The version of everything in this crate. Host and guest image are made together; another version means that one
 /// of them is stale.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a guest writes to its kernel's log once it has slept, woken and found everything in order. Its ports do not
 /// survive that.

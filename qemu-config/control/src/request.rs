@@ -73,6 +73,9 @@ pub struct Load {
     /// How often the case that kills a device's process does so, if not the number that every run can afford.
     #[serde(default)]
     pub kills: Option<u32>,
+    /// Whether the driver's events are recorded meanwhile ([`crate::recording`]).
+    #[serde(default)]
+    pub record: bool,
 }
 
 impl Load {

@@ -33,6 +33,7 @@ mod loss;
 mod migrate;
 mod nomem;
 mod policy;
+mod recorder;
 mod runner;
 mod selftest;
 mod space;

@@ -5,10 +5,10 @@ use super::{Period, begin};
 use crate::clock::{Clock, Span};
 use crate::device;
 use crate::guest::GuestEvent;
-use crate::recording::Recording;
+use crate::recording::{Case, Recording};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The lanes, what is in them, and how it belongs together.
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ struct Item(usize, usize, f64, f64, usize, i64, Vec<Value>);
 const MOST_ROWS: usize = 6;
 
 /// What the fields of a kind are, and of which events it is.
-const KINDS: [(&str, &str, &[&str]); 9] = [
+const KINDS: [(&str, &str, &[&str]); 10] = [
     (
         "batch",
         "batch_done",
@@ -98,10 +98,13 @@ const KINDS: [(&str, &str, &[&str]); 9] = [
         &["reason", "trigger", "pages", "range", "task"],
     ),
     ("loss", "loss", &["cause", "generation"]),
+    // No event: a mark.
+    ("case", "", &["name", "result"]),
 ];
 
 /// The lanes that are no queues, by kind.
-const LANES: [(&str, &str); 7] = [
+const LANES: [(&str, &str); 8] = [
+    ("case", "cases"),
     ("fault", "CPU faults"),
     ("device fault", "device faults"),
     ("job", "jobs"),
@@ -138,11 +141,18 @@ impl Timeline {
         clock: Option<Clock>,
     ) -> Self {
         let mut drafts: Vec<Draft> = recording.events.iter().filter_map(of_event).collect();
+        drafts.extend(recording.cases.iter().filter_map(of_case));
         if let Some(clock) = clock {
             let executions = trace.iter().filter_map(|event| of_device(event, clock));
             // What was executed before and after the recording is no part of it.
+            let known: BTreeSet<u64> = drafts.iter().filter_map(|draft| draft.cookie).collect();
             drafts.extend(executions.filter(|execution| {
-                execution.end >= period.start && execution.start <= period.end
+                // Nor is there room for those of batches that were not recorded, where that was so.
+                (execution.end >= period.start && execution.start <= period.end)
+                    && (recording.lost == 0
+                        || execution
+                            .cookie
+                            .is_some_and(|cookie| known.contains(&cookie)))
             }));
         }
         drafts.sort_by(|a, b| a.lane.cmp(&b.lane).then(a.start.total_cmp(&b.start)));
@@ -273,6 +283,22 @@ fn of_event(event: &GuestEvent) -> Option<Draft> {
         cookie: event.number("cookie"),
         task: event.task.clone(),
         values: values.collect(),
+    })
+}
+
+fn of_case(case: &Case) -> Option<Draft> {
+    let is_it = |name: &str| name == "case";
+    Some(Draft {
+        lane: (
+            OTHER,
+            LANES.iter().position(|&(kind, _)| is_it(kind))? as u64,
+        ),
+        start: case.start,
+        end: case.end,
+        kind: KINDS.iter().position(|&(name, _, _)| is_it(name))?,
+        cookie: None,
+        task: String::new(),
+        values: vec![json!(case.name), json!(case.result)],
     })
 }
 

@@ -17,7 +17,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use hmm_control::bench::TEST_HMM;
+use hmm_control::bench::{Request, TEST_HMM};
+use hmm_report::html::Part;
+use hmm_report::recording::Recording;
 use hmm_tests::splat::Rules;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{BootSpec, DeviceSpec, Guest, Interrupts};
@@ -26,12 +28,13 @@ use hmm_vm::machine::Machine;
 use hmm_vm::{Artifacts, ByteSize, Progress};
 
 use super::publish::Publish;
+use crate::report::{DeviceTrace, Pages, fetch, own_reader};
 use crate::setup_arguments::SetupArguments;
 use crate::{build, signals};
 use conversation::Conversation;
 use figure::{Circumstances, Figure};
 use jobs::JobSamples;
-use plan::Tuning;
+use plan::{Tuning, Wanted};
 use report::Report;
 use samples::Samples;
 
@@ -96,6 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let test_hmm = hmm_vm::test_hmm(&arguments.setup.options(), &progress)?;
     let interrupts = signals::forward()?;
     let mut report = Report::new();
+    let mut pages = arguments.publish.pages()?;
     for tuning in Tuning::ALL {
         if arguments.command_line.is_none_or(|only| only == tuning) {
             report.add(of_guest(
@@ -104,6 +108,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 &artifacts,
                 &test_hmm,
                 &interrupts,
+                pages.as_mut(),
                 &progress,
             )?);
         }
@@ -114,7 +119,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "no figure has '{}' in its name",
         arguments.only.join("' or '")
     );
-    arguments.publish.report(&report, report.is_missed())
+    let pages = pages.as_ref().map(|pages| ("bench guest", pages));
+    (arguments.publish).report(&report, report.is_missed(), pages)
 }
 
 /// All figures of one guest.
@@ -124,6 +130,7 @@ fn of_guest(
     artifacts: &Artifacts,
     test_hmm: &Path,
     interrupts: &Interrupts,
+    pages: Option<&mut Pages>,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Figure>> {
     let mut wanted = plan::figures(tuning, arguments.size, arguments.largest);
@@ -147,6 +154,10 @@ fn of_guest(
     spec.accelerator = arguments.accel;
     spec.keep_folder = arguments.keep;
     spec.interrupts = interrupts.clone();
+    let trace = match pages {
+        Some(_) => Some(DeviceTrace::attach(&mut spec)?),
+        None => None,
+    };
     let step = progress.step("boot the guest", None);
     let mut guest = Guest::boot(artifacts, &spec)?;
     let circumstances = Circumstances {
@@ -176,7 +187,25 @@ fn of_guest(
             return Err(error.context(format!("logs: {}", guest.folder().display())));
         }
     };
+    let recording = match trace {
+        Some(_) => {
+            let step = progress.step("once more, with a recording", None);
+            let recording = recorded(&mut guest, &wanted, wants_jobs, arguments.size, progress);
+            step.finish("done");
+            Some(recording)
+        }
+        None => None,
+    };
     let finished = guest.power_off()?;
+    if let (Some(pages), Some(trace), Some(recording)) = (pages, trace, recording) {
+        pages.add(recording.and_then(|recording| {
+            Ok(Part {
+                name: format!("command line: {}", tuning.name()),
+                recording,
+                trace: trace.read()?,
+            })
+        }));
+    }
     let splats = Rules::read(&build::repository()?.join("ci"))?.scan(&finished.serial_log()?);
     if let Some(splat) = splats.first() {
         finished.keep_folder();
@@ -200,6 +229,25 @@ fn of_guest(
         figures.extend(jobs.figures(is_wanted, &circumstances)?);
     }
     Ok(figures)
+}
+
+/// Measures each once more. The times do not count: recording takes some, too.
+fn recorded(
+    guest: &mut Guest,
+    wanted: &[Wanted],
+    wants_jobs: bool,
+    size: u64,
+    progress: &Progress,
+) -> anyhow::Result<Recording> {
+    Conversation::with(guest, |conversation| {
+        conversation.order(&Request::Record)?;
+        Samples::take(wanted, 1, size, conversation, progress)?;
+        if wants_jobs {
+            JobSamples::take(1, conversation, progress)?;
+        }
+        Ok(())
+    })?;
+    fetch(guest, &own_reader(true))
 }
 
 /// A guest that can move `most` bytes.

@@ -10,11 +10,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
+use hmm_report::html::Part;
 use hmm_vm::Progress;
 use hmm_vm::guest::{Command, Guest, Root};
 
 use super::publish::Publish;
 use crate::guest_arguments::GuestArguments;
+use crate::report::{DeviceTrace, fetch, reader_like, recorder};
 use crate::{build, signals, surroundings};
 use report::{Report, Round, Rounds};
 use task::Task;
@@ -62,6 +64,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let interrupts = signals::forward()?;
     let mut spec = arguments.guest.spec("programs", &interrupts)?;
     spec.share_host_root = true;
+    let mut pages = arguments.publish.pages()?;
+    let trace = match pages {
+        Some(_) => Some(DeviceTrace::attach(&mut spec)?),
+        None => None,
+    };
+    let mut recordings = Vec::new();
     let step = progress.step("boot the guest", None);
     let mut guest = Guest::boot(&artifacts, &spec)?;
     step.finish(&format!(
@@ -111,10 +119,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         step.finish(&rounds.to_string());
         report.add(&rounds);
+        if pages.is_some() {
+            // Once more: recording takes time, too.
+            for (policy, _) in POLICIES {
+                let mut command = Command {
+                    argv: task.argv(Some(policy)),
+                    env: env.clone(),
+                    cwd: inputs.path().into(),
+                    root: Root::Host,
+                    terminal: None,
+                    limit: arguments.guest.timeout,
+                };
+                command
+                    .argv
+                    .splice(0..0, recorder().into_iter().map(Into::into));
+                outcome(&mut guest, &command)?;
+                let recording = fetch(&mut guest, &reader_like(&command));
+                recordings.push((format!("{}, {policy}", task.name), recording));
+            }
+        }
     }
     guest.power_off()?;
+    if let (Some(pages), Some(trace)) = (&mut pages, trace) {
+        let trace = trace.read()?;
+        for (name, recording) in recordings {
+            pages.add(recording.map(|recording| Part {
+                name,
+                recording,
+                trace: trace.clone(),
+            }));
+        }
+    }
     let report = report.finish();
-    arguments.publish.report(&report, report.is_missed())
+    let pages = pages.as_ref().map(|pages| ("bench programs", pages));
+    (arguments.publish).report(&report, report.is_missed(), pages)
 }
 
 /// What one run gave.

@@ -63,6 +63,12 @@ impl Page {
         Ok(page)
     }
 
+    /// Waits until it is loaded again.
+    pub(super) fn loaded(&mut self) -> Result<()> {
+        self.browser.wait_for("Page.loadEventFired")?;
+        self.check_errors()
+    }
+
     /// The value of an expression in the page.
     pub(super) fn evaluate(&mut self, expression: &str) -> Result<Value> {
         let parameters = json!({ "expression": expression, "returnByValue": true });
@@ -162,9 +168,19 @@ impl Page {
         self.frame()
     }
 
-    /// A picture of the whole page, PNG.
-    pub(super) fn picture(&mut self) -> Result<Vec<u8>> {
-        let parameters = json!({ "format": "png", "captureBeyondViewport": true });
+    /// A picture of the page from its top to the end of a part of it, WebP.
+    pub(super) fn picture(&mut self, last: &str) -> Result<Vec<u8>> {
+        let selector = serde_json::to_string(last)?;
+        let size = format!(
+            "(() => {{ scrollTo(0, 0); const to = document.querySelector({selector}).getBoundingClientRect().bottom; \
+             return [document.documentElement.clientWidth, to + 16]; }})()"
+        );
+        let size = self.evaluate(&size)?;
+        self.frame()?;
+        let parameters = json!({
+            "format": "webp", "quality": 75, "captureBeyondViewport": true,
+            "clip": { "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 },
+        });
         let reply = self.call("Page.captureScreenshot", parameters)?;
         let text = reply["data"].as_str().context("there is no picture")?;
         decode(text).context("the picture is not what was expected")

@@ -175,6 +175,7 @@ pub(super) mod tests {
                 problems: output.problem().into_iter().collect(),
                 output,
                 moved: None,
+                recording: None,
                 log: "all.log".into(),
                 folder: "boot".into(),
             }

@@ -7,9 +7,11 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Context;
+use hmm_report::html::{Part, Results, Row, State};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
 
+use super::expected::Kind;
 use super::judgement::{Count, JudgedCase, JudgedSide, Judgement};
 
 /// The results of one kernel side by side, and what is wrong.
@@ -144,7 +146,6 @@ fn junit_report(name: &str, judgements: &[Judgement]) -> Report {
 }
 
 fn status(case: &JudgedCase) -> TestCaseStatus {
-    use super::expected::Kind;
     match (case.is_expected, case.result) {
         (true, Kind::Pass) => TestCaseStatus::success(),
         (true, result) => {
@@ -159,6 +160,49 @@ fn status(case: &JudgedCase) -> TestCaseStatus {
             status.set_description(case.remarks.join("\n"));
             status
         }
+    }
+}
+
+/// All results as a table of a report, in which those that are not as expected are bad.
+pub(super) fn results(judgements: &[Judgement], parts: &[Part]) -> Results {
+    let rows = judgements.iter().flat_map(|judgement| {
+        judgement.sides.iter().flat_map(move |side| {
+            let of = format!("{} kernel, {}", judgement.kernel, side.name);
+            let part = parts.iter().position(|part| part.name.ends_with(&of));
+            let cases = side.cases.iter().map({
+                let of = of.clone();
+                move |case| Row {
+                    cells: vec![case.name.clone(), of.clone(), case.result.to_string()],
+                    state: match (case.is_expected, case.result) {
+                        (false, _) => State::Bad,
+                        (true, Kind::Pass) => State::Good,
+                        (true, _) => State::Other,
+                    },
+                    text: match (case.is_expected, &case.reason) {
+                        (false, _) => format!("{}\n{}", explanation(case), case.remarks.join("\n")),
+                        (true, reason) => reason.clone().unwrap_or_default(),
+                    },
+                    part,
+                    case: None,
+                }
+            });
+            let whole = side.problems.iter().map(move |problem| Row {
+                cells: vec![
+                    "(the run as a whole)".to_owned(),
+                    of.clone(),
+                    "failed".to_owned(),
+                ],
+                state: State::Bad,
+                text: problem.clone(),
+                part,
+                case: None,
+            });
+            cases.chain(whole)
+        })
+    });
+    Results {
+        heads: ["case", "on", "result"].map(str::to_owned).to_vec(),
+        rows: rows.collect(),
     }
 }
 

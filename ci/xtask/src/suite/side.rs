@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use hmm_report::html::Part;
 use hmm_tests::splat::Rules;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::guest::{
@@ -17,6 +18,8 @@ use hmm_vm::guest::{
 use hmm_vm::initramfs::Tree;
 use hmm_vm::machine::Machine;
 use hmm_vm::{Artifacts, Progress, Step};
+
+use crate::report::{DeviceTrace, fetch, own_reader, recorder};
 
 use super::PLACE;
 use super::declaration::{Side, Suite, Verdict};
@@ -47,6 +50,8 @@ pub(super) struct Ground<'a> {
 
 /// What the caller of the command may choose of a guest.
 pub(super) struct Options {
+    /// Whether driver and device are recorded.
+    pub(super) records: bool,
     pub(super) accelerator: AcceleratorChoice,
     pub(super) interrupts: Interrupts,
 }
@@ -61,6 +66,8 @@ pub(super) struct SideRun {
     pub(super) output: Output,
     /// What was moved meanwhile, on a side that moves memory.
     pub(super) moved: Option<Moved>,
+    /// What was recorded meanwhile, if that was asked for and the side has a device.
+    pub(super) recording: Option<anyhow::Result<Part>>,
     /// What is wrong with the run as a whole.
     pub(super) problems: Vec<String>,
     /// The file with everything that was printed.
@@ -85,9 +92,15 @@ pub(super) fn run(
         ground.suite.name, ground.kernel, side.name
     );
     let step = Arc::new(progress.step(&what, None));
-    let mut guest = Guest::boot(ground.artifacts, &spec(side, ground)?)?;
+    let mut spec = spec(side, ground)?;
+    let trace = match ground.options.records && side.devices > 0 {
+        true => Some(DeviceTrace::attach(&mut spec)?),
+        false => None,
+    };
+    let mut guest = Guest::boot(ground.artifacts, &spec)?;
     let release = guest.hello().kernel.clone();
-    let mut command = Command::new(argv(side, ground));
+    let recorder = trace.as_ref().map_or_else(Vec::new, |_| recorder());
+    let mut command = Command::new(recorder.into_iter().chain(argv(side, ground)));
     command.cwd = PLACE.into();
     command.limit = Some(run.limit(ground.artifacts.environment.kernel.debug));
 
@@ -117,6 +130,10 @@ pub(super) fn run(
                 None
             }
         },
+        _ => None,
+    };
+    let recording = match (&trace, &end) {
+        (Some(_), Ok(CommandEnd::Ended(_))) => Some(fetch(&mut guest, &own_reader(false))),
         _ => None,
     };
     let finished = match &end {
@@ -154,6 +171,13 @@ pub(super) fn run(
         release,
         output,
         moved,
+        recording: (trace.zip(recording)).map(|(trace, recording)| {
+            Ok(Part {
+                name: what,
+                recording: recording?,
+                trace: trace.read()?,
+            })
+        }),
         problems,
         log,
         folder,

@@ -51,8 +51,14 @@ impl Instance {
             .with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Copies events to `out` until `is_over`, and then what is left.
-    pub(super) fn copy_to(&self, out: &mut impl Write, is_over: &AtomicBool) -> anyhow::Result<()> {
+    /// Copies events to `out` until `is_over`, and then what is left: `most` lines at most, and how many there were more.
+    pub(super) fn copy_to(
+        &self,
+        out: &mut impl Write,
+        most: Option<u64>,
+        is_over: &AtomicBool,
+    ) -> anyhow::Result<()> {
+        let mut lines = Lines::new(most);
         let path = self.folder.join("trace_pipe");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let pipe = rustix::fs::open(&path, flags, Mode::empty())
@@ -68,13 +74,18 @@ impl Instance {
                 match rustix::io::read(&pipe, &mut buffer) {
                     Ok(0) | Err(Errno::AGAIN) => break,
                     Ok(length) => out
-                        .write_all(&buffer[..length])
+                        .write_all(lines.take(&buffer[..length]))
                         .context("cannot write the recording")?,
                     Err(Errno::INTR) => {}
                     Err(errno) => return Err(errno).context("cannot read the trace"),
                 }
             }
             if is_last {
+                if lines.lost > 0 {
+                    // As the kernel tells of events for which it had no room.
+                    writeln!(out, "CPU:0 [LOST {} EVENTS]", lines.lost)
+                        .context("cannot write the recording")?;
+                }
                 return Ok(());
             }
             thread::park_timeout(PAUSE);
@@ -88,9 +99,60 @@ impl Instance {
     }
 }
 
+/// Lines of the trace, as long as there is room for them.
+#[derive(Debug)]
+struct Lines {
+    room: Option<u64>,
+    lost: u64,
+}
+
+impl Lines {
+    fn new(most: Option<u64>) -> Self {
+        Self {
+            room: most,
+            lost: 0,
+        }
+    }
+
+    /// The beginning of `text` for which there is room. The kernel hands out whole lines.
+    fn take<'a>(&mut self, text: &'a [u8]) -> &'a [u8] {
+        let Some(room) = &mut self.room else {
+            return text;
+        };
+        let mut kept = 0;
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            match room.checked_sub(1) {
+                Some(less) => {
+                    *room = less;
+                    kept += line.len();
+                }
+                None => self.lost = self.lost.saturating_add(1),
+            }
+        }
+        &text[..kept]
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         // A file of it that is still open keeps it; it has a name that tells whose it was.
         let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn lines_beyond_the_room_are_counted() {
+        let mut lines = Lines::new(Some(3));
+        assert_eq!(lines.take(b"a\nb\n"), b"a\nb\n");
+        assert_eq!(lines.take(b"c\nd\ne\n"), b"c\n");
+        assert_eq!(lines.take(b"f\n"), b"");
+        assert_eq!(lines.lost, 3);
+        let mut all = Lines::new(None);
+        assert_eq!(all.take(b"a\nb"), b"a\nb");
+        assert_eq!(all.lost, 0);
     }
 }

@@ -13,6 +13,7 @@ mod prefetch;
 mod program;
 mod test_hmm;
 
+use super::recorder::Recorder;
 use super::support::driver;
 use super::support::process::fork;
 use anyhow::{Context, Result};
@@ -23,16 +24,21 @@ use std::io::BufReader;
 /// Follows the host's requests until there are no more.
 pub(super) fn run() -> Result<()> {
     let mut requests = BufReader::new(std::io::stdin());
+    let mut recorder = None;
     while let Some(request) = line::read::<Request>(&mut requests)? {
-        if let Err(error) = obey(request) {
+        if let Err(error) = obey(request, &mut recorder) {
             answer(&failed(&error))?;
         }
     }
-    Ok(())
+    recorder.map_or(Ok(()), Recorder::finish)
 }
 
-fn obey(request: Request) -> Result<()> {
+fn obey(request: Request, recorder: &mut Option<Recorder>) -> Result<()> {
     match request {
+        Request::Record => {
+            *recorder = Some(Recorder::start()?);
+            answer(&Answer::Done)
+        }
         Request::LoadDriver { parameters } => {
             if driver::is_loaded() {
                 driver::unload().context("cannot remove virtio_hmm")?;

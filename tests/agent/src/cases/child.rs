@@ -15,7 +15,7 @@ pub(super) const PASSED: u8 = 0;
 pub(super) const FAILED: u8 = 1;
 pub(super) const SKIPPED: u8 = 4;
 
-/// Runs a case if this process was started for one, lists all, or measures. To be asked before anything else: the process is
+/// Runs a case if this process was started for one, lists all, measures, or prints a recording. To be asked before anything else: the process is
 /// not init.
 ///
 /// Standard output gets the reason of a skip, standard error everything that helps to understand a failure, and
@@ -25,7 +25,10 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     match arguments.next()?.as_str() {
         ARGUMENT => Some(ExitCode::from(run(&arguments.next().unwrap_or_default()))),
         LIST => Some(ExitCode::from(list())),
-        hmm_control::bench::ARGUMENT => Some(ExitCode::from(bench())),
+        hmm_control::bench::ARGUMENT => Some(ExitCode::from(code_of(super::bench::run()))),
+        hmm_control::recording::ARGUMENT => Some(ExitCode::from(code_of(super::recorder::print(
+            arguments.next(),
+        )))),
         _ => None,
     }
 }
@@ -39,9 +42,8 @@ fn list() -> u8 {
     }
 }
 
-/// Measures what the host asks for.
-fn bench() -> u8 {
-    match super::bench::run() {
+fn code_of(result: anyhow::Result<()>) -> u8 {
+    match result {
         Ok(()) => PASSED,
         Err(error) => {
             eprintln!("{error:#}");

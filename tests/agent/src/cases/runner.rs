@@ -4,6 +4,7 @@
 use super::case::Case;
 use super::hygiene::{self, Leftover};
 use super::ktap::{Outcome, Writer};
+use super::recorder::Recorder;
 use super::stopwatch::Stopwatch;
 use super::support::nodes;
 use super::{all, bounce, child, control, ends, kunit, leaks, loss, selftest};
@@ -60,6 +61,10 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
     let mut writer = Writer::start(ktap, cases.len())?;
     let mut summary = Summary::default();
     let mut unit_tests_wanted = true;
+    let mut recorder = match load.record {
+        true => Some(Recorder::start().map_err(io::Error::other)?),
+        false => None,
+    };
     for case in cases {
         if unit_tests_wanted && !kunit::reads_results(case) {
             unit_tests_wanted = false;
@@ -71,6 +76,9 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
         }
         writer.begin(case.name)?;
         mark(case.name);
+        if let Some(recorder) = &mut recorder {
+            recorder.begin(case.name);
+        }
         let stopwatch = Stopwatch::start();
         let report = execute(case, load).unwrap_or_else(|error| Report {
             outcome: Outcome::Failed,
@@ -101,6 +109,9 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
                 }
             }
         };
+        if let Some(recorder) = &mut recorder {
+            recorder.end(case.name, word(&outcome));
+        }
         match outcome {
             Outcome::Passed => summary.passed += 1,
             Outcome::Skipped(_) => summary.skipped += 1,
@@ -119,6 +130,12 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
     }
     // The part of the last case ends here.
     mark(NO_CASE);
+    if let Some(recorder) = recorder
+        && let Err(error) = recorder.finish()
+    {
+        // The results are right without it.
+        tracing::warn!("the recording is not complete: {error:#}");
+    }
     if !summary.bailed_out
         && let Err(error) = leaks::look()
     {
@@ -133,6 +150,16 @@ pub(crate) fn run(patterns: &[String], load: &Load, ktap: &mut dyn Write) -> io:
 fn mark(case: &str) {
     // Without the line a failure is shown without the log.
     let _ = std::fs::write("/dev/kmsg", format!("hmm-agent: case {case}\n"));
+}
+
+/// How a case ended, for the recording.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "ok",
+        Outcome::Skipped(_) => "skipped",
+        Outcome::Failed => "failed",
+        Outcome::TimedOut => "timed-out",
+    }
 }
 
 struct Report {
