@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use hmm_report::html;
+use hmm_report::html::{self, Part, Results, Row, State};
 use hmm_report::recording::Recording;
 use hmm_vm::Progress;
 
@@ -25,6 +25,9 @@ const PACKAGES: [&str; 2] = ["chromium-headless-shell", "fonts-dejavu-core"];
 /// As many events as a report must take.
 const EVENTS: usize = 100_000;
 
+/// As many are enough to see that a page works.
+const FEW_EVENTS: usize = 1000;
+
 /// Options of `browser`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -33,7 +36,7 @@ pub(crate) struct Arguments {
     /// Write pictures of each report that is given, in light and dark, into this folder.
     #[arg(long, value_name = "FOLDER")]
     screenshots: Option<PathBuf>,
-    /// Reports that 'report' or 'run --report' made. A generated one with 100,000 events is opened in any case.
+    /// Reports that 'report' or 'run --report' made. Generated ones, one of them with 100,000 events, are opened in any case.
     #[arg(value_name = "REPORT")]
     reports: Vec<PathBuf>,
 }
@@ -48,7 +51,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         &Progress::new(),
     )?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let mut pages = vec![("generated".to_owned(), generated(EVENTS)?)];
+    let mut pages = vec![
+        ("generated".to_owned(), generated(EVENTS)?),
+        ("results".to_owned(), results_of_two()?),
+    ];
+    let made_up = pages.len();
     for report in &arguments.reports {
         let text = fs::read_to_string(report)
             .with_context(|| format!("cannot read {}", report.display()))?;
@@ -63,7 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let file = format!("{number}.html");
         fs::write(folder.path().join(&file), text).context("cannot write the report")?;
         // Nobody needs pictures of what was made up.
-        let pictures = arguments.screenshots.as_deref().filter(|_| number > 0);
+        let pictures = arguments
+            .screenshots
+            .as_deref()
+            .filter(|_| number >= made_up);
         let outcome = use_report(&root, folder.path(), &file, name, pictures);
         match outcome {
             Ok(told) => println!("test report {name} ... ok ({told})"),
@@ -87,6 +97,37 @@ fn generated(events: usize) -> Result<String> {
     let (text, trace) = sample::recording(events);
     let recording = Recording::read(&text, None).context("the generated recording")?;
     Ok(html::report(&recording, &trace))
+}
+
+/// A report with results of two guests. That of the second one comes first, so that its link leads to another recording than
+/// the one that is shown.
+fn results_of_two() -> Result<String> {
+    let part = |name: &str| -> Result<Part> {
+        let (text, trace) = sample::recording(FEW_EVENTS);
+        Ok(Part {
+            name: name.to_owned(),
+            recording: Recording::read(&text, None).context("the generated recording")?,
+            trace,
+        })
+    };
+    let row = |name: &str, state, part| Row {
+        cells: vec![name.to_owned(), format!("{state:?}")],
+        state,
+        text: format!("what is to be said of {name}"),
+        part,
+        case: part.map(|_| name.to_owned()),
+    };
+    let results = Results {
+        heads: vec!["test".to_owned(), "result".to_owned()],
+        rows: vec![
+            row("fork/second", State::Bad, Some(1)),
+            row("fork/first", State::Good, Some(0)),
+            row("host", State::Good, None),
+            row("fork/skipped", State::Other, Some(0)),
+        ],
+    };
+    let parts = [part("first guest")?, part("second guest")?];
+    Ok(html::collection("generated", &results, &parts))
 }
 
 /// Opens a report and uses all of it; what is worth telling.
