@@ -4,6 +4,7 @@
 
 mod argument;
 mod call;
+mod fdinfo;
 mod info;
 mod ioctl;
 mod job;

@@ -81,6 +81,11 @@ impl ProcessEntry {
         id.ok_or(ENOMEM)
     }
 
+    /// The number of the process in the first namespace.
+    pub(crate) fn number(&self) -> usize {
+        self.id.number()
+    }
+
     /// The limit, pages; `u64::MAX` for none.
     pub(crate) fn limit(&self) -> u64 {
         self.state.lock().limit

@@ -36,6 +36,8 @@ pub(crate) struct OpenSession {
     pub(super) prefetches: Pin<KBox<Prefetches>>,
     pub(super) jobs: Pin<KBox<OpenJobs>>,
     pub(super) session: Session,
+    /// The process that opened it.
+    pub(super) opener: Arc<ProcessEntry>,
 }
 
 /// An ioctl that found the device.

@@ -8,6 +8,7 @@ use super::{
         Call,
         OpenSession, //
     },
+    fdinfo,
     info,
     job,
     jobs::OpenJobs,
@@ -19,9 +20,12 @@ use super::{
 use crate::{
     device::Device,
     loss::Presence,
-    sys::services::node::{
-        Handler,
-        Readiness, //
+    sys::{
+        address_space::process::Process,
+        services::node::{
+            Handler,
+            Readiness, //
+        }, //
     }, //
 };
 use hmm_uapi::{
@@ -46,6 +50,7 @@ use kernel::{
         _IOC_TYPE, //
     },
     prelude::*,
+    seq_file::SeqFile,
     sync::poll::PollCondVar, //
 };
 
@@ -61,6 +66,7 @@ impl Handler for Session {
             prefetches: KBox::pin_init(Prefetches::new(), GFP_KERNEL)?,
             jobs: KBox::pin_init(OpenJobs::new(), GFP_KERNEL)?,
             session: self.clone(),
+            opener: self.pool.processes().of(Process::current()?.id()?)?,
         })
     }
 
@@ -73,6 +79,10 @@ impl Handler for Session {
             // Unbound in order, or not back in time.
             Presence::Present | Presence::Gone => Readiness::HungUp,
         }
+    }
+
+    fn show(file: &OpenSession, out: &SeqFile) {
+        fdinfo::show(file, out);
     }
 
     fn ioctl(file: &OpenSession, command: u32, argument: usize) -> Result<isize> {

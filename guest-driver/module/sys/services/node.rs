@@ -16,6 +16,7 @@ use kernel::{
     },
     mm::virt::VmaNew,
     prelude::*,
+    seq_file::SeqFile,
     sync::poll::{
         PollCondVar,
         PollTable, //
@@ -73,6 +74,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn poll(_file: &Self::File, _wait_for: &dyn Fn(&PollCondVar)) -> Readiness {
         Readiness::Served
     }
+
+    /// Writes what `/proc/PID/fdinfo/FD` says of an open file beside what it says of all, also after the node is gone.
+    fn show(_file: &Self::File, _out: &SeqFile) {}
 
     /// An open file is mapped, also after the node is gone.
     ///
@@ -182,6 +186,10 @@ impl<H: Handler> MiscDevice for OpenFile<H> {
 
     fn ioctl(this: &Self, _file: &File, command: u32, argument: usize) -> Result<isize> {
         H::ioctl(&this.0, command, argument)
+    }
+
+    fn show_fdinfo(this: &Self, out: &SeqFile, _file: &File) {
+        H::show(&this.0, out);
     }
 
     fn mmap(this: &Self, _file: &File, vma: &VmaNew) -> Result {

@@ -5,6 +5,7 @@ use super::support::cgroup::MemoryCgroup;
 use super::support::gate::Gate;
 use super::support::prelude::*;
 use super::support::proc_self;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
 pub(super) const CASES: &[Case] = &[
@@ -14,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("account/pagemap-anon-4k", pagemap),
     Case::new("account/resident-and-peak-anon-4k", resident_and_peak),
     Case::new("account/system-memory-anon-4k", system_memory),
+    Case::new("account/fdinfo-drm-keys", fdinfo),
 ];
 
 /// 32 MiB: far more than what the kernel's per-processor counters may be behind.
@@ -144,6 +146,68 @@ fn pagemap() -> Result<()> {
             "page {page}: expected {expected:#x}, found {entry:#x}"
         );
     }
+    memory.check(1)
+}
+
+/// What fdinfo says of an open node is what LIMIT and STATS say.
+fn fdinfo() -> Result<()> {
+    let mover = Mover::open()?;
+    let path = format!("/proc/self/fdinfo/{}", mover.device.as_fd().as_raw_fd());
+    let field = |name: &str| -> Result<String> {
+        let text = std::fs::read_to_string(&path)?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        Ok(value
+            .with_context(|| format!("{name} is not in {text}"))?
+            .to_owned())
+    };
+    ensure!(
+        field("drm-driver")? == "virtio_hmm",
+        "the driver is {}",
+        field("drm-driver")?
+    );
+    ensure!(
+        field("drm-resident-vram")? == "0 KiB",
+        "nothing has moved, and {} are resident",
+        field("drm-resident-vram")?
+    );
+    let mut memory = Memory::single(PAGES)?;
+    memory.fill(1);
+    mover.all_to_device(memory.range())?;
+    let expected = format!("{} KiB", BYTES >> 10);
+    for name in [
+        "drm-total-vram",
+        "drm-resident-vram",
+        "virtio_hmm-device-resident",
+    ] {
+        ensure!(
+            field(name)? == expected,
+            "{name} is {} and not {expected}",
+            field(name)?
+        );
+    }
+    // Another file of the same process is of the same client.
+    let other = Mover::open()?;
+    let other = format!("/proc/self/fdinfo/{}", other.device.as_fd().as_raw_fd());
+    let client = field("drm-client-id")?;
+    ensure!(
+        std::fs::read_to_string(other)?.contains(&format!("drm-client-id:\t{client}\n")),
+        "the second file is not of client {client}"
+    );
+    let evicted = mover.device.evict_bytes(BYTES)?;
+    let resident = mover.device.limit(Process::Caller)?.resident_bytes;
+    ensure!(
+        field("drm-resident-vram")? == format!("{} KiB", resident >> 10),
+        "{evicted:?}: LIMIT says {resident} bytes, and fdinfo {}",
+        field("drm-resident-vram")?
+    );
+    let stats = mover.device.stats()?;
+    ensure!(
+        field("virtio_hmm-device-evicted")? == format!("{} KiB", stats.bytes_by_eviction >> 10),
+        "{stats:?}, and fdinfo {}",
+        field("virtio_hmm-device-evicted")?
+    );
     memory.check(1)
 }
 
