@@ -5,6 +5,7 @@
 //! 125 QEMU, the device or the guest broke. `run` passes on the command's own code.
 
 mod bench;
+mod bisect;
 mod browser;
 mod build;
 mod check;
@@ -59,6 +60,8 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Plug a device into a QEMU that you have started, and bring it back when its process dies or hangs.
     Supervise(supervise::Arguments),
+    /// Try a revision of a kernel tree for `git bisect run`: build it, boot it, run a command.
+    BisectRun(Box<bisect::Arguments>),
     /// Give a prompt in the guest.
     Shell(shell::Arguments),
     /// Run the tests of the host and of the guest.
@@ -90,11 +93,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // A request for help is no error.
+        Err(error) if error.use_stderr() => {
+            let Some(code) = bisect::code_of_usage(std::env::args_os()) else {
+                error.exit();
+            };
+            // What cannot be printed is lost either way.
+            let _ = error.print();
+            return code;
+        }
+        Err(help) => help.exit(),
+    };
+    let outcome = match cli.command {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
+        Command::BisectRun(arguments) => Ok(bisect::run(&arguments)),
         Command::Shell(arguments) => shell::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Suite(arguments) => suite::run(&arguments),

@@ -24,6 +24,11 @@ pub(crate) struct SetupArguments {
 }
 
 impl SetupArguments {
+    /// The kernel, if one is named.
+    pub(crate) fn kernel(&self) -> Option<&KernelChoice> {
+        self.kernel.as_ref()
+    }
+
     /// What the library is asked for where there is one kernel.
     pub(crate) fn options(&self) -> SetupOptions {
         self.options_for(self.kernel.clone().unwrap_or_default())
