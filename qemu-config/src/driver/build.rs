@@ -50,7 +50,7 @@ pub(crate) fn module_of(sources: &Path, workshop: &Workshop, tree: &ModuleTree) 
         let what = format!("build the driver for {release}");
         let step = workshop.progress.step(&what, None);
         process::watch(&what, &mut make, |line| step.detail(line))
-            .map_err(SetupError::of_driver)?;
+            .map_err(|error| tree.explain(error.of_driver(), workshop))?;
         let built = output.join(MODULE);
         module_info::check(&built, &release, hmm_protocol::VIRTIO_ID)?;
         process::strip_module(&built, &work.join(MODULE))?;

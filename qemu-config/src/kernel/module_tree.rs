@@ -7,10 +7,10 @@ use std::process::Command;
 use super::debug::DebugKernel;
 use super::users_tree::UsersTree;
 use super::{Modules, OwnModule, image, overlay, own_module, prepared, source};
-use crate::Result;
 use crate::cache::Key;
 use crate::environment::{Kernel, KernelChoice};
 use crate::workshop::Workshop;
+use crate::{Result, SetupError};
 
 /// The kernel that modules are for. Nothing is made before it is needed.
 pub(crate) enum ModuleTree {
@@ -61,6 +61,14 @@ impl ModuleTree {
             Self::Stock => prepared::tree(workshop)?.make_modules(modules),
             Self::Debug(debug) => debug.tree(workshop)?.make_modules(modules),
             Self::Users(tree) => tree.make_modules(workshop, modules),
+        }
+    }
+
+    /// An error of the driver's build, with what the kernel may have to do with it.
+    pub(crate) fn explain(&self, error: SetupError, workshop: &Workshop) -> SetupError {
+        match self {
+            Self::Stock | Self::Debug(_) => error,
+            Self::Users(tree) => tree.explain(error, &workshop.pins.kernel.release),
         }
     }
 

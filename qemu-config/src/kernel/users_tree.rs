@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A kernel tree that the user has built: its own image, its own compilers.
+//! A kernel tree that the user has built: its own image, its own compilers. [`advice`] says what to do about one that does not fit.
+
+mod advice;
 
 use std::ffi::OsString;
 use std::fs;
@@ -39,26 +41,18 @@ impl UsersTree {
     /// Checks that the tree is built and has what the driver needs.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let folder = fs::canonicalize(folder).map_err(SetupError::io("find", folder))?;
-        for file in [CONFIG, RELEASE, IMAGE, SYMVERS, RUST_METADATA] {
-            let path = folder.join(file);
-            if !path.is_file() {
-                return Err(SetupError::invalid(
-                    &path,
-                    "expected a kernel tree that is built (make, with CONFIG_RUST=y; the folder of O= if you used it), \
-                     and this file is missing",
-                ));
-            }
-        }
+        // The configuration first: without Rust in it, the other files cannot be there.
+        require(&folder, CONFIG)?;
         let config = read(&folder.join(CONFIG))?;
         let missing = missing_options(&config);
         if !missing.is_empty() {
             return Err(SetupError::invalid(
                 &folder.join(CONFIG),
-                format!(
-                    "expected {} to be y; enable them and build again",
-                    missing.join(", ")
-                ),
+                advice::options(&missing),
             ));
+        }
+        for file in [RELEASE, IMAGE, SYMVERS, RUST_METADATA] {
+            require(&folder, file)?;
         }
         let release = read(&folder.join(RELEASE))?.trim().to_owned();
         Ok(Self {
@@ -120,6 +114,7 @@ impl UsersTree {
         let expected = config_value(&self.config, "CONFIG_RUSTC_VERSION_TEXT").unwrap_or_default();
         let on_host = self.host_rust();
         if on_host.as_deref() == Some(expected) {
+            self.require_compiler("PATH", |name| find_program(name).is_some())?;
             let mut command = Command::new("make");
             own_environment(&mut command);
             command.args(self.arguments(workshop, modules, |name| find_program(name).is_some()));
@@ -151,6 +146,7 @@ impl UsersTree {
         workshop: &Workshop,
         modules: Modules<'_>,
     ) -> Result<Command> {
+        self.require_compiler("the build root", |name| root.has(name))?;
         let mut sandbox = root.sandbox()?.read(&self.folder, &self.folder);
         // A tree that was built with O= names its source by a link.
         if let Ok(source) = fs::canonicalize(self.folder.join("source")) {
@@ -160,6 +156,32 @@ impl UsersTree {
             .write(modules.output, modules.output);
         let arguments = self.arguments(workshop, modules, |name| root.has(name));
         Ok(sandbox.program("make", arguments).into_command())
+    }
+
+    /// The C compiler that built the tree has to be there, too.
+    fn require_compiler(&self, place: &str, has_program: impl Fn(&str) -> bool) -> Result<()> {
+        let Some(compiler) = c_compiler(&self.config, &has_program) else {
+            return Ok(());
+        };
+        if has_program(&compiler) {
+            return Ok(());
+        }
+        let built_by = config_value(&self.config, "CONFIG_CC_VERSION_TEXT").unwrap_or_default();
+        Err(SetupError::invalid(
+            &self.folder,
+            advice::compiler(built_by, &compiler, place),
+        ))
+    }
+
+    /// Says, of errors of the compiler, what a tree of another version has to do with them.
+    pub(crate) fn explain(&self, error: SetupError, written_for: &str) -> SetupError {
+        match error {
+            SetupError::Driver { what, output } => SetupError::Driver {
+                what,
+                output: advice::interfaces(&output, &self.release, written_for),
+            },
+            other => other,
+        }
     }
 
     fn arguments(
@@ -199,6 +221,19 @@ fn own_environment(command: &mut Command) {
     }
 }
 
+/// What every built tree has.
+fn require(folder: &Path, file: &str) -> Result<()> {
+    let path = folder.join(file);
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(SetupError::invalid(
+        &path,
+        "expected a kernel tree that is built (make, with CONFIG_RUST=y; the folder of O= if you used it), \
+         and this file is missing",
+    ))
+}
+
 fn missing_options(config: &str) -> Vec<&'static str> {
     (REQUIRED.iter().copied())
         .filter(|option| config_value(config, option) != Some("y"))
@@ -218,6 +253,17 @@ fn compiler_variable(config: &str, has_program: impl Fn(&str) -> bool) -> Option
     }
     let compiler = text.split_whitespace().next()?;
     Some(format!("CC={compiler}"))
+}
+
+/// The C compiler that the variable chooses.
+fn c_compiler(config: &str, has_program: impl Fn(&str) -> bool) -> Option<String> {
+    let variable = compiler_variable(config, has_program)?;
+    let (name, value) = variable.split_once('=')?;
+    Some(match (name, value.strip_prefix('-')) {
+        ("LLVM", Some(version)) => format!("clang-{version}"),
+        ("LLVM", None) => "clang".to_owned(),
+        _ => value.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -253,10 +299,86 @@ mod tests {
         );
     }
 
+    /// A tree that is built as far as its files say.
+    fn tree(config: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in [RELEASE, IMAGE, SYMVERS, RUST_METADATA] {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "7.4.0-rc1\n").unwrap();
+        }
+        fs::write(folder.path().join(CONFIG), config).unwrap();
+        folder
+    }
+
+    fn complete() -> String {
+        (REQUIRED.iter())
+            .map(|option| format!("{option}=y\n"))
+            .collect()
+    }
+
+    fn refusal(folder: &tempfile::TempDir) -> String {
+        UsersTree::open(folder.path()).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_tree_without_rust_is_told_how_to_get_it() {
+        let folder = tree(&complete().replace("CONFIG_RUST=y", "# CONFIG_RUST is not set"));
+        // Its build has made no metadata of crates, which is not what is wrong.
+        fs::remove_file(folder.path().join(RUST_METADATA)).unwrap();
+        let text = refusal(&folder);
+        assert!(
+            text.contains("scripts/config --enable RUST") && text.contains("make rustavailable"),
+            "{text}"
+        );
+        let folder = tree(&complete().replace("CONFIG_VIRTIO_PCI=y", ""));
+        let text = refusal(&folder);
+        assert!(
+            text.contains("--enable VIRTIO_PCI") && !text.contains("rustavailable"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_tree_whose_compiler_is_gone_names_it() {
+        let config = complete() + "CONFIG_CC_VERSION_TEXT=\"gcc-99 (Debian 99.1) 99.1.0\"\n";
+        let tree = UsersTree::open(tree(&config).path()).unwrap();
+        assert!(
+            tree.require_compiler("PATH", |name| name == "gcc-99")
+                .is_ok()
+        );
+        let error = tree.require_compiler("PATH", |_| false).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("gcc-99 (Debian 99.1) 99.1.0") && text.contains("PATH"),
+            "{text}"
+        );
+        let clang = "CONFIG_CC_VERSION_TEXT=\"clang version 19.1.7\"\n";
+        assert_eq!(c_compiler(clang, |_| true).as_deref(), Some("clang-19"));
+        assert_eq!(c_compiler(clang, |_| false).as_deref(), Some("clang"));
+    }
+
+    #[test]
+    fn errors_of_a_tree_of_another_version_name_what_differs() {
+        let tree = UsersTree::open(tree(&complete()).path()).unwrap();
+        let driver = |output: &str| SetupError::Driver {
+            what: "build the driver".to_owned(),
+            output: output.to_owned(),
+        };
+        let output = "error[E0560]: struct `migrate_vma` has no field named `fault_page`";
+        let text = tree
+            .explain(driver(output), "7.3.4+deb13-amd64")
+            .to_string();
+        assert!(
+            text.contains(output) && text.contains("7.4.0-rc1") && text.contains("Linux 7.3.4"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn a_tree_that_is_not_built_is_named_with_the_missing_file() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(CONFIG), "CONFIG_RUST=y\n").unwrap();
+        fs::write(folder.path().join(CONFIG), complete()).unwrap();
         let text = UsersTree::open(folder.path()).err().unwrap().to_string();
         assert!(
             text.contains(RELEASE) && text.contains("CONFIG_RUST=y"),
