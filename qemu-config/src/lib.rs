@@ -13,6 +13,7 @@ pub mod accel;
 mod artifacts;
 mod cache;
 mod command_line;
+pub mod debian;
 mod device_programs;
 mod driver;
 mod environment;

@@ -6,4 +6,4 @@ mod available;
 mod unpack;
 
 pub(crate) use apt::{Apt, Closure, Download, Request, megabytes};
-pub(crate) use unpack::unpack;
+pub(crate) use unpack::{unpack, unpack_whole};

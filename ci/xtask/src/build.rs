@@ -107,6 +107,29 @@ fn make(options: &SetupOptions, progress: &Progress) -> anyhow::Result<Artifacts
     })
 }
 
+/// Builds the programs that packages have, for the host, and returns where they are.
+pub(crate) fn packaged_programs(progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+    const PACKAGED: [&str; 2] = ["vhost-user-hmm", "hmmctl"];
+    let target = target_folder()?;
+    cargo(
+        progress,
+        "build the programs",
+        &[
+            "build",
+            "--release",
+            "--package",
+            PACKAGED[0],
+            "--package",
+            PACKAGED[1],
+        ],
+        &target,
+        None,
+    )?;
+    Ok(PACKAGED
+        .map(|name| target.join("release").join(name))
+        .to_vec())
+}
+
 /// The root of the project that this program was built from.
 pub(crate) fn repository() -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

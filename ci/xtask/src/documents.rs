@@ -24,9 +24,15 @@ const PROGRAMS: [&str; 2] = ["vhost-user-hmm", "hmmctl"];
 /// Pages that nothing can be made from.
 const PAGES: [&str; 1] = ["guest-driver/uapi/man/virtio_hmm.4"];
 
-/// Writes all of them.
+/// Writes all of them, and says where.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let folder = &arguments.folder;
+    write(&arguments.folder)?;
+    println!("{}", arguments.folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes all of them into `folder`, which is made.
+pub(crate) fn write(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for package in PROGRAMS {
         let status = Command::new(env!("CARGO"))
@@ -48,6 +54,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for shell in Shell::value_variants() {
         generate_to(*shell, &mut command, "xtask", folder).context("cannot write completions")?;
     }
-    println!("{}", folder.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

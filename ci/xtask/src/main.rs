@@ -19,6 +19,7 @@ mod hermetic;
 mod imports;
 mod models;
 mod mutants;
+mod package;
 mod report;
 mod run;
 mod setup;
@@ -88,6 +89,8 @@ enum Command {
     Check(check::Arguments),
     /// Write the manual pages and the shells' completions of all programs into a folder.
     Documents(documents::Arguments),
+    /// Make Debian packages of the device, the command, the driver's source and the C header.
+    Package(package::Arguments),
     /// Say what this machine has, what it lacks, and the command that installs it.
     Doctor(doctor::Arguments),
 }
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
         Command::TraceJoin(arguments) => trace_join::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -283,6 +283,31 @@ mod tests {
             .collect()
     }
 
+    /// libvirt's example is written by hand.
+    #[test]
+    fn the_libvirt_domain_has_the_device_of_the_machine() {
+        let domain = include_str!("../../../device/packaging/libvirt-domain.xml");
+        let device = (domain.split('"'))
+            .find(|text| text.starts_with("vhost-user-test-device-pci,"))
+            .unwrap();
+        let machine = Machine::load("q35").unwrap();
+        let part = DevicePart {
+            endpoint: Endpoint::Fd(3),
+            bulk_queues: machine.device.bulk_queues,
+            job_queues: machine.device.job_queues,
+            queue_size: machine.device.queue_size,
+        };
+        let arguments = machine.device_arguments(0, &part);
+        assert!(device.starts_with(arguments["driver"].as_str().unwrap()));
+        for name in ["virtio-id", "num_vqs", "vq_size", "config_size"] {
+            let option = format!("{name}={}", arguments[name]);
+            assert!(
+                device.split(',').any(|word| word == option),
+                "{option}: {device}"
+            );
+        }
+    }
+
     #[test]
     fn every_device_has_its_own_port_and_queues() {
         let device = |fd, bulk_queues, job_queues| DevicePart {

@@ -20,8 +20,23 @@ const NEVER_NEEDED: &[&str] = &[
     "./usr/share/man/*",
 ];
 
-/// Unpacks `packages` into `folder`, without the paths that `excluded` names as patterns of tar.
+/// Unpacks `packages` into `folder`, without what no program reads and the paths that `excluded` names as patterns of tar.
 pub(crate) fn unpack(
+    packages: &[PathBuf],
+    folder: &Path,
+    excluded: &[&str],
+    step: &Step,
+) -> Result<()> {
+    let excluded: Vec<&str> = NEVER_NEEDED.iter().chain(excluded).copied().collect();
+    unpack_without(packages, folder, &excluded, step)
+}
+
+/// Unpacks everything that `packages` have.
+pub(crate) fn unpack_whole(packages: &[PathBuf], folder: &Path, step: &Step) -> Result<()> {
+    unpack_without(packages, folder, &[], step)
+}
+
+fn unpack_without(
     packages: &[PathBuf],
     folder: &Path,
     excluded: &[&str],
@@ -60,7 +75,7 @@ fn unpack_one(package: &Path, folder: &Path, excluded: &[&str]) -> Result<()> {
         "--no-same-owner",
         "--no-same-permissions",
     ]);
-    for pattern in NEVER_NEEDED.iter().chain(excluded) {
+    for pattern in excluded {
         tar.arg(format!("--exclude={pattern}"));
     }
     let what = format!("unpack {}", package.display());

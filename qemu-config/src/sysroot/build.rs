@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The build root: the compilers that built the stock kernel, entered with bubblewrap.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::Sandbox;
 use crate::cache::{Key, KeyBuilder};
-use crate::host::find_program;
 use crate::packages::{Closure, Request, unpack};
 use crate::workshop::Workshop;
 use crate::{Result, SetupError};
@@ -101,84 +99,8 @@ impl BuildRoot {
         self.folder.join("usr/bin").join(program).exists()
     }
 
-    /// Begins a command inside: nothing of the host but what is bound, and an environment that does not depend on
-    /// the user.
+    /// Begins a command inside.
     pub(crate) fn sandbox(&self) -> Result<Sandbox> {
-        let bubblewrap = find_program("bwrap").ok_or_else(|| SetupError::HostLacks {
-            missing: vec!["bwrap (enters the build root)".to_owned()],
-            command: "sudo apt-get install bubblewrap".to_owned(),
-        })?;
-        let mut command = Command::new(bubblewrap);
-        command.env_clear();
-        for folder in ["usr", "etc"] {
-            let inside = Path::new("/").join(folder);
-            command
-                .arg("--ro-bind")
-                .arg(self.folder.join(folder))
-                .arg(inside);
-        }
-        for folder in ["bin", "lib", "lib64", "sbin"] {
-            command.args(["--symlink", &format!("usr/{folder}"), &format!("/{folder}")]);
-        }
-        command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]);
-        for (name, value) in [
-            ("PATH", "/usr/sbin:/usr/bin"),
-            ("HOME", "/tmp"),
-            ("LC_ALL", "C.UTF-8"),
-            ("KBUILD_BUILD_USER", "virtio-hmm"),
-            ("KBUILD_BUILD_HOST", "build-root"),
-            ("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC"),
-        ] {
-            command.env(name, value);
-        }
-        command.args([
-            "--die-with-parent",
-            "--unshare-pid",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--chdir",
-            "/",
-        ]);
-        Ok(Sandbox { command })
-    }
-}
-
-/// A command that will run in the build root.
-pub(crate) struct Sandbox {
-    command: Command,
-}
-
-impl Sandbox {
-    /// Shows a host folder or file inside; nothing can be written to it.
-    pub(crate) fn read(mut self, host: &Path, inside: impl AsRef<OsStr>) -> Self {
-        self.command.arg("--ro-bind").arg(host).arg(inside);
-        self
-    }
-
-    /// Shows a host folder inside; it can be written to.
-    pub(crate) fn write(mut self, host: &Path, inside: impl AsRef<OsStr>) -> Self {
-        self.command.arg("--bind").arg(host).arg(inside);
-        self
-    }
-
-    /// Sets a variable of the environment.
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
-        self
-    }
-
-    /// The program and its arguments.
-    pub(crate) fn program<A: AsRef<OsStr>>(
-        mut self,
-        program: &str,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Self {
-        self.command.arg("--").arg(program).args(arguments);
-        self
-    }
-
-    /// The whole command.
-    pub(crate) fn into_command(self) -> Command {
-        self.command
+        Sandbox::below(&self.folder, &["usr", "etc"])
     }
 }
