@@ -87,7 +87,8 @@
         if (kind === "batch" || kind === "execution") {
             return field(item, "direction") === "to_system" ? "--system" : "--device";
         }
-        return { fault: "--fault", "device fault": "--fault", eviction: "--evict", invalidation: "--invalidate", case: "--skip" }[kind] ?? "--skip";
+        if (kind === "case") return ["failed", "timed-out"].includes(field(item, "result")) ? "--fault" : "--skip";
+        return { fault: "--fault", "device fault": "--fault", eviction: "--evict", invalidation: "--invalidate" }[kind] ?? "--skip";
     };
     const title = (item) => {
         const parts = [data.kinds[item[KIND]].name];

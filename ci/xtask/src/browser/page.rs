@@ -173,13 +173,13 @@ impl Page {
         let selector = serde_json::to_string(last)?;
         let size = format!(
             "(() => {{ scrollTo(0, 0); const to = document.querySelector({selector}).getBoundingClientRect().bottom; \
-             return [document.documentElement.clientWidth, to + 16]; }})()"
+             return [document.documentElement.clientWidth, to]; }})()"
         );
         let size = self.evaluate(&size)?;
         self.frame()?;
         let parameters = json!({
-            "format": "webp", "quality": 75, "captureBeyondViewport": true,
-            "clip": { "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 },
+            "format": "webp", "quality": 60, "captureBeyondViewport": true,
+            "clip": { "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 0.7 },
         });
         let reply = self.call("Page.captureScreenshot", parameters)?;
         let text = reply["data"].as_str().context("there is no picture")?;
