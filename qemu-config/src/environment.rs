@@ -121,7 +121,7 @@ pub struct Environment {
     pub kernel: Kernel,
     /// `virtio_hmm.ko`, built for exactly this kernel.
     pub module: PathBuf,
-    /// Modules of the kernel itself that the guest loads before the driver.
+    /// Modules that the guest loads before the driver: some of the kernel itself, and the one that delays functions.
     pub helper_modules: Vec<PathBuf>,
     /// The folder of the cache, for further cached steps.
     pub cache: PathBuf,
@@ -140,7 +140,11 @@ pub fn prepare(options: &SetupOptions, progress: &Progress) -> Result<Environmen
         let kernel = scope.spawn(|| workshop.line(|| tree.kernel(&workshop)));
         let modules = workshop.line(|| {
             let module = driver::module(&workshop, &tree)?;
-            Ok((module, tree.helper_modules(&workshop)?))
+            let mut helpers = tree.helper_modules(&workshop)?;
+            if tree.has_probes() {
+                helpers.push(driver::delays(&workshop, &tree)?);
+            }
+            Ok((module, helpers))
         });
         (joined(emulator), joined(kernel), modules)
     });

@@ -9,6 +9,7 @@ mod bisect;
 mod browser;
 mod build;
 mod check;
+mod delay;
 mod demo;
 mod doctor;
 mod documents;

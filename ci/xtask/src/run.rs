@@ -13,6 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use hmm_vm::guest::{BootSpec, Command, CommandEnd, DryRun, Guest, Input, Root, Streams};
 use hmm_vm::{Artifacts, Progress, accel};
 
+use crate::delay::Delay;
 use crate::guest_arguments::GuestArguments;
 use crate::hermetic::{self, FileArgument};
 use crate::report::{Collection, READER};
@@ -29,6 +30,9 @@ pub(crate) struct Arguments {
     /// Record what the driver and the device do, and write a picture of it: one HTML file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Delay functions of the guest's kernel while the command runs, as 'hmmctl delay' takes it. May be given several times.
+    #[arg(long = "delay", value_name = "FUNCTION[=HOW]", value_parser = Delay::read)]
+    delays: Vec<Delay>,
     /// Print the commands that start the guest, and start nothing.
     #[arg(long)]
     dry_run: bool,
@@ -109,6 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print!("{}", DryRun::new(&artifacts, &spec, decision.accelerator));
         return Ok(ExitCode::SUCCESS);
     }
+    Delay::wrap(&arguments.delays, arguments.quiet, &mut command);
     let collection = match &arguments.report {
         Some(output) => Some(Collection::begin(output, &mut spec)?),
         None => None,

@@ -7,6 +7,7 @@ pub(crate) use self::values::{
     MemoryLimit, Policy, PreferredSide, Side, Touches, WindowBounds, YesNo,
 };
 use self::values::{interval, memory_limit, milliseconds, number, permissions, process};
+use crate::delay::Delay;
 use crate::range::PageRange;
 use crate::size::size;
 use clap::{Args, Parser, Subcommand};
@@ -27,7 +28,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage. 'run' and 'record' pass on the exit code of
+Exit codes: 0 done, 1 failed, 2 wrong usage. 'run', 'record' and 'delay' pass on the exit code of
 their command (128 + N if signal N ended it); 125: hmmctl itself failed, 126: the command
 cannot be executed, 127: the command was not found.";
 
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Runs a program and records what the driver does meanwhile, and where the program's memory is.
     Record(Record),
+    /// Runs a program and delays kernel functions meanwhile, so that rare races become frequent.
+    Delay(Delays),
     /// Says what had better be done with a range of a process's memory.
     Advise(Advise),
     /// Moves a range of a process in the background, and waits for it.
@@ -325,6 +328,44 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Delays of kernel functions.
+#[derive(Debug, Args)]
+#[command(after_help = DELAYS)]
+pub(crate) struct Delays {
+    /// List the delays that are in force, of all processes.
+    #[arg(long, conflicts_with_all = ["delays", "command", "pid", "seed"])]
+    pub(crate) list: bool,
+    /// With --list: print JSON.
+    #[arg(long, conflicts_with_all = ["delays", "command"])]
+    pub(crate) json: bool,
+    /// Where the random numbers begin. Without it: anywhere, and the number is printed.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Only this process and its descendants.
+    #[arg(long, value_name = "PID", value_parser = process, conflicts_with = "command")]
+    pub(crate) pid: Option<Process>,
+    /// Print nothing to standard error but errors.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// What to delay: FUNCTION or GROUP, and after '=' how, separated by commas.
+    #[arg(required_unless_present = "list", value_name = "DELAY")]
+    pub(crate) delays: Vec<Delay>,
+    /// The program and its arguments. Without one, delays last until a signal.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const DELAYS: &str = "\
+A delay: NAME[=PART,...], where a part is
+  entry, return      before the function, or after it and before its caller goes on (entry)
+  100us, 20us..1ms   how long, from 1us to 2ms (20us..500us)
+  5%                 how probable (10%)
+  uniform, log       all times are equally likely, or all doublings of them (log)
+  everyone           in all tasks, also of the kernel; else in COMMAND and its descendants
+  seed:NUMBER        where its random numbers begin
+Groups: migrate, rmap, fault, exit, split, ksm, reclaim. ksm and reclaim are mostly work of
+the kernel's own tasks: 'ksm=everyone'.";
+
 #[derive(Debug, Args)]
 pub(crate) struct Record {
     /// Where to write the recording: text, of which 'cargo xtask report' makes pictures.
@@ -447,6 +488,31 @@ mod tests {
             &["probe", "1000-2000", "--permissions=rx"],
             &["copy", "1000-2000"],
             &["copy", "1000-2000", "-1"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn delays_stand_before_the_program() {
+        let parse = |more: &[&'static str]| {
+            Cli::try_parse_from(["hmmctl", "delay"].iter().chain(more)).map(|cli| cli.command)
+        };
+        let Ok(Command::Delay(delays)) = parse(&["migrate", "mmput=5%", "--", "sort", "--list"])
+        else {
+            panic!("it was not parsed");
+        };
+        assert_eq!(delays.delays.len(), 2);
+        assert_eq!(delays.command, ["sort", "--list"]);
+        assert!(parse(&["--list", "--json"]).is_ok());
+        assert!(parse(&["migrate", "--pid=7"]).is_ok());
+        for wrong in [
+            &[][..],
+            &["--", "true"],
+            &["migrate=1h"],
+            &["--list", "migrate"],
+            &["migrate", "--json"],
+            &["migrate", "--pid=7", "--", "true"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

@@ -51,6 +51,16 @@ impl ModuleTree {
         })
     }
 
+    /// Whether probes can be put into its functions.
+    pub(crate) fn has_probes(&self) -> bool {
+        match self {
+            Self::Stock => true,
+            // It has no CONFIG_KPROBES.
+            Self::Debug(_) => false,
+            Self::Users(tree) => tree.has_probes(),
+        }
+    }
+
     /// A `make` of modules. What the build needs is made first.
     pub(crate) fn make_modules(
         &self,

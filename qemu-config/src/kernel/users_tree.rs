@@ -92,6 +92,11 @@ impl UsersTree {
         }
     }
 
+    /// Whether it has kprobes.
+    pub(crate) fn has_probes(&self) -> bool {
+        config_value(&self.config, "CONFIG_KPROBES") == Some("y")
+    }
+
     /// What the guest uses of the kernel's, as far as the tree has it as modules that are built.
     pub(crate) fn helper_modules(&self) -> Vec<PathBuf> {
         [

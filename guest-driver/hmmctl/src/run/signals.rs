@@ -4,6 +4,7 @@
 use anyhow::Context;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Signals that are passed on. Those of job control are left alone: the terminal sends them to the
 /// whole process group, and they must stop hmmctl too.
@@ -48,6 +49,18 @@ impl Signals {
     /// The file that becomes readable when a signal is there.
     pub(super) fn file(&self) -> &SignalFd {
         &self.file
+    }
+
+    /// Waits until one of the signals is there.
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        loop {
+            let mut events = [PollFd::new(&self.file, PollFlags::IN)];
+            match poll(&mut events, None) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno).context("cannot wait for a signal"),
+            }
+        }
     }
 
     /// The next signal that is to be forwarded, if one is there. Those that the kernel sent are
