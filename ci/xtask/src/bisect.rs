@@ -8,10 +8,11 @@
 mod verdict;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hmm_tests::splat::Rules;
 use hmm_vm::guest::GuestError;
 use hmm_vm::{KernelChoice, Progress, SetupError};
@@ -54,12 +55,22 @@ pub(crate) struct Arguments {
 /// Tries one revision.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let verdict = tree(arguments).and_then(|tree| {
+        ensure!(
+            is_command(&arguments.command),
+            "there is no option {}, and a command does not begin with a hyphen",
+            arguments.command[0].display()
+        );
         let outcome = attempt(arguments, &tree)?;
         Ok(Verdict::of(&outcome, &tree))
     });
     let verdict = verdict.unwrap_or_else(|error| Verdict::unable(format!("{error:#}")));
     eprintln!("{NAME}: {verdict}");
     verdict.code()
+}
+
+/// An option that there is not would be taken for the command, and be found out after the build.
+fn is_command(command: &[OsString]) -> bool {
+    (command.first()).is_some_and(|program| !program.as_bytes().starts_with(b"-"))
 }
 
 /// The tree: the one that --kernel names, or the folder in which git started this.
@@ -159,6 +170,8 @@ mod tests {
         assert!(code_of_usage(words("xtask bisect-run --no-such")).is_some());
         assert!(code_of_usage(words("xtask run bisect-run")).is_none());
         assert!(code_of_usage(words("xtask")).is_none());
+        assert!(is_command(&words("./test --fast")));
+        assert!(!is_command(&words("--bad-on-reprot -- ./test")));
     }
 
     #[test]
