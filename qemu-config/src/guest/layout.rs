@@ -81,6 +81,9 @@ pub(super) fn qemu(
         // back of an emulated processor, which goes on with what it has translated of a page's old contents. A kernel
         // that clears new pages itself, as Debian's does by default, makes it forget them.
         append.insert(0, "init_on_alloc=1".to_owned());
+        // A soft lockup is what keeps a processor for twice so many seconds. The clock of an emulated guest can run eight
+        // times as fast as a loaded host runs the guest's processors, and the default is 10.
+        append.insert(0, "watchdog_thresh=60".to_owned());
     }
     let parts = Parts {
         accelerator,
