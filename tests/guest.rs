@@ -4,7 +4,7 @@
 //! Results of the guest's cases become results of tests, one to one, as they come. One more test for each boot says
 //! whether it was sound as a whole.
 
-use hmm_tests::boots::{Boot, Queue};
+use hmm_tests::boots::{Boot, Queue, Weight};
 use hmm_tests::ktap::Outcome;
 use hmm_tests::partition::Partition;
 use hmm_tests::recording::Recording;
@@ -77,15 +77,15 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
         timings: Arc::new(Timings::from_environment()?),
     };
     let mut trials = boots.cases()?;
-    trials.extend(boots.selftest()?);
-    trials.extend(boots.bounce_buffers()?);
     trials.extend(boots.restart()?);
-    trials.extend(boots.wrong_devices());
-    trials.extend(boots.runs()?);
-    trials.extend(boots.ends()?);
     if boots.artifacts.controls.is_some() {
         trials.extend(boots.controls()?);
     }
+    trials.extend(boots.selftest()?);
+    trials.extend(boots.bounce_buffers()?);
+    trials.extend(boots.wrong_devices());
+    trials.extend(boots.runs()?);
+    trials.extend(boots.ends()?);
     Ok(trials)
 }
 
@@ -97,7 +97,8 @@ fn prefix(artifacts: &Artifacts) -> &'static str {
     }
 }
 
-/// The boots of one kernel, as far as they are chosen. The longest are queued first.
+/// The boots of one kernel, as far as they are chosen. Those that keep all of the host busy come first, and the longest of
+/// each kind.
 struct Boots<'a> {
     prefix: &'static str,
     artifacts: Artifacts,
@@ -127,10 +128,11 @@ impl Boots<'_> {
     fn queued<T: Send + 'static>(
         &self,
         test: &str,
+        weight: Weight,
         boot: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Boot<T> {
         let (name, timings) = (self.name(test), Arc::clone(&self.timings));
-        self.queue.add(move || {
+        self.queue.add(weight, move || {
             let started = Instant::now();
             let result = boot();
             timings.add(&Timing {
@@ -146,9 +148,12 @@ impl Boots<'_> {
     fn trial(
         &self,
         test: &str,
+        weight: Weight,
         boot: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) -> Trial {
-        let boot = self.queued(test, move || boot().map_err(|error| format!("{error:#}")));
+        let boot = self.queued(test, weight, move || {
+            boot().map_err(|error| format!("{error:#}"))
+        });
         Trial::test(self.name(test), move || boot.wait().map_err(Failed::from))
     }
 
@@ -185,7 +190,7 @@ impl Boots<'_> {
     fn suites(&self, cases: &[String]) -> anyhow::Result<Vec<Arc<Suite>>> {
         let load = load::from_environment()?;
         let most = (cases.len() / CASES_PER_BOOT).max(1);
-        let count = self.queue.at_once().get().min(most);
+        let count = self.queue.busy_at_once().get().min(most);
         let suite = |index| {
             let name = format!("cases{}", index + 1);
             let mut spec = self.spec(&name)?;
@@ -220,7 +225,7 @@ impl Boots<'_> {
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("selftest")?);
         let rules = self.rules.clone();
-        Ok(Some(self.trial(SELFTEST, move || {
+        Ok(Some(self.trial(SELFTEST, Weight::Calm, move || {
             selftest::run(artifacts, spec, rules)
         })))
     }
@@ -231,7 +236,7 @@ impl Boots<'_> {
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
         let rules = self.rules.clone();
-        Ok(Some(self.trial(restart::NAME, move || {
+        Ok(Some(self.trial(restart::NAME, Weight::Busy, move || {
             restart::run(artifacts, spec, rules)
         })))
     }
@@ -242,7 +247,7 @@ impl Boots<'_> {
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("bounce")?);
         let rules = self.rules.clone();
-        Ok(Some(self.trial(bounce::NAME, move || {
+        Ok(Some(self.trial(bounce::NAME, Weight::Calm, move || {
             bounce::run(artifacts, spec, rules)
         })))
     }
@@ -256,7 +261,7 @@ impl Boots<'_> {
         };
         let (artifacts, accelerator) = (self.artifacts.clone(), self.accelerator);
         let rules = self.rules.clone();
-        let boot = Arc::new(self.queued(first.name, move || {
+        let boot = Arc::new(self.queued(first.name, Weight::Calm, move || {
             wrong_devices::boot(&artifacts, accelerator, &rules, &chosen)
         }));
         let trial = |device: WrongDevice| {
@@ -279,8 +284,9 @@ impl Boots<'_> {
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("run")?);
         let (rules, tests) = (self.rules.clone(), chosen.clone());
-        let boot =
-            Arc::new(self.queued("run", move || run::boot(&artifacts, spec, &rules, &tests)));
+        let boot = Arc::new(self.queued("run", Weight::Calm, move || {
+            run::boot(&artifacts, spec, &rules, &tests)
+        }));
         let trial = |test: RunTest| {
             let (boot, timings) = (Arc::clone(&boot), Arc::clone(&self.timings));
             let name = self.name(test.name);
@@ -309,7 +315,7 @@ impl Boots<'_> {
             .map(|end| {
                 let (artifacts, spec) = (self.artifacts.clone(), self.spec("ends")?);
                 let rules = self.rules.clone();
-                Ok(self.trial(end.name, move || {
+                Ok(self.trial(end.name, Weight::Calm, move || {
                     (end.run)(&end, &artifacts, &spec, &rules, depth)
                 }))
             })
@@ -322,7 +328,7 @@ impl Boots<'_> {
             .map(|control| {
                 let (artifacts, spec) = (self.artifacts.clone(), self.spec("control")?);
                 let rules = self.rules.clone();
-                Ok(self.trial(control.name, move || {
+                Ok(self.trial(control.name, Weight::Busy, move || {
                     (control.run)(&artifacts, spec, &rules)
                 }))
             })

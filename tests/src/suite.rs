@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One boot that runs cases in the guest. Each result can be waited for as soon as the guest reports it.
 
-use crate::boots::{Boot, Queue};
+use crate::boots::{Boot, Queue, Weight};
 use crate::excerpt;
 use crate::ktap::{CaseResult, KtapError, Outcome, Reader};
 use crate::recording::Recording;
@@ -115,7 +115,7 @@ impl Suite {
     pub fn queued(queue: &Queue, plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
         let background = Arc::clone(&shared);
-        let boot = queue.add(move || {
+        let boot = queue.add(Weight::Busy, move || {
             // Those that wait for a result must see the end in any case.
             let end = catch_unwind(AssertUnwindSafe(|| boot(&plan, &background)))
                 .unwrap_or_else(|_| Err("the boot's thread panicked".to_owned()));

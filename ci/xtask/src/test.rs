@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
         value_parser = checked::<Partition>
     )]
     partition: String,
-    /// How many guests run at once; one for each processor, up to 4, unless it is given.
+    /// How many guests run at once; without it as many as this machine's processors carry, and up to 4.
     #[arg(long, value_name = "NUMBER", env = boots::GUESTS_VARIABLE)]
     guests: Option<NonZeroUsize>,
     /// Writes all results to this file, as JUnit's XML.
