@@ -54,9 +54,7 @@ impl ModuleTree {
     /// Whether probes can be put into its functions.
     pub(crate) fn has_probes(&self) -> bool {
         match self {
-            Self::Stock => true,
-            // It has no CONFIG_KPROBES.
-            Self::Debug(_) => false,
+            Self::Stock | Self::Debug(_) => true,
             Self::Users(tree) => tree.has_probes(),
         }
     }
