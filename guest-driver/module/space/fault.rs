@@ -161,13 +161,14 @@ fn map(
     if let Some(tried) = resume(followed, device, page, access, fault.number) {
         return Ok(tried);
     }
-    policy::migrate_first(followed, device, &mm, page);
-
     let bytes = usize::try_from(fault.bytes).unwrap_or(usize::MAX).max(1);
     let granule = page & !(GRANULE_BYTES - 1);
     let all = granule..granule.saturating_add(GRANULE_BYTES).min(most);
     let end = address.saturating_add(bytes).min(all.end);
     let wanted = page..end.next_multiple_of(PAGE_SIZE).min(all.end);
+    policy::migrate_first(followed, device, &mm, &wanted);
+
+    let along = policy::mapped_along(followed, page, &all);
     let part = KBox::pin_init(followed.part(&mm, all.clone()), GFP_KERNEL);
     let part = part.map_err(|_| Status::NoMemory)?;
     let mut attempt = Attempt {
@@ -176,6 +177,7 @@ fn map(
         device,
         mm: &mm,
         all,
+        along,
         page,
         wanted,
         access,
@@ -223,6 +225,8 @@ struct Attempt<'a> {
     mm: &'a MmWithUser,
     /// The granule, as far as there are addresses.
     all: Range<usize>,
+    /// The part of it of which pages of system memory may be mapped along.
+    along: Range<usize>,
     page: usize,
     /// The pages that the job is going to access.
     wanted: Range<usize>,
@@ -329,9 +333,9 @@ impl Attempt<'_> {
     /// and a little of the rest, since each page that is mapped costs a message when it goes.
     fn is_worth_mapping(&self, address: usize, page: SeenPage) -> bool {
         self.wanted.contains(&address)
-            || address / AROUND == self.page / AROUND
-            || page.is_huge()
             || self.is_of_device(page)
+            || self.along.contains(&address)
+                && (page.is_huge() || address / AROUND == self.page / AROUND)
     }
 }
 

@@ -48,25 +48,52 @@ use kernel::{
 /// How often memory of another device is faulted in that changes all the time. Each pass goes over all of it.
 const PASSES: usize = 8;
 
-/// Moves what is around `page` to the device if that is wanted. What does not move is mapped where it is.
-pub(super) fn migrate_first(followed: &Followed, device: &Device, mm: &MmWithUser, page: usize) {
+/// Moves to the device what a job is about to access, `wanted`, where that is advised, and what is around it with the
+/// same advice. What does not move is mapped where it is. `wanted` is within one granule.
+pub(super) fn migrate_first(
+    followed: &Followed,
+    device: &Device,
+    mm: &MmWithUser,
+    wanted: &Range<usize>,
+) {
     let view = followed.mirrored();
-    if !view.known.watcher().has_advice() {
+    let watcher = view.known.watcher();
+    if !watcher.has_advice() {
         return;
     }
-    let advice = view.known.watcher().advice(page);
-    let Some(needed) = advice.moves_at_touch() else {
-        return;
-    };
-    let Ok(mut spare) = Spare::new() else {
-        return;
-    };
-    let touches = view.table.lock().touch(page, &mut spare);
-    if touches < needed || device.link().is_stopping() || device.engine().hibernation.is_near() {
-        return;
+    let (mut touches, mut has_moved) = (None, false);
+    let mut start = wanted.start;
+    while start < wanted.end {
+        let (advice, end) = watcher.run(start..wanted.end);
+        if let Some(needed) = advice.moves_at_touch() {
+            // A fault is one touch, whatever is advised about its parts.
+            let touches = match touches {
+                Some(touches) => touches,
+                None => {
+                    let Ok(mut spare) = Spare::new() else {
+                        return;
+                    };
+                    *touches.insert(view.table.lock().touch(start, &mut spare))
+                }
+            };
+            if device.link().is_stopping() || device.engine().hibernation.is_near() {
+                break;
+            }
+            if touches >= needed {
+                let range = alike(&view.known, start, &advice);
+                has_moved |= bring(followed, device, mm, range);
+            }
+        }
+        start = end.max(start + PAGE_SIZE);
     }
-    // Without memory for that, it stays where it is.
-    let range = alike(&view.known, page, &advice);
+    if has_moved {
+        device.stats().contexts.device_faults_migrated.add(1);
+    }
+}
+
+/// Moves `range` to the device, also from another device. Returns whether anything moved; without memory for that, it
+/// stays where it is.
+fn bring(followed: &Followed, device: &Device, mm: &MmWithUser, range: Range<usize>) -> bool {
     let mut tally = Tally::default();
     let mut moved = to_device(followed, device, mm, range.clone(), &mut tally);
     if moved.is_ok() && tally.skipped_for(SkipReason::OtherDevice) > 0 {
@@ -74,9 +101,21 @@ pub(super) fn migrate_first(followed: &Followed, device: &Device, mm: &MmWithUse
         let _ = fault_in(followed, device, mm, &range);
         moved = to_device(followed, device, mm, range, &mut tally);
     }
-    if moved.is_ok() && tally.moved > 0 {
-        device.stats().contexts.device_faults_migrated.add(1);
+    moved.is_ok() && tally.moved > 0
+}
+
+/// What may be mapped along with `page`: the part of its granule with the same advice. Other parts have touches of their
+/// own.
+pub(super) fn mapped_along(
+    followed: &Followed,
+    page: usize,
+    granule: &Range<usize>,
+) -> Range<usize> {
+    let known = &followed.mirrored().known;
+    if !known.watcher().has_advice() {
+        return granule.clone();
     }
+    alike(known, page, &known.watcher().advice(page))
 }
 
 /// Faults `range` in as a CPU would, so that what another device has of it is in system memory. A device cannot copy
@@ -163,14 +202,13 @@ fn alike(known: &WatchedSpace, page: usize, advice: &Advice) -> Range<usize> {
         .watcher()
         .run(page..granule.saturating_add(GRANULE_BYTES));
     let end = end.max(page + PAGE_SIZE);
-    if granule == page {
-        return page..end;
+    let mut start = granule;
+    while start < page {
+        let (before, run_end) = known.watcher().run(start..page);
+        if run_end >= page && before == *advice {
+            break;
+        }
+        start = run_end.max(start + PAGE_SIZE);
     }
-    let (before, run_end) = known.watcher().run(granule..page);
-    let start = if before == *advice && run_end >= page {
-        granule
-    } else {
-        page
-    };
     start..end
 }

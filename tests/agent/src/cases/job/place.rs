@@ -6,12 +6,25 @@ use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_uapi::client::{Advice, JobRequest};
 use hmm_uapi::{NEVER_TOUCHES, PreferredSide};
+use std::ops::Range;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("job/stays-without-advice-anon-4k", stays),
     Case::new("job/moves-at-first-touch-anon-4k", first_touch),
     Case::new("job/moves-at-first-touch-anon-thp", first_touch_huge),
     Case::new("job/moves-at-third-touch-anon-4k", third_touch),
+    Case::new("job/advice-on-a-part-anon-4k", || {
+        advice_on_a_part(Memory::single(2 * PAGES_OF_BLOCK)?)
+    }),
+    Case::new("job/advice-on-a-part-anon-thp", || {
+        advice_on_a_part(Memory::huge(2)?)
+    }),
+    Case::new("job/advice-beside-a-touch-anon-4k", || {
+        advice_beside_a_touch(Memory::single(PAGES_OF_BLOCK)?)
+    }),
+    Case::new("job/advice-beside-a-touch-anon-thp", || {
+        advice_beside_a_touch(Memory::huge(1)?)
+    }),
     Case::new("job/moves-from-another-device-anon-4k", || {
         from_another(Memory::single(2048)?)
     }),
@@ -21,10 +34,17 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/oversubscribed-anon-4k", oversubscribed).within(300),
 ];
 
+/// Pages of 4 KiB in a block of 2 MiB, which a fault of the device looks at as a whole.
+const PAGES_OF_BLOCK: usize = 512;
+
 fn advise(jobs: &Jobs, memory: &Memory, side: PreferredSide, touches: u32) -> Result<()> {
+    advise_part(jobs, memory.range(), side, touches)
+}
+
+fn advise_part(jobs: &Jobs, range: Range<u64>, side: PreferredSide, touches: u32) -> Result<()> {
     Ok(jobs.device.advise(
         Process::Caller,
-        memory.range(),
+        range,
         Advice {
             side: Some(side),
             touches: Some(touches),
@@ -83,6 +103,49 @@ fn moves_at_first(mut memory: Memory) -> Result<()> {
         memory.check(1)?;
     }
     Ok(())
+}
+
+/// Advice on parts of blocks is followed also if the job begins before them, and the rest stays where it is.
+fn advice_on_a_part(mut memory: Memory) -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    memory.fill(1);
+    let sum = u64::from(crc32c(memory.bytes()));
+    // Two parts of the first block, and one that goes on into the second.
+    let parts = [20..24, 100..200, 400..PAGES_OF_BLOCK + 50];
+    for part in &parts {
+        advise_part(&jobs, memory.part(part.clone()), PreferredSide::Device, 0)?;
+    }
+    let report = jobs.done(&JobRequest::crc32c(memory.range(), 0))?;
+    ensure!(report.result == sum, "the device read something else");
+    for part in &parts {
+        mover.expect_on_device(memory.part(part.clone()))?;
+    }
+    for rest in [
+        0..20,
+        24..100,
+        200..400,
+        PAGES_OF_BLOCK + 50..memory.pages(),
+    ] {
+        mover.expect_in_system(memory.part(rest))?;
+    }
+    memory.check(1)
+}
+
+/// What is advised about pages beside those that a job touches waits for a touch of their own.
+fn advice_beside_a_touch(mut memory: Memory) -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    memory.fill(1);
+    let (touched, beside) = (memory.part(0..10), memory.part(12..20));
+    advise_part(&jobs, beside.clone(), PreferredSide::Device, 0)?;
+    jobs.done(&JobRequest::crc32c(touched, 0))?;
+    mover.expect_in_system(memory.range())?;
+    // In the middle of the part, which moves as a whole.
+    let report = jobs.done(&JobRequest::crc32c(memory.part(15..16), 0))?;
+    ensure!(report.faults == 1, "{} faults", report.faults);
+    mover.expect_on_device(beside)?;
+    mover.expect_in_system(memory.part(0..12))?;
+    mover.expect_in_system(memory.part(20..memory.pages()))?;
+    memory.check(1)
 }
 
 /// Memory stays for two faults of a block, and moves by the third.
