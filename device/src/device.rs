@@ -324,6 +324,11 @@ impl Device {
         Ok(generation)
     }
 
+    /// Ends the session, with its contexts and jobs. The contents stay, for who can name their generation and key.
+    pub fn end_session(&self) {
+        self.gate.while_quiet(|| self.engine.close_session());
+    }
+
     /// Adds a fault and returns its number.
     ///
     /// # Errors

@@ -338,6 +338,23 @@ fn contents_are_adopted_discarded_and_lost() {
 }
 
 #[test]
+fn contents_outlive_a_session_that_is_ended() {
+    let mut driver = start();
+    driver.write(0, 0x77);
+    let there = [entry(1, 0, 4096, PAGES, 0)];
+    assert_eq!(driver.entries(BULK0, 4, &there).0, OK);
+    driver.process.command_ok(r#"{"command":"end-session"}"#);
+    let home = [entry(2, 0, 4096, PAGES + 8192, 0)];
+    assert_eq!(driver.entries(BULK0, 4, &home).0, 0x1a);
+    let info = driver.process.command_ok(r#"{"command":"info"}"#);
+    assert_eq!(info["session_open"], false);
+    let generation = driver.generation;
+    assert_eq!(driver.control(0x81, 1, generation, 0), (OK, generation));
+    assert_eq!(driver.entries(BULK0, 4, &home).0, OK);
+    assert!(driver.holds(2, 0x77));
+}
+
+#[test]
 fn events_tell_of_poison_and_broken_queues() {
     let mut driver = start();
     driver.post();

@@ -36,6 +36,8 @@ enum Command {
     Resume {},
     /// Loses all contents and tells the driver.
     Renew {},
+    /// Ends the session; the contents stay, and can be adopted.
+    EndSession {},
     /// Turns the trace on or off.
     Trace { on: bool },
     /// Changes the level of the log.
@@ -123,6 +125,10 @@ impl Commands {
             Command::Renew {} => {
                 let generation = device.renew()?;
                 Ok(json!({ "generation": generation }))
+            }
+            Command::EndSession {} => {
+                device.end_session();
+                Ok(json!({}))
             }
             Command::Trace { on } => {
                 device.trace().set(on)?;

@@ -52,6 +52,11 @@ impl Faults {
         self.request(&json!({ "command": "renew" })).map(drop)
     }
 
+    /// The device ends the session, and keeps its contents.
+    pub(in crate::cases) fn end_session(&self) -> Result<()> {
+        self.request(&json!({ "command": "end-session" })).map(drop)
+    }
+
     fn request(&self, request: &Value) -> Result<Value> {
         let reply = host::ask(&Question::Device {
             index: self.device,
