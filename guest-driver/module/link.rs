@@ -10,7 +10,8 @@
 //! Every wait is bounded. If a request is not answered in time the link resets the device, which
 //! then accesses no memory any more, starts it anew and adopts the contents of its memory. If the
 //! contents are still there nothing is lost. Otherwise, or if the device still does not answer, the
-//! link is dead, and stays so: the device is lost, until another link adopts its contents (`docs/loss.md`).
+//! link is dead, and stays so: the device is lost, until another link adopts its contents (`docs/loss.md`). The same
+//! happens when the device answers that it has no session, or another one.
 //!
 //! # Contexts
 //!
@@ -44,6 +45,7 @@ mod repairs;
 mod reports;
 mod request_pool;
 mod state;
+mod why;
 
 pub(crate) use self::{
     batch::Batch,
@@ -54,6 +56,7 @@ pub(crate) use self::{
         UNWANTED_FEATURES, //
     },
     in_flight::InFlight,
+    jobs::Submission,
     map_batch::{
         MapBatch,
         Mapped, //

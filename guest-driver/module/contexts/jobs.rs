@@ -218,6 +218,11 @@ impl Jobs {
         })
     }
 
+    /// Whether all jobs have ended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.lock().is_empty()
+    }
+
     /// A job is about to be submitted.
     ///
     /// # Errors

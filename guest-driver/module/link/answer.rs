@@ -19,6 +19,13 @@ pub(super) struct Answer {
     pub(super) entries_ok: u32,
     /// Bytes copied, and the time that the device took, ns, as it says.
     pub(super) pace: (u64, u32),
+    /// Whether the device does not have the session of the batch, of which it executed nothing.
+    pub(super) without_session: bool,
+}
+
+/// Whether a request was refused since the device has no session, or another one. Its contents may still be there.
+pub(super) fn is_without_session(status: Status) -> bool {
+    matches!(status, Status::NoSession | Status::StaleGeneration)
 }
 
 /// Checks an answer as far as it concerns the whole batch.
@@ -55,5 +62,6 @@ pub(super) fn check(
         all_ok,
         entries_ok: record.entries_ok.get(),
         pace: (record.bytes_done.get(), record.device_ns.get()),
+        without_session: is_without_session(status) && used as usize == COMPLETION_BYTES,
     })
 }

@@ -3,11 +3,13 @@
 //! The control queue: one request at a time.
 
 use super::{
+    answer::is_without_session,
     control::{
         Control,
         Question, //
     },
-    state::Link, //
+    state::Link,
+    why::Why, //
 };
 use crate::sys::virtio::request::{
     Idle,
@@ -74,8 +76,8 @@ impl Control {
         )
     }
 
-    /// Asks the device and waits for the reply. A device that does not answer is started anew. Does not
-    /// allocate.
+    /// Asks the device and waits for the reply. A device that does not answer, or has lost the session, is started anew.
+    /// Does not allocate.
     ///
     /// # Errors
     ///
@@ -96,13 +98,18 @@ impl Control {
         read: impl FnOnce(Written<'_>),
     ) -> Result<ControlReply> {
         let resets = link.resets();
-        self.ask_or(link, question, link.timeout, read, |submitted, mut slot| {
-            link.repair(resets);
+        let reply = self.ask_or(link, question, link.timeout, read, |submitted, mut slot| {
+            link.repair(resets, Why::NoAnswer);
             while !submitted.is_returned() {
                 fsleep(PAUSE);
             }
             *slot = submitted.into_returned();
-        })
+        })?;
+        if Status::from_wire(reply.status).is_some_and(is_without_session) {
+            link.repair(resets, Why::NoSession);
+            return Err(EIO);
+        }
+        Ok(reply)
     }
 
     fn ask_or(

@@ -178,6 +178,7 @@ impl<'a> Batch<'a> {
             pool: self.pool,
             submitted: None,
             rang: false,
+            epoch: self.epoch,
             event: BatchEvent {
                 cookie: self.link.next_cookie(),
                 queue: self.queue.index(),

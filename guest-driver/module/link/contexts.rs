@@ -4,10 +4,14 @@
 
 use super::{
     control::Question,
-    state::Link, //
+    state::Link,
+    why::Why, //
 };
 use hmm_protocol::Status;
 use kernel::prelude::*;
+
+/// The number of no job.
+const NO_JOB: u64 = 0;
 
 impl Link {
     /// Creates a context, which exists until the device is reset. Returns the number of resets until which
@@ -53,6 +57,13 @@ impl Link {
         Ok(status == Status::Ok)
     }
 
+    /// Asks what only a device with the session answers. One that has lost it, or does not answer, is started anew, which ends
+    /// its jobs: while they run, nothing else may be asked.
+    pub(crate) fn expect_session(&self) {
+        // Nobody waits for this answer.
+        let _ = self.ask_about(Question::CancelJob(NO_JOB), self.resets());
+    }
+
     /// Asks, and has the device reset if it does not answer.
     fn ask_about(&self, question: Question, resets: u32) -> Result<Status> {
         match self.contexts.try_ask(self, question) {
@@ -60,7 +71,7 @@ impl Link {
             Err(error) if error == ENODEV => Err(ENODEV),
             Err(_) => {
                 if self.resets() == resets {
-                    self.repair(resets);
+                    self.repair(resets, Why::NoAnswer);
                 }
                 Err(EIO)
             }

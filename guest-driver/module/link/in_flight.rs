@@ -49,6 +49,8 @@ pub(crate) struct InFlight<'a> {
     pub(super) submitted: Option<Submitted>,
     /// Whether the submission rang the doorbell.
     pub(super) rang: bool,
+    /// How often the device had been started when the batch was begun.
+    pub(super) epoch: u32,
     pub(super) event: BatchEvent,
     pub(super) started: Instant<Monotonic>,
 }
@@ -89,9 +91,14 @@ impl<'a> InFlight<'a> {
         let mut result = "ok";
         outcome.request = match self.queue.wait(submitted, POLL, self.link.timeout) {
             Returned::Used(request, used) => {
-                self.link.answered();
                 match check(request.written(), used, self.event.cookie, entries) {
+                    // It counts as not answered, and is tried again.
+                    Ok(answer) if answer.without_session => {
+                        result = "no_session";
+                        self.link.session_lost(self.epoch);
+                    }
                     Ok(answer) => {
+                        self.link.answered();
                         if !answer.all_ok {
                             result = "failed";
                             self.link.events.collect(self.link);
@@ -100,6 +107,7 @@ impl<'a> InFlight<'a> {
                     }
                     Err(problem) => {
                         result = "bad_answer";
+                        self.link.answered();
                         self.link.stats().protocol_errors.add(1);
                         warn_limited!(
                             self.link.device(),

@@ -2,7 +2,11 @@
 
 //! Submits jobs.
 
-use super::state::Link;
+use super::{
+    answer::is_without_session,
+    state::Link,
+    why::Why, //
+};
 use crate::sys::{
     services::log_limit::warn_limited,
     virtio::request::{
@@ -29,20 +33,27 @@ use zerocopy::{
 /// How long to poll for an answer before sleeping.
 const POLL: Delta = Delta::from_micros(50);
 
+/// What became of a job that was handed to the device.
+pub(crate) enum Submission {
+    /// It was accepted ([`Status::Ok`]) or refused.
+    Answered(Status),
+    /// The device was reset before it answered. The job does not run any more; it may have, in part.
+    Reset,
+}
+
 impl Link {
     /// A number that no other request or job has.
     pub(crate) fn new_cookie(&self) -> u64 {
         self.next_cookie()
     }
 
-    /// Hands a job to the device, and waits until it is accepted ([`Status::Ok`]) or refused. An accepted
-    /// job's end is reported.
+    /// Hands a job to the device, and waits until it is accepted or refused. An accepted job's end is reported.
     ///
     /// # Errors
     ///
     /// `EIO` no answer, or one that makes no sense: whether the job runs is not known, and the device is
-    /// started anew; `ENODEV` there is no device.
-    pub(crate) fn submit_job(&self, job: &Job) -> Result<Status> {
+    /// started anew; `ENODEV` the device never had it, since it is being started anew or is gone.
+    pub(crate) fn submit_job(&self, job: &Job) -> Result<Submission> {
         self.ready()?;
         let (epoch, resets) = (self.epoch(), self.resets());
         let queue = self.job_queue()?;
@@ -61,28 +72,42 @@ impl Link {
         };
         let (request, answer) = match queue.wait(submitted, POLL, self.timeout) {
             Returned::Used(request, used) => {
-                self.answered();
                 let answer = check(request.written(), used, job.cookie.get());
+                if !answer.is_ok_and(is_without_session) {
+                    self.answered();
+                }
                 (Some(request), answer)
             }
-            Returned::Cancelled(request) => (Some(request), Err("the device was reset")),
+            Returned::Cancelled(request) => {
+                self.submissions.give(request);
+                return Ok(Submission::Reset);
+            }
             Returned::Pending(submitted) => (self.not_answered(submitted), Err("no answer")),
         };
         if let Some(request) = request {
             self.submissions.give(request);
         }
-        answer.map_err(|problem| {
-            if self.resets() == resets {
-                self.stats().protocol_errors.add(1);
-                warn_limited!(
-                    self.device(),
-                    "a job was answered with nonsense: {}\n",
-                    problem
-                );
-                self.repair(resets);
+        match answer {
+            Ok(status) if is_without_session(status) => {
+                if self.resets() == resets {
+                    self.repair(resets, Why::NoSession);
+                }
+                Ok(Submission::Reset)
             }
-            EIO
-        })
+            Ok(status) => Ok(Submission::Answered(status)),
+            Err(problem) => {
+                if self.resets() == resets {
+                    self.stats().protocol_errors.add(1);
+                    warn_limited!(
+                        self.device(),
+                        "a job was answered with nonsense: {}\n",
+                        problem
+                    );
+                    self.repair(resets, Why::NoAnswer);
+                }
+                Err(EIO)
+            }
+        }
     }
 }
 

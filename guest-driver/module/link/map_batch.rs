@@ -3,8 +3,10 @@
 //! Batches that change the page tables of a context, and answer page faults. Nothing here allocates.
 
 use super::{
+    answer::is_without_session,
     request_pool::RequestPool,
-    state::Link, //
+    state::Link,
+    why::Why, //
 };
 use crate::sys::{
     services::log_limit::warn_limited,
@@ -135,7 +137,7 @@ impl<'a> MapBatch<'a> {
         let readable = MAP_HEADER_BYTES + self.entries * MAP_ENTRY_BYTES;
         let mapped = self.exchange(request, readable, cookie, resets);
         if mapped == Mapped::Reset && link.resets() == resets {
-            link.repair(resets);
+            link.repair(resets, Why::NoAnswer);
         }
         mapped
     }
@@ -158,6 +160,12 @@ impl<'a> MapBatch<'a> {
             Returned::Used(request, used) => {
                 let answer = check(request.written(), used, cookie, self.entries);
                 self.pool.give(request);
+                if let Ok(Mapped::Refused(status)) = answer {
+                    if is_without_session(status) {
+                        link.repair(resets, Why::NoSession);
+                        return Mapped::Reset;
+                    }
+                }
                 link.answered();
                 answer.unwrap_or_else(|problem| {
                     link.stats().protocol_errors.add(1);
@@ -175,7 +183,7 @@ impl<'a> MapBatch<'a> {
             }
             Returned::Pending(submitted) => {
                 // Only the reset returns the request.
-                link.repair(resets);
+                link.repair(resets, Why::NoAnswer);
                 while !submitted.is_returned() {
                     fsleep(POLL);
                 }

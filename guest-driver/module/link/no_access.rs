@@ -2,7 +2,10 @@
 
 //! Proof that the device does not access what it was told of.
 
-use super::state::Link;
+use super::{
+    state::Link,
+    why::Why, //
+};
 use hmm_protocol::MapEntry;
 
 /// Proof that the device does not access a range of a context, or the context as a whole, any more: it has said so, or
@@ -25,7 +28,7 @@ impl Link {
     pub(crate) fn unmap(&self, context: u32, resets: u32, start: u64, len: u64) -> NoAccess {
         if !self.has_unmapped(context, resets, MapEntry::unmap(start, len)) {
             // Only a reset tells for sure.
-            self.repair(resets);
+            self.repair(resets, Why::NoAnswer);
         }
         NoAccess(())
     }
@@ -35,7 +38,7 @@ impl Link {
     pub(crate) fn destroy_context(&self, context: u32, resets: u32) -> NoAccess {
         if !self.has_destroyed(context, resets) {
             // Only a reset tells for sure.
-            self.repair(resets);
+            self.repair(resets, Why::NoAnswer);
         }
         NoAccess(())
     }

@@ -10,7 +10,8 @@ use super::{
         RECOVERING,
         RUNNING,
         STRIKES, //
-    }, //
+    },
+    why::Why, //
 };
 use crate::sys::{
     services::{
@@ -57,7 +58,7 @@ impl Link {
         self.stats.timeouts.add(1);
         let guard = self.recovery.lock();
         if !submitted.is_returned() && !self.is_dead() {
-            self.recover();
+            self.start_anew(Why::NoAnswer);
         }
         drop(guard);
         submitted.into_returned()
@@ -66,25 +67,42 @@ impl Link {
     /// A queue does not accept requests, in the given epoch. Starts the device anew unless another
     /// task did.
     pub(super) fn queue_broken(&self, epoch: u32) {
+        self.recover_since(epoch, Why::BrokenQueue);
+    }
+
+    /// The device refused a batch of the given epoch, since it does not have the session. Has it adopt its contents again
+    /// unless another task did.
+    pub(super) fn session_lost(&self, epoch: u32) {
+        self.recover_since(epoch, Why::NoSession);
+    }
+
+    fn recover_since(&self, epoch: u32, why: Why) {
         let guard = self.recovery.lock();
         if self.epoch.load(Relaxed) == epoch && !self.is_dead() {
-            warn_limited!(self.device(), "a queue is broken\n");
-            self.recover();
+            self.recover(why);
         }
         drop(guard);
     }
 
-    /// Starts the device anew, or gives it up. The caller holds `recovery`.
-    pub(super) fn recover(&self) {
+    /// Counts why, and starts the device anew, or gives it up. The caller holds `recovery`.
+    pub(super) fn recover(&self, why: Why) {
+        match why {
+            Why::NoAnswer => self.stats.timeouts.add(1),
+            Why::NoSession => self.stats.loss.lost_sessions.add(1),
+            Why::BrokenQueue => {}
+        }
+        self.start_anew(why);
+    }
+
+    fn start_anew(&self, why: Why) {
         self.state.store(RECOVERING, Release);
         let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
-        let result = if strikes > STRIKES || !self.may_restart {
-            Err(("no_answer", ETIMEDOUT))
+        // What restarts devices elsewhere does so with those that do not answer. This one did just now.
+        let may_restart = self.may_restart || why == Why::NoSession;
+        let result = if strikes > STRIKES || !may_restart {
+            Err((why.name(), ETIMEDOUT))
         } else {
-            warn_limited!(
-                self.device(),
-                "the device does not answer; starting it anew\n"
-            );
+            warn_limited!(self.device(), "{}; starting it anew\n", why.sentence());
             self.epoch.fetch_add(1, Relaxed);
             match self.queues.restart() {
                 Ok(()) => {
@@ -196,7 +214,7 @@ impl Link {
     /// # Errors
     ///
     /// `ENODEV`: the device is dead.
-    pub(super) fn ready(&self) -> Result {
+    pub(crate) fn ready(&self) -> Result {
         let begin = Instant::<Monotonic>::now();
         loop {
             match self.state.load(Acquire) {

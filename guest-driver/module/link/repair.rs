@@ -3,7 +3,10 @@
 //! The thread that starts the device anew for those that must not do it themselves, since memory is
 //! allocated for it.
 
-use super::state::Link;
+use super::{
+    state::Link,
+    why::Why, //
+};
 use kernel::time::{
     delay::fsleep,
     Delta, //
@@ -15,9 +18,11 @@ const POLL: Delta = Delta::from_micros(100);
 impl Link {
     /// Has the device started anew, unless it was reset since `resets`, when it was running, and waits
     /// until it is reset. Does not allocate, and waits for no task that does.
-    pub(super) fn repair(&self, resets: u32) {
+    pub(super) fn repair(&self, resets: u32, why: Why) {
         let mut wanted = self.repairs.wanted.lock();
-        wanted.since = Some(wanted.since.map_or(resets, |other| other.max(resets)));
+        if (wanted.since).is_none_or(|(other, _)| other < resets) {
+            wanted.since = Some((resets, why));
+        }
         drop(wanted);
         self.repairs.asked.notify_all();
         while self.resets() == resets {
@@ -29,7 +34,7 @@ impl Link {
     pub(crate) fn serve_repairs(&self) {
         loop {
             let mut wanted = self.repairs.wanted.lock();
-            let since = loop {
+            let (since, why) = loop {
                 if let Some(since) = wanted.since.take() {
                     break since;
                 }
@@ -40,7 +45,7 @@ impl Link {
                 let _ = self.repairs.asked.wait_interruptible(&mut wanted);
             };
             drop(wanted);
-            self.reset_since(since);
+            self.reset_since(since, why);
         }
     }
 
@@ -51,11 +56,10 @@ impl Link {
     }
 
     /// Starts the device anew unless it was reset since.
-    fn reset_since(&self, resets: u32) {
+    fn reset_since(&self, resets: u32, why: Why) {
         let guard = self.recovery.lock();
         if self.resets() == resets && !self.is_dead() {
-            self.stats().timeouts.add(1);
-            self.recover();
+            self.recover(why);
         }
         drop(guard);
     }

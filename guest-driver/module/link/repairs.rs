@@ -2,6 +2,7 @@
 
 //! What the thread is asked for that starts the device anew.
 
+use super::why::Why;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -14,8 +15,8 @@ use kernel::{
 
 /// What the thread is to do.
 pub(super) struct Wanted {
-    /// A reset, if the device has not been reset since this number of resets.
-    pub(super) since: Option<u32>,
+    /// A reset, if the device has not been reset since this number of resets, and why.
+    pub(super) since: Option<(u32, Why)>,
     pub(super) end: bool,
 }
 

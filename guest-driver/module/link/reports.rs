@@ -44,6 +44,8 @@ pub(crate) enum Told {
     Report(Report),
     /// Nothing for now, or the device was reset.
     Nothing,
+    /// Nothing for a second.
+    Quiet,
     /// The device is gone for good.
     Ended,
 }
@@ -134,7 +136,7 @@ impl Reports {
             }
             Returned::Pending(submitted) => {
                 let _ = self.posted.insert_within_capacity(0, submitted);
-                Told::Nothing
+                Told::Quiet
             }
         }
     }

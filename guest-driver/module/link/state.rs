@@ -405,6 +405,11 @@ impl Link {
         self.state.load(Acquire) == DEAD
     }
 
+    /// Whether the device is being started anew, or is stopped for a while.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.state.load(Acquire) == RECOVERING
+    }
+
     /// The link's counters.
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats

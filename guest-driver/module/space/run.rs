@@ -9,6 +9,7 @@ use crate::{
         JobEnd,
         JobListener, //
     },
+    link::Submission,
     sys::services::trace, //
 };
 use hmm_protocol::{
@@ -62,22 +63,34 @@ impl Space {
         let job = Job::new(cookie, context, resets, listener)?;
         jobs.add(job.clone())?;
         let submitted = link.submit_job(&wire);
-        let word = submitted.map_or("no-answer", Status::name);
+        let word = match &submitted {
+            Ok(Submission::Answered(status)) => status.name(),
+            Ok(Submission::Reset) => "reset",
+            Err(_) => "no-answer",
+        };
         trace::job_submit(device.vdev(), context, cookie, kind.name(), word);
         match submitted {
-            Ok(Status::Ok) => {
+            Ok(Submission::Answered(Status::Ok)) => {
                 device.stats().contexts.jobs.add(1);
-                Ok(job)
+                return Ok(job);
             }
-            Ok(status) => {
+            Ok(Submission::Reset) => {}
+            // The context ended with a reset before the job came.
+            Ok(Submission::Answered(Status::BadContext)) if link.resets() != resets => {}
+            Ok(Submission::Answered(status)) => {
                 jobs.remove(&job);
-                Err(error_of(status))
+                return Err(error_of(status));
             }
+            // The queue was closed for a reset.
+            Err(error) if error == ENODEV && !link.is_dead() => {}
             Err(error) => {
                 jobs.remove(&job);
-                Err(error)
+                return Err(error);
             }
         }
+        // The device was reset since the context was there, and works again: all jobs from before end like this.
+        jobs.finish(cookie, JobEnd::without_report(Status::Cancelled));
+        Ok(job)
     }
 
     /// Asks the device to end a job, whose end is reported as that of any other. A job whose end is not reported then

@@ -92,6 +92,8 @@ fn listen(device: &Device, mut reports: Reports) {
         match told {
             Told::Report(report) => hear(device, &report),
             Told::Nothing => {}
+            Told::Quiet if jobs.is_empty() => {}
+            Told::Quiet => device.link().expect_session(),
             Told::Ended => break,
         }
     }

@@ -30,6 +30,9 @@ use kernel::{
     task::Task, //
 };
 
+/// How often a context is created on a device that is reset meanwhile.
+const TRIES: usize = 8;
+
 /// See the module.
 #[pin_data]
 pub(crate) struct View {
@@ -81,16 +84,26 @@ impl View {
         }? Error)
     }
 
-    /// Makes sure that the context exists on the device. Returns how often the device had been reset when it
-    /// was created.
+    /// Makes sure that the context exists on the device, also while the device is being started anew. Returns how often
+    /// the device had been reset when it was created. The caller holds no lock that the recovery of the link needs.
     ///
     /// # Errors
     ///
     /// `ENODEV` the device is going, `ESRCH` the address space has ended, `EIO` the device does not work.
     pub(super) fn ensure_context(&self, device: &Device) -> Result<u32> {
-        self.table
-            .lock()
-            .ensure_context(device.link(), self.context)
+        let link = device.link();
+        let mut tries = 0;
+        loop {
+            link.ready()?;
+            let resets = link.resets();
+            let result = self.table.lock().ensure_context(link, self.context);
+            tries += 1;
+            let was_reset = link.resets() != resets || link.is_recovering();
+            match result {
+                Err(error) if error != ESRCH && was_reset && tries < TRIES => {}
+                result => return result,
+            }
+        }
     }
 
     /// Ends the context and its jobs.

@@ -39,8 +39,13 @@ impl Space {
         let device = self.pool().attached().ok_or(ENODEV)?;
         let mut room = KVec::new();
         loop {
+            view.ensure_context(&device)?;
             let mut table = view.table.lock();
-            let session = table.ensure_context(device.link(), view.context)?;
+            let Some(session) = table.session(device.link()) else {
+                // The device was reset meanwhile.
+                drop(table);
+                continue;
+            };
             let needed = table.windows.len() + 1;
             if room.capacity() < needed {
                 drop(table);

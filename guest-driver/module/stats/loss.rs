@@ -10,6 +10,8 @@ pub(crate) struct LossStats {
     pub(crate) fault_waits: Counter,
     /// Calls that waited because the device was lost.
     pub(crate) call_waits: Counter,
+    /// Times that a device answered that it has no session, or another one.
+    pub(crate) lost_sessions: Counter,
 }
 
 impl LossStats {
@@ -17,14 +19,16 @@ impl LossStats {
         Self {
             fault_waits: Counter::new(),
             call_waits: Counter::new(),
+            lost_sessions: Counter::new(),
         }
     }
 
     /// The counters with their names.
-    pub(crate) fn named(&self) -> [(&'static str, &Counter); 2] {
+    pub(crate) fn named(&self) -> [(&'static str, &Counter); 3] {
         [
             ("loss_fault_waits", &self.fault_waits),
             ("loss_call_waits", &self.call_waits),
+            ("lost_sessions", &self.lost_sessions),
         ]
     }
 }

@@ -14,6 +14,7 @@ mod moment;
 mod programs;
 mod refused;
 mod resets;
+mod session;
 mod told;
 mod trial;
 
@@ -40,6 +41,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         access::CASES,
         refused::CASES,
         resets::CASES,
+        session::CASES,
         told::CASES,
         matrix::HUNG,
         matrix::HUNG_TWICE,

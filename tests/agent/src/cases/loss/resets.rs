@@ -8,6 +8,7 @@ use crate::cases::support::jobs::{Jobs, crc32c, expect_done};
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_control::Question;
+use hmm_uapi::JobStatus;
 use hmm_uapi::client::JobRequest;
 use serde_json::json;
 use std::fs;
@@ -21,6 +22,10 @@ pub(super) const CASES: &[Case] = &[
     }),
     Case::new("loss/reset-by-sysfs-anon-thp", || reset(Memory::huge(2)?)),
     Case::new("loss/reset-while-moving-anon-4k", reset_while_moving),
+    Case::new(
+        "loss/reset-while-jobs-begin-anon-4k",
+        reset_while_jobs_begin,
+    ),
     Case::new("loss/remove-and-rescan-anon-4k", remove_and_rescan),
     Case::new("loss/no-restart-anon-4k", no_restart),
     Case::new("loss/guest-stops-anon-4k", guest_stops),
@@ -104,6 +109,41 @@ fn reset_while_moving() -> Result<()> {
         "a time-out was counted"
     );
     Ok(())
+}
+
+/// A job that is begun while the device is reset is done, or ends as cancelled; it is never refused.
+fn reset_while_jobs_begin() -> Result<()> {
+    const RESETS: usize = 20;
+    let jobs = Jobs::open()?;
+    let mut memory = Memory::single(16)?;
+    memory.fill(1);
+    let expected = u64::from(crc32c(memory.bytes()));
+    let folder = pci_device()?;
+    let (mut done, mut cancelled) = (0, 0);
+    std::thread::scope(|scope| -> Result<()> {
+        let resets = scope.spawn(|| (0..RESETS).try_for_each(|_| reset_device(&folder)));
+        while !resets.is_finished() {
+            let id = jobs
+                .begin(&JobRequest::crc32c(memory.range(), 0))
+                .with_context(|| format!("after {done} jobs"))?;
+            let report = jobs.wait(id)?;
+            match report.status {
+                None | Some(JobStatus::Ok) => {
+                    ensure!(report.result == expected, "a job found other bytes");
+                    done += 1;
+                }
+                Some(JobStatus::Cancelled) => cancelled += 1,
+                Some(_) => bail!("a job ended with {report:x?}"),
+            }
+        }
+        match resets.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a thread panicked"),
+        }
+    })?;
+    eprintln!("{done} jobs were done, and {cancelled} cancelled");
+    ensure!(done > 0, "no job was done");
+    memory.check(1)
 }
 
 /// All pages are in system memory while the devices are away. All of them go, so that they come back in their order.
