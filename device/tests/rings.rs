@@ -50,8 +50,10 @@ fn descriptor(file: impl Into<OwnedFd>) -> EventFd {
     unsafe { EventFd::from_raw_fd(file.into().into_raw_fd()) }
 }
 
-/// Round trips of the first worker. Meanwhile no other thread may have anything to do.
+/// Round trips of the first worker, until no other thread has anything to do meanwhile. One that goes round in circles never
+/// rests, however busy the machine is; what was going on before ends at some time.
 fn assert_others_rest(process: &Process, front_end: &mut FrontEnd, why: &str) {
+    const ROUNDS: usize = 20;
     let ping = ControlRequest::new(ControlKind::Ping, 0, 1, 0, 0);
     let mut round_trips = |count: u32| {
         let before = process.thread_times();
@@ -66,15 +68,17 @@ fn assert_others_rest(process: &Process, front_end: &mut FrontEnd, why: &str) {
         times.sort_unstable();
         times
     };
-    // What was going on has its time to end.
-    round_trips(200);
-    let mut times = round_trips(2000);
-    let busiest = times.pop().expect("threads");
-    let others: Duration = times.iter().sum();
-    assert!(
-        others < busiest / 5,
-        "{why}: one thread used {busiest:?}, the others {others:?}"
-    );
+    let mut busy = Vec::new();
+    while busy.len() < ROUNDS {
+        let mut times = round_trips(2000);
+        let busiest = times.pop().expect("threads");
+        let others: Duration = times.iter().sum();
+        if others < busiest / 5 {
+            return;
+        }
+        busy.push((busiest, others));
+    }
+    panic!("{why}: the times of one thread and of the others were {busy:?}");
 }
 
 /// Stops the bulk queue, sets it up with what `change` makes of its size and addresses, and expects that it breaks: the
