@@ -18,10 +18,10 @@ use kernel::{
 };
 
 impl Queue {
-    /// Whether the queue's device can access system memory at any time.
+    /// Whether the queue's device can access system memory at any time. That does not change while the queues are closed.
     pub(crate) fn can_share(&self) -> bool {
         let ring = self.ring.lock();
-        let Some(device) = ring.dma_device().filter(|_| ring.open) else {
+        let Some(device) = ring.dma_device() else {
             return false;
         };
         // SAFETY: The ring keeps the device.
