@@ -13,7 +13,7 @@ use hmm_uapi::client::JobRequest;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
@@ -119,30 +119,43 @@ fn reset_while_jobs_begin() -> Result<()> {
     memory.fill(1);
     let expected = u64::from(crc32c(memory.bytes()));
     let folder = pci_device()?;
-    let (mut done, mut cancelled) = (0, 0);
+    let (ended, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| -> Result<()> {
-        let resets = scope.spawn(|| (0..RESETS).try_for_each(|_| reset_device(&folder)));
-        while !resets.is_finished() {
-            let id = jobs
-                .begin(&JobRequest::crc32c(memory.range(), 0))
-                .with_context(|| format!("after {done} jobs"))?;
-            let report = jobs.wait(id)?;
-            match report.status {
-                None | Some(JobStatus::Ok) => {
-                    ensure!(report.result == expected, "a job found other bytes");
-                    done += 1;
+        let resets = scope.spawn(|| -> Result<()> {
+            let reset = || -> Result<()> {
+                let before = ended.load(Ordering::Relaxed);
+                reset_device(&folder)?;
+                while ended.load(Ordering::Relaxed) == before && !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-                Some(JobStatus::Cancelled) => cancelled += 1,
-                Some(_) => bail!("a job ended with {report:x?}"),
+                Ok(())
+            };
+            (0..RESETS).try_for_each(|_| reset())
+        });
+        let begun = (|| -> Result<()> {
+            while !resets.is_finished() {
+                let id = jobs.begin(&JobRequest::crc32c(memory.range(), 0))?;
+                let report = jobs.wait(id)?;
+                ended.fetch_add(1, Ordering::Relaxed);
+                match report.status {
+                    None | Some(JobStatus::Ok) => {
+                        ensure!(report.result == expected, "a job found other bytes");
+                    }
+                    Some(JobStatus::Cancelled) => {}
+                    Some(_) => bail!("a job ended with {report:x?}"),
+                }
             }
-        }
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
         match resets.join() {
-            Ok(result) => result,
+            Ok(result) => result.and(begun),
             Err(_) => bail!("a thread panicked"),
         }
-    })?;
-    eprintln!("{done} jobs were done, and {cancelled} cancelled");
-    ensure!(done > 0, "no job was done");
+    })
+    .with_context(|| format!("after {} jobs", ended.load(Ordering::Relaxed)))?;
+    let report = jobs.done(&JobRequest::crc32c(memory.range(), 0))?;
+    ensure!(report.result == expected, "the last job found other bytes");
     memory.check(1)
 }
 
