@@ -187,6 +187,20 @@ fn put(front_end: &mut FrontEnd, at: u64) {
     assert_eq!(front_end.run(&[entry]).status(), Status::Ok);
 }
 
+/// Writes to every page, so that giving them up takes its time.
+fn put_everywhere(front_end: &mut FrontEnd) {
+    const EXTENT: u64 = 2 << 20;
+    for start in (0..LARGE).step_by(8 * EXTENT as usize) {
+        let entries: Vec<CopyEntry> = (0..8)
+            .map(|index| CopyEntry::new(Op::Fill, 1, start + index * EXTENT, EXTENT as u32))
+            .collect();
+        assert_eq!(front_end.run(&entries).status(), Status::Ok);
+    }
+    for at in [0, LARGE - 4096] {
+        put(front_end, at);
+    }
+}
+
 fn is_zero(front_end: &mut FrontEnd, at: u64) -> bool {
     front_end.guest.write(DATA, &[1; 4096]);
     let entry = CopyEntry::new(Op::ToSystem, DATA, at, 4096);
@@ -210,9 +224,7 @@ fn until_let_through(what: &str, mut attempt: impl FnMut() -> u32) {
 fn the_memory_table_changes_while_a_session_is_opened() {
     let (_process, mut front_end) = large();
     until_let_through("scrubbed", || {
-        for at in [0, LARGE - 4096] {
-            put(&mut front_end, at);
-        }
+        put_everywhere(&mut front_end);
         let open = front_end.session_request(open());
         let (rounds, reply) = meanwhile(&mut front_end, &open);
         assert_eq!(reply.status, Status::Ok.to_wire());
@@ -230,9 +242,7 @@ fn the_memory_table_changes_while_memory_is_discarded() {
     let (_process, mut front_end) = large();
     let discard = ControlRequest::new(ControlKind::Discard, 0, 5, 0, LARGE);
     until_let_through("discarded", || {
-        for at in [0, LARGE - 4096] {
-            put(&mut front_end, at);
-        }
+        put_everywhere(&mut front_end);
         let (rounds, reply) = meanwhile(&mut front_end, discard.as_bytes());
         assert_eq!(reply.status, Status::Ok.to_wire());
         for at in [0, LARGE - 4096] {
@@ -260,6 +270,7 @@ fn the_configuration_is_read_while_memory_is_scrubbed() {
 /// Scrubs all memory, and counts how often the configuration space can be read meanwhile.
 fn configuration_reads(process: &Process, front_end: &mut FrontEnd, renew: bool) -> u32 {
     let generation = front_end.open();
+    put_everywhere(front_end);
     let done = AtomicBool::new(false);
     let reads = thread::scope(|scope| {
         let before = front_end.rings[CONTROL].used_index(&front_end.guest);
