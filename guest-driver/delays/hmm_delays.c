@@ -383,6 +383,8 @@ static int delays_open(struct inode *inode, struct file *file)
 	session = kzalloc_obj(*session);
 	if (!session)
 		return -ENOMEM;
+	/* It is the misc device, and seq_file expects nothing there. */
+	file->private_data = NULL;
 	ret = single_open(file, delays_show, session);
 	if (ret)
 		kfree(session);

@@ -12,6 +12,7 @@ mod bounce;
 mod case;
 mod child;
 mod control;
+mod delay;
 mod dmirror;
 mod ends;
 mod errors;
@@ -67,6 +68,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .chain(background::CASES)
         .chain(hibernate::CASES)
         .chain(hmmctl::CASES)
+        .chain(delay::CASES)
         .chain(errors::cases())
         .chain(loss::cases())
         .chain(policy::cases())
