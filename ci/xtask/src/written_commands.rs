@@ -11,14 +11,28 @@ use std::collections::BTreeSet;
 
 use crate::Cli;
 
-/// The documents: every Markdown file of the repository.
-fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+/// The documents with their texts: every Markdown file of the repository.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    find_documents(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."),
+        &mut files,
+    );
+    (files.into_iter())
+        .map(|file| {
+            let text = fs::read_to_string(&file).unwrap();
+            (file, text)
+        })
+        .collect()
+}
+
+fn find_documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
         if path.is_dir() {
             if !name.starts_with('.') && name != "target" {
-                documents(&path, found);
+                find_documents(&path, found);
             }
         } else if path.extension().is_some_and(|extension| extension == "md") {
             found.push(path);
@@ -62,12 +76,8 @@ fn arguments(line: &str) -> Option<Vec<String>> {
 
 #[test]
 fn every_command_of_the_documents_is_understood() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut files = Vec::new();
-    documents(&root, &mut files);
     let (mut count, mut wrong) = (0, Vec::new());
-    for file in &files {
-        let text = fs::read_to_string(file).unwrap();
+    for (file, text) in documents() {
         for line in lines_of_blocks(&text) {
             let Some(words) = arguments(&line) else {
                 continue;
@@ -118,12 +128,8 @@ fn of_hmmctl(line: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn every_hmmctl_command_of_the_documents_is_understood() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut files = Vec::new();
-    documents(&root, &mut files);
     let (mut count, mut wrong) = (0, Vec::new());
-    for file in &files {
-        let text = fs::read_to_string(file).unwrap();
+    for (file, text) in documents() {
         for line in lines_of_blocks(&text) {
             for words in of_hmmctl(&line) {
                 count += 1;
@@ -211,12 +217,8 @@ fn links(text: &str) -> Vec<String> {
 
 #[test]
 fn every_link_within_the_repository_leads_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut files = Vec::new();
-    documents(&root, &mut files);
     let (mut count, mut wrong) = (0, Vec::new());
-    for file in &files {
-        let text = fs::read_to_string(file).unwrap();
+    for (file, text) in documents() {
         for link in links(&text) {
             if link.contains("://") {
                 continue;
