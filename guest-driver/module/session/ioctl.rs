@@ -22,9 +22,12 @@ use crate::{
     loss::Presence,
     sys::{
         address_space::process::Process,
-        services::node::{
-            Handler,
-            Readiness, //
+        services::{
+            node::{
+                Handler,
+                Readiness, //
+            },
+            signal::signal_waits, //
         }, //
     }, //
 };
@@ -51,8 +54,15 @@ use kernel::{
     },
     prelude::*,
     seq_file::SeqFile,
-    sync::poll::PollCondVar, //
+    sync::poll::PollCondVar,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
+
+/// How often a call looks whether a device whose link is dead is lost, or has left.
+const PAUSE: Delta = Delta::from_millis(1);
 
 impl Handler for Session {
     type File = OpenSession;
@@ -117,10 +127,18 @@ impl Handler for Session {
         loop {
             let device = pool.wait_for_attached()?;
             let result = call(file, &device, command, argument);
+            let is_dead = device.link().is_dead();
             drop(device);
-            // What a device does not do that is lost meanwhile is done again when it is back.
-            if result != Err(ENODEV) || pool.loss().presence() == Presence::Present {
+            if result != Err(ENODEV) {
                 return result.map(|()| 0);
+            }
+            // What a device does not do that is lost meanwhile is done again when it is back. One that is being given up, or
+            // leaves in order, is told of as lost, or detached, a moment after its link is dead.
+            if pool.loss().presence() == Presence::Present {
+                if !is_dead || !pool.is_attached() || signal_waits() {
+                    return Err(ENODEV);
+                }
+                fsleep(PAUSE);
             }
         }
     }
