@@ -27,8 +27,8 @@ use std::time::Instant;
 
 /// `auto`, `kvm` or `tcg`.
 const ACCELERATOR_VARIABLE: &str = "HMM_ACCEL";
-/// The test of the boot with all cases.
-const BOOT: &str = "boot/cases";
+/// Groups of cases that mostly wait for a device that is lost, or does not answer.
+const WAITING_GROUPS: [&str; 2] = ["errors/", "loss/"];
 /// The test that the others notice what they are there for.
 const SELFTEST: &str = "boot/selftest";
 /// A boot is worth its time for this many cases and more.
@@ -76,11 +76,12 @@ fn trials(selection: &Selection) -> anyhow::Result<Vec<Trial>> {
         queue: Queue::from_environment()?,
         timings: Arc::new(Timings::from_environment()?),
     };
-    let mut trials = boots.cases()?;
-    trials.extend(boots.restart()?);
+    let mut trials = boots.cases(Kind::Working)?;
     if boots.artifacts.controls.is_some() {
         trials.extend(boots.controls()?);
     }
+    trials.extend(boots.restart()?);
+    trials.extend(boots.cases(Kind::Waiting)?);
     trials.extend(boots.selftest()?);
     trials.extend(boots.bounce_buffers()?);
     trials.extend(boots.wrong_devices());
@@ -94,6 +95,48 @@ fn prefix(artifacts: &Artifacts) -> &'static str {
     match artifacts.environment.kernel.debug {
         true => "debug/",
         false => "",
+    }
+}
+
+/// Cases that share their boots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// They move memory.
+    Working,
+    /// They wait: those of [`WAITING_GROUPS`].
+    Waiting,
+}
+
+impl Kind {
+    fn of(case: &str) -> Self {
+        match WAITING_GROUPS.iter().any(|group| case.starts_with(group)) {
+            true => Self::Waiting,
+            false => Self::Working,
+        }
+    }
+
+    /// The test of the boots as a whole.
+    fn boot(self) -> &'static str {
+        match self {
+            Self::Working => "boot/cases",
+            Self::Waiting => "boot/losses",
+        }
+    }
+
+    fn weight(self, debug: bool) -> Weight {
+        match self {
+            Self::Working => Weight::Busy,
+            Self::Waiting => of_losses(debug),
+        }
+    }
+}
+
+/// The weight of a boot whose cases lose devices. What the debug kernel checks meanwhile keeps a processor busy for half of
+/// the time.
+fn of_losses(debug: bool) -> Weight {
+    match debug {
+        true => Weight::Calm,
+        false => Weight::Idle,
     }
 }
 
@@ -157,14 +200,18 @@ impl Boots<'_> {
         Trial::test(self.name(test), move || boot.wait().map_err(Failed::from))
     }
 
-    /// One test for each case, and one for the boots of all of them.
-    fn cases(&self) -> anyhow::Result<Vec<Trial>> {
+    fn is_debug(&self) -> bool {
+        self.artifacts.environment.kernel.debug
+    }
+
+    /// One test for each case of this kind, and one for the boots of all of them.
+    fn cases(&self, kind: Kind) -> anyhow::Result<Vec<Trial>> {
         let mut cases = all_cases(&self.artifacts)?;
-        cases.retain(|name| self.is_chosen(name));
+        cases.retain(|name| Kind::of(name) == kind && self.is_chosen(name));
         if cases.is_empty() {
             return Ok(Vec::new());
         }
-        let suites = self.suites(&cases)?;
+        let suites = self.suites(kind, &cases)?;
         let mut trials = Vec::new();
         // Neighbours in the list are of the same kind and take about as long: each suite has an even share of each kind.
         for (case, suite) in cases.into_iter().zip(suites.iter().cycle()) {
@@ -174,7 +221,7 @@ impl Boots<'_> {
                 verdict(&suite, prefix, &case, &timings)
             }));
         }
-        trials.push(Trial::test(self.name(BOOT), move || {
+        trials.push(Trial::test(self.name(kind.boot()), move || {
             let problems: Vec<String> = (suites.iter())
                 .filter_map(|suite| Some(with_folder(suite.end().err()?, suite.folder())))
                 .collect();
@@ -187,12 +234,13 @@ impl Boots<'_> {
     }
 
     /// The boots that share the cases: case 0 is for the first one, case 1 for the second, and so on.
-    fn suites(&self, cases: &[String]) -> anyhow::Result<Vec<Arc<Suite>>> {
+    fn suites(&self, kind: Kind, cases: &[String]) -> anyhow::Result<Vec<Arc<Suite>>> {
         let load = load::from_environment()?;
+        let weight = kind.weight(self.is_debug());
         let most = (cases.len() / CASES_PER_BOOT).max(1);
-        let count = self.queue.busy_at_once().get().min(most);
+        let count = self.queue.at_once(weight).get().min(most);
         let suite = |index| {
-            let name = format!("cases{}", index + 1);
+            let name = format!("{}{}", kind.boot().trim_start_matches("boot/"), index + 1);
             let mut spec = self.spec(&name)?;
             let recording = Recording::wanted(&self.name(&name).replace('/', "-"));
             // Two nodes, so that memory policies have a choice.
@@ -214,7 +262,7 @@ impl Boots<'_> {
                 limit: suite::LIMIT,
                 recording,
             };
-            Ok(Arc::new(Suite::queued(&self.queue, plan)))
+            Ok(Arc::new(Suite::queued(&self.queue, weight, plan)))
         };
         (0..count).map(suite).collect()
     }
@@ -236,7 +284,8 @@ impl Boots<'_> {
         }
         let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
         let rules = self.rules.clone();
-        Ok(Some(self.trial(restart::NAME, Weight::Busy, move || {
+        let weight = of_losses(self.is_debug());
+        Ok(Some(self.trial(restart::NAME, weight, move || {
             restart::run(artifacts, spec, rules)
         })))
     }
@@ -308,7 +357,7 @@ impl Boots<'_> {
     }
 
     fn ends(&self) -> anyhow::Result<Vec<Trial>> {
-        let debug = self.artifacts.environment.kernel.debug;
+        let debug = self.is_debug();
         let depth = load::from_environment()?.depth;
         let chosen = ends::all().filter(|end| self.is_chosen(end.name) && (end.on_debug || !debug));
         chosen

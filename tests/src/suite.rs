@@ -112,10 +112,10 @@ impl Shared {
 
 impl Suite {
     /// Adds a boot to the queue; it runs when the queue is started.
-    pub fn queued(queue: &Queue, plan: Plan) -> Self {
+    pub fn queued(queue: &Queue, weight: Weight, plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
         let background = Arc::clone(&shared);
-        let boot = queue.add(Weight::Busy, move || {
+        let boot = queue.add(weight, move || {
             // Those that wait for a result must see the end in any case.
             let end = catch_unwind(AssertUnwindSafe(|| boot(&plan, &background)))
                 .unwrap_or_else(|_| Err("the boot's thread panicked".to_owned()));
@@ -128,7 +128,7 @@ impl Suite {
     /// Boots now.
     pub fn start(plan: Plan) -> Self {
         let queue = Queue::new(NonZeroUsize::MIN);
-        let suite = Self::queued(&queue, plan);
+        let suite = Self::queued(&queue, Weight::Busy, plan);
         queue.start();
         suite
     }
