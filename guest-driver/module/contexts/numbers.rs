@@ -4,8 +4,10 @@
 //! is on its way to one context never reaches another.
 
 use crate::link::Link;
+use core::ops::Range;
 use hmm_protocol::FaultAccess;
 use kernel::{
+    mm::Mm,
     new_mutex,
     prelude::*,
     sync::{
@@ -37,6 +39,10 @@ pub(crate) trait ContextOwner: Send + Sync {
 
     /// The device of `link` was reset and goes. The context is created anew if it comes back.
     fn lose(&self, link: &Link);
+
+    /// What is advised about `range` of `mm` has changed. A context of that address space asks for pages again at the
+    /// next access. May sleep.
+    fn advised(&self, mm: &Mm, range: &Range<usize>);
 }
 
 /// Owners by number.
@@ -137,6 +143,11 @@ impl Numbers {
         self.each(|owner| owner.lose(link));
     }
 
+    /// Tells all owners that what is advised about `range` of `mm` has changed.
+    pub(crate) fn advised(&self, mm: &Mm, range: &Range<usize>) {
+        self.each(|owner| owner.advised(mm, range));
+    }
+
     /// Calls `act` with each owner. It may take numbers, and give them back.
     fn each(&self, act: impl Fn(&dyn ContextOwner)) {
         let count = self.owners.lock().by_number.len();
@@ -167,6 +178,8 @@ mod tests {
         }
 
         fn lose(&self, _link: &Link) {}
+
+        fn advised(&self, _mm: &Mm, _range: &Range<usize>) {}
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
         },
         Tally, //
     },
+    policy::Space,
     pool::AccountId,
     sys::{
         address_space::{
@@ -44,6 +45,7 @@ use crate::{
 };
 use core::ops::Range;
 use hmm_logic::{
+    Advice,
     Side,
     WindowBounds,
     WINDOW_MOST, //
@@ -117,6 +119,29 @@ impl Change {
                 .then_some((call.touches != 0).then_some(call.touches)),
         })
     }
+
+    fn apply(&self, advice: &mut Advice) {
+        advice.side = self.side.unwrap_or(advice.side);
+        advice.keep = self.keep.unwrap_or(advice.keep);
+        advice.window = self.window.unwrap_or(advice.window);
+        advice.touches = self.touches.unwrap_or(advice.touches);
+    }
+
+    /// Whether some of `range` moves by a page fault of the device from now on by which it did not.
+    fn begins_moves(&self, watcher: &Space, range: Range<usize>) -> bool {
+        let mut address = range.start;
+        while address < range.end {
+            let (before, end) = watcher.run(address..range.end);
+            let mut after = before;
+            self.apply(&mut after);
+            let touches = after.moves_at_touch();
+            if touches.is_some() && touches != before.moves_at_touch() {
+                return true;
+            }
+            address = end.max(address + PAGE_SIZE);
+        }
+        false
+    }
 }
 
 /// Bounds of a fault's window, bytes; `None` for the driver's own choice.
@@ -145,16 +170,18 @@ impl Call<'_> {
         let snapshot = KBox::pin_init(Snapshot::new(mm), GFP_KERNEL)?;
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
-        {
+        let moves_now = {
             let guard = MmapReadGuard::lock(mm, || false)?;
             expect_mapped(&guard, range.clone())?;
             let may_pin = process.memlock_limit();
-            known.watcher().advise(range.clone(), may_pin, |advice| {
-                advice.side = change.side.unwrap_or(advice.side);
-                advice.keep = change.keep.unwrap_or(advice.keep);
-                advice.window = change.window.unwrap_or(advice.window);
-                advice.touches = change.touches.unwrap_or(advice.touches);
-            })?;
+            let moves_now = change.begins_moves(known.watcher(), range.clone());
+            let apply = |advice: &mut Advice| change.apply(advice);
+            known.watcher().advise(range.clone(), may_pin, apply)?;
+            moves_now
+        };
+        if moves_now {
+            // What the device has mapped it uses without asking.
+            self.device.contexts().numbers.advised(mm, &range);
         }
         match change.keep {
             // What is on the device already.

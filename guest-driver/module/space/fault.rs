@@ -56,7 +56,10 @@ use hmm_protocol::{
 };
 use hmm_uapi::Trigger;
 use kernel::{
-    mm::MmWithUser,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     page::PAGE_SIZE,
     prelude::*,
     time::{
@@ -91,6 +94,12 @@ impl ContextOwner for Followed {
 
     fn lose(&self, link: &Link) {
         self.mirrored().table.lock().lose(link);
+    }
+
+    fn advised(&self, mm: &Mm, range: &Range<usize>) {
+        if self.mm().as_raw() == mm.as_raw() {
+            self.mirrored().take_for_advice(range);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Mirrored for View {
         invalidation.note();
         table.break_exclusive(range);
         if is_mapped {
-            self.take_away(&table, range, invalidation.cause);
+            self.take_away(&table, range, name(invalidation.cause));
         }
         let is_other_memory = matches!(invalidation.cause, Cause::Unmap | Cause::Release);
         if is_mapped || is_other_memory {
@@ -65,8 +65,17 @@ impl Mirrored for View {
 }
 
 impl View {
+    /// Has the device ask for the pages of `range` again, so that what is now advised about them is followed.
+    pub(super) fn take_for_advice(&self, range: &Range<usize>) {
+        let mut table = self.table.lock();
+        if table.any(range) {
+            self.take_away(&table, range, "advice");
+            table.forget(range, false);
+        }
+    }
+
     /// Takes `range` away from the device. A device that is not there, or was reset since, has nothing.
-    fn take_away(&self, table: &Table, range: &Range<usize>, cause: Cause) {
+    fn take_away(&self, table: &Table, range: &Range<usize>, cause: &'static str) {
         let Some(device) = self.pool.attached_for_change() else {
             return;
         };
@@ -84,7 +93,7 @@ impl View {
         trace::invalidate(
             device.vdev(),
             self.context,
-            name(cause),
+            cause,
             &(start..end),
             time.started(),
         );

@@ -26,6 +26,7 @@ use crate::{
     pool::AccountId,
     sys::address_space::{
         mirror::Wanted,
+        mm::Vma,
         mmap_lock::MmapReadGuard,
         process::Process, //
     }, //
@@ -81,7 +82,7 @@ pub(super) fn migrate_first(
             }
             if touches >= needed {
                 let range = alike(&view.known, start, &advice);
-                has_moved |= bring(followed, device, mm, range);
+                has_moved |= bring(followed, device, mm, range, start..end);
             }
         }
         start = end.max(start + PAGE_SIZE);
@@ -91,17 +92,43 @@ pub(super) fn migrate_first(
     }
 }
 
-/// Moves `range` to the device, also from another device. Returns whether anything moved; without memory for that, it
-/// stays where it is.
-fn bring(followed: &Followed, device: &Device, mm: &MmWithUser, range: Range<usize>) -> bool {
+/// Moves `range` to the device, also from another device. Where nothing is yet, a CPU that touched `touched` would get
+/// single pages there, or huge ones where they are welcome; so does the device. Returns whether anything moved; without
+/// memory for that, it stays where it is.
+fn bring(
+    followed: &Followed,
+    device: &Device,
+    mm: &MmWithUser,
+    range: Range<usize>,
+    touched: Range<usize>,
+) -> bool {
     let mut tally = Tally::default();
-    let mut moved = to_device(followed, device, mm, range.clone(), &mut tally);
+    let populate = match wants_huge_pages(device, mm, touched.start) {
+        true => MigrateFlags::POPULATE,
+        false => MigrateFlags::default(),
+    };
+    let to_device = |range, populate, tally: &mut Tally| {
+        to_device(followed, device, mm, range, populate, tally)
+    };
+    let mut moved = to_device(range.clone(), populate, &mut tally);
     if moved.is_ok() && tally.skipped_for(SkipReason::OtherDevice) > 0 {
         // What could not be had stays where it is.
         let _ = fault_in(followed, device, mm, &range);
-        moved = to_device(followed, device, mm, range, &mut tally);
+        moved = to_device(range, populate, &mut tally);
+    }
+    if moved.is_ok() && tally.skipped_for(SkipReason::Hole) > 0 {
+        moved = to_device(touched, MigrateFlags::POPULATE, &mut tally);
     }
     moved.is_ok() && tally.moved > 0
+}
+
+/// Whether huge pages are welcome in the mapping at `address`.
+fn wants_huge_pages(device: &Device, mm: &MmWithUser, address: usize) -> bool {
+    let guard = MmapReadGuard::lock(mm, || device.link().is_stopping());
+    guard.is_ok_and(|guard| {
+        let vma = Vma::find(&guard, address).filter(|vma| vma.start() <= address);
+        vma.is_some_and(|vma| vma.wants_huge_pages())
+    })
 }
 
 /// What may be mapped along with `page`: the part of its granule with the same advice. Other parts have touches of their
@@ -170,6 +197,7 @@ fn to_device(
     device: &Device,
     mm: &MmWithUser,
     range: Range<usize>,
+    flags: MigrateFlags,
     tally: &mut Tally,
 ) -> Result {
     let view = followed.mirrored();
@@ -179,7 +207,7 @@ fn to_device(
     }
     let args = MigrateArgs {
         direction: Direction::ToDevice,
-        flags: MigrateFlags::POPULATE,
+        flags,
         huge: *crate::module_parameters::huge_pages.value_ref() != 0,
         refuse_huge: false,
         ticket: device.pages().ticket(),

@@ -4,13 +4,17 @@
 mod basic;
 mod calls;
 mod changes;
+mod devices;
 mod ends;
 mod errors;
+mod kinds;
 mod list;
 mod missing;
 mod place;
+mod processes;
 mod program;
 mod reclaim;
+mod reuse;
 mod together;
 
 pub(super) use self::calls::endless;
@@ -22,9 +26,13 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         .chain(calls::CASES)
         .chain(errors::CASES)
         .chain(place::CASES)
+        .chain(kinds::CASES)
         .chain(list::CASES)
         .chain(together::CASES)
+        .chain(devices::CASES)
+        .chain(processes::CASES)
         .chain(changes::CASES)
+        .chain(reuse::CASES)
         .chain(ends::CASES)
         .chain(program::CASES)
         .chain(reclaim::CASES)

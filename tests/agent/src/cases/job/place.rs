@@ -19,6 +19,12 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/advice-on-a-part-anon-thp", || {
         advice_on_a_part(Memory::huge(2)?)
     }),
+    Case::new("job/advice-after-use-anon-4k", || {
+        advice_after_use(Memory::single(2 * PAGES_OF_BLOCK)?)
+    }),
+    Case::new("job/advice-after-use-anon-thp", || {
+        advice_after_use(Memory::huge(2)?)
+    }),
     Case::new("job/advice-beside-a-touch-anon-4k", || {
         advice_beside_a_touch(Memory::single(PAGES_OF_BLOCK)?)
     }),
@@ -128,6 +134,30 @@ fn advice_on_a_part(mut memory: Memory) -> Result<()> {
     ] {
         mover.expect_in_system(memory.part(rest))?;
     }
+    memory.check(1)
+}
+
+/// Advice is followed also where the device may access the memory already.
+fn advice_after_use(mut memory: Memory) -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    memory.fill(1);
+    crc(&jobs, &memory)?;
+    ensure!(crc(&jobs, &memory)? == 0, "the device has it mapped");
+    advise(&jobs, &memory, PreferredSide::System, NEVER_TOUCHES)?;
+    ensure!(crc(&jobs, &memory)? == 0, "advice that moves nothing");
+    let (part, rest) = (100..300, 300..memory.pages());
+    advise_part(&jobs, memory.part(part.clone()), PreferredSide::Device, 1)?;
+    crc(&jobs, &memory)?;
+    mover.expect_on_device(memory.part(part))?;
+    mover.expect_in_system(memory.part(rest))?;
+    advise(&jobs, &memory, PreferredSide::Device, 2)?;
+    crc(&jobs, &memory)?;
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    crc(&jobs, &memory)?;
+    mover.expect_on_device(memory.range())?;
+    // Said once more, it changes nothing.
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    ensure!(crc(&jobs, &memory)? == 0, "the same advice");
     memory.check(1)
 }
 
