@@ -33,6 +33,7 @@ const CASES: &[&str] = &[
     "restart/killed-at-unbind",
     "restart/killed-at-fork",
     "restart/killed-at-exit",
+    "restart/killed-at-unload",
     "restart/killed-twice-at-to-system-after-copy",
     "restart/killed-twice-at-job",
     "restart/killed-during-restart-at-idle",

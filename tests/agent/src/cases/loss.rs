@@ -17,6 +17,7 @@ mod resets;
 mod session;
 mod told;
 mod trial;
+mod unload;
 
 use super::case::Case;
 
@@ -30,6 +31,7 @@ pub(super) fn restart_cases() -> impl Iterator<Item = &'static Case> {
         matrix::KILLED,
         matrix::KILLED_TWICE,
         matrix::KILLED_DURING_RESTART,
+        unload::KILLED,
     ]
     .into_iter()
     .flatten()
@@ -47,6 +49,7 @@ pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
         matrix::HUNG_TWICE,
         matrix::OTHER_CONTENTS,
         matrix::NOTHING_RETURNS,
+        unload::CASES,
     ]
     .into_iter()
     .flatten()

@@ -6,10 +6,10 @@ use crate::cases::support::prelude::*;
 use crate::cases::support::tracefs::Recording;
 use hmm_control::plan;
 use hmm_uapi::client::Presence;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{self, ChildStdout, Command, Stdio};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("loss/poll-tells", poll_tells),
@@ -27,9 +27,19 @@ fn expect(trial: &Trial, expected: Presence) -> Result<()> {
     Ok(())
 }
 
-/// A device that is there, lost, there again, and gone.
+/// A device that is there, lost, and there again; and one that is gone.
 fn poll_tells() -> Result<()> {
+    poll_tells_of_return()?;
     let trial = Trial::with_short_wait()?;
+    let _memory = trial.memory(100, 1)?;
+    trial.lose()?;
+    let gone = trial.mover.device.wait_for_change(Some(Presence::Lost))?;
+    ensure!(gone == Presence::Gone, "a waiter was told of {gone:?}");
+    expect(&trial, Presence::Gone)
+}
+
+fn poll_tells_of_return() -> Result<()> {
+    let trial = Trial::new()?;
     expect(&trial, Presence::Present)?;
     let memory = trial.memory(100, 1)?;
     std::thread::scope(|scope| -> Result<()> {
@@ -47,11 +57,7 @@ fn poll_tells() -> Result<()> {
     })?;
     trial.come_back()?;
     expect(&trial, Presence::Present)?;
-    memory.check(1)?;
-    trial.lose()?;
-    let gone = trial.mover.device.wait_for_change(Some(Presence::Lost))?;
-    ensure!(gone == Presence::Gone, "a waiter was told of {gone:?}");
-    expect(&trial, Presence::Gone)
+    memory.check(1)
 }
 
 /// The kernel's messages about devices.
@@ -103,29 +109,39 @@ impl Uevents {
             }
         }
     }
+
+    fn expect(&self, expected: &str) -> Result<()> {
+        let found = self.next()?;
+        ensure!(found == expected, "a uevent says {found}, not {expected}");
+        Ok(())
+    }
 }
 
 fn uevents() -> Result<()> {
+    uevents_of_return()?;
     let trial = Trial::with_short_wait()?;
+    let _memory = trial.memory(100, 1)?;
     let uevents = Uevents::listen()?;
-    let expect = |expected: &str| -> Result<()> {
-        let found = uevents.next()?;
-        ensure!(found == expected, "a uevent says {found}, not {expected}");
-        Ok(())
-    };
-    let memory = trial.memory(100, 1)?;
     trial.lose()?;
-    expect("lost")?;
+    uevents.expect("lost")?;
+    uevents.expect("gone")
+}
+
+fn uevents_of_return() -> Result<()> {
+    let trial = Trial::new()?;
+    let memory = trial.memory(100, 1)?;
+    let uevents = Uevents::listen()?;
+    trial.lose()?;
+    uevents.expect("lost")?;
     trial.come_back()?;
-    expect("returned")?;
+    uevents.expect("returned")?;
     memory.check(1)?;
     trial.mover.all_to_device(memory.range())?;
     trial.lose()?;
-    expect("lost")?;
+    uevents.expect("lost")?;
     trial.faults.renew()?;
     trial.is_refused()?;
-    expect("refused")?;
-    expect("gone")
+    uevents.expect("refused")
 }
 
 fn traced() -> Result<()> {
@@ -159,32 +175,59 @@ fn traced() -> Result<()> {
     Ok(())
 }
 
-fn watch() -> Result<()> {
-    let trial = Trial::with_short_wait()?;
-    let memory = trial.memory(100, 1)?;
-    let mut watch = Command::new(Path::new(plan::PROGRAMS).join("hmmctl"))
-        .args(["watch", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run hmmctl")?;
-    let output = watch.stdout.take().context("no output")?;
-    let mut lines = BufReader::new(output).lines();
-    let mut expect = |expected: &str| -> Result<()> {
-        let line = lines.next().context("hmmctl has ended")??;
+/// `hmmctl watch`.
+struct Watch {
+    hmmctl: process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    fn start() -> Result<Self> {
+        let mut hmmctl = Command::new(Path::new(plan::PROGRAMS).join("hmmctl"))
+            .args(["watch", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run hmmctl")?;
+        let output = hmmctl.stdout.take().context("no output")?;
+        Ok(Self {
+            hmmctl,
+            lines: BufReader::new(output).lines(),
+        })
+    }
+
+    fn expect(&mut self, expected: &str) -> Result<()> {
+        let line = self.lines.next().context("hmmctl has ended")??;
         let line: serde_json::Value = serde_json::from_str(&line)?;
         ensure!(line["device"] == expected, "{line}, and not {expected}");
         Ok(())
-    };
-    expect("present")?;
+    }
+}
+
+fn watch() -> Result<()> {
+    watch_return()?;
+    let trial = Trial::with_short_wait()?;
+    let _memory = trial.memory(100, 1)?;
+    let mut watch = Watch::start()?;
+    watch.expect("present")?;
     trial.lose()?;
-    expect("lost")?;
-    trial.come_back()?;
-    expect("present")?;
-    memory.check(1)?;
-    trial.lose()?;
-    expect("lost")?;
-    expect("gone")?;
-    let status = watch.wait()?;
+    watch.expect("lost")?;
+    watch.expect("gone")?;
+    let status = watch.hmmctl.wait()?;
     ensure!(status.success(), "hmmctl ended with {status}");
     Ok(())
+}
+
+fn watch_return() -> Result<()> {
+    let trial = Trial::new()?;
+    let memory = trial.memory(100, 1)?;
+    let mut watch = Watch::start()?;
+    watch.expect("present")?;
+    trial.lose()?;
+    watch.expect("lost")?;
+    trial.come_back()?;
+    watch.expect("present")?;
+    // It has a node open, which would keep the module.
+    watch.hmmctl.kill()?;
+    watch.hmmctl.wait()?;
+    memory.check(1)
 }

@@ -16,17 +16,41 @@ use std::time::Duration;
 /// How often a case looks whether something has happened.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long users wait for a device that comes back, milliseconds: until the case's own limit.
-const LONG_WAIT: u32 = 3_600_000;
+pub(super) const LONG_WAIT: u32 = 3_600_000;
 /// How long they wait for one that does not.
 const SHORT_WAIT: u32 = 1_500;
 
 /// By what a device is lost, and comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// It leaves batches unanswered, and the driver is bound to it anew.
     Unanswered,
     /// Its process is killed, and the host starts another on the same memory.
     Killed(Again),
+}
+
+impl Cause {
+    /// The driver, which gives a device up by one batch without an answer, and whose users wait for it for so many milliseconds.
+    pub(super) fn driver(self, wait_ms: u32) -> Result<Reloaded> {
+        let timeout_ms = match self {
+            Self::Unanswered => 2_000,
+            // As the host tells the driver that starts devices again: longer than it takes to notice that a process hangs.
+            Self::Killed(_) => 15_000,
+        };
+        Reloaded::with(&format!(
+            "restart=0 timeout_ms={timeout_ms} loss_wait_ms={wait_ms}"
+        ))
+    }
+
+    /// A fault by which a batch of a queue loses the device once it is copied.
+    pub(super) fn unanswered(self, queue: &str) -> Value {
+        match self {
+            Self::Unanswered => json!({ "action": "drop", "queue": queue }),
+            Self::Killed(_) => {
+                json!({ "action": "die", "step": "after-copy", "queue": queue, "nth": 1 })
+            }
+        }
+    }
 }
 
 /// A device that can be lost.
@@ -35,6 +59,8 @@ pub(super) struct Trial {
     pub(super) faults: Faults,
     device: String,
     cause: Cause,
+    /// Whether its users wait for it until it is back. Otherwise it may be gone before the case has done anything about it.
+    is_waited_for: bool,
     // Loads the driver anew when all else is closed.
     driver: Reloaded,
 }
@@ -61,14 +87,7 @@ impl Trial {
     }
 
     fn with(wait_ms: u32, cause: Cause) -> Result<Self> {
-        let timeout_ms = match cause {
-            Cause::Unanswered => 2_000,
-            // As the host tells the driver that starts devices again: longer than it takes to notice that a process hangs.
-            Cause::Killed(_) => 15_000,
-        };
-        let driver = Reloaded::with(&format!(
-            "restart=0 timeout_ms={timeout_ms} loss_wait_ms={wait_ms}"
-        ))?;
+        let driver = cause.driver(wait_ms)?;
         let faults = Faults::of_first_device()?;
         let devices = driver::bound_devices()?;
         Ok(Self {
@@ -76,6 +95,7 @@ impl Trial {
             faults,
             device: devices.first().context("no device is bound")?.clone(),
             cause,
+            is_waited_for: wait_ms == LONG_WAIT,
             driver,
         })
     }
@@ -185,12 +205,7 @@ impl Trial {
 
     /// A fault by which a batch of a queue loses the device once it is copied.
     pub(super) fn unanswered(&self, queue: &str) -> Value {
-        match self.cause {
-            Cause::Unanswered => json!({ "action": "drop", "queue": queue }),
-            Cause::Killed(_) => {
-                json!({ "action": "die", "step": "after-copy", "queue": queue, "nth": 1 })
-            }
-        }
+        self.cause.unanswered(queue)
     }
 
     /// Takes the faults away. Those of a process that died are gone with it.
@@ -203,6 +218,7 @@ impl Trial {
 
     /// The device comes back with all it had.
     pub(super) fn come_back(&self) -> Result<()> {
+        ensure!(self.is_waited_for, "it may be gone by now");
         match self.cause {
             Cause::Unanswered => {
                 let before = counter("returns")?;
