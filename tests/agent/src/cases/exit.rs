@@ -5,7 +5,7 @@ use super::support::gate::Gate;
 use super::support::prelude::*;
 use hmm_uapi::client::Error;
 use rustix::process::Signal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("exit/normal-anon-4k", normal),
@@ -19,22 +19,6 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const PAGES: usize = 500;
-
-/// Waits until nothing is resident. The last reference of an address space may go a little after its process.
-fn expect_nothing_resident(mover: &Mover) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let resident = mover.resident()?;
-        if resident == 0 {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{resident} bytes are still resident"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// A child with memory on the device, which opens the gate and then does something to its end.
 fn holder(
@@ -70,7 +54,7 @@ fn normal() -> Result<()> {
     );
     go.open()?;
     child.wait()?;
-    expect_nothing_resident(&mover)
+    mover.wait_for_resident(0)
 }
 
 fn killed() -> Result<()> {
@@ -80,7 +64,7 @@ fn killed() -> Result<()> {
     ready.wait()?;
     child.signal(Signal::KILL)?;
     child.wait_for_signal(Signal::KILL)?;
-    expect_nothing_resident(&mover)
+    mover.wait_for_resident(0)
 }
 
 /// Threads fault pages home at the moment of the end.
@@ -110,7 +94,7 @@ fn killed_with_threads() -> Result<()> {
         }
         child.signal(Signal::KILL)?;
         child.wait_for_signal(Signal::KILL)?;
-        expect_nothing_resident(&mover)?;
+        mover.wait_for_resident(0)?;
     }
     Ok(())
 }
@@ -132,7 +116,7 @@ fn exec() -> Result<()> {
         error == Err("the child failed with code 1".to_owned()),
         "the child ended otherwise: {error:?}"
     );
-    expect_nothing_resident(&mover)
+    mover.wait_for_resident(0)
 }
 
 /// The process is killed while another one moves its memory there and back.
@@ -176,7 +160,7 @@ fn while_moving() -> Result<()> {
         })
         .with_context(|| format!("round {round}"))?;
         child.wait_for_signal(Signal::KILL)?;
-        expect_nothing_resident(&device)?;
+        device.wait_for_resident(0)?;
     }
     Ok(())
 }
@@ -207,7 +191,7 @@ fn mover_killed() -> Result<()> {
         memory.check(1).with_context(|| format!("round {round}"))?;
     }
     drop(memory);
-    expect_nothing_resident(&device)
+    device.wait_for_resident(0)
 }
 
 fn many() -> Result<()> {
@@ -236,7 +220,7 @@ fn many() -> Result<()> {
         }
     }
     drop(children);
-    expect_nothing_resident(&mover)
+    mover.wait_for_resident(0)
 }
 
 /// A dying process reads all of its memory once more.
@@ -274,5 +258,5 @@ fn core_dump() -> Result<()> {
         dump[found * PAGE..].starts_with(expected.bytes()),
         "the core dump has other bytes than the memory"
     );
-    expect_nothing_resident(&mover)
+    mover.wait_for_resident(0)
 }

@@ -65,19 +65,7 @@ fn killed() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(u64::from(7 * round)));
         child.signal(Signal::KILL)?;
         child.wait_for_signal(Signal::KILL)?;
-        // Workers of the kernel may hold the address space a moment longer.
-        let mut left = mover.resident()?;
-        for _ in 0..1000 {
-            if left == 0 {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            left = mover.resident()?;
-        }
-        ensure!(
-            left == 0,
-            "{left} bytes of a process that is gone are on the device"
-        );
+        mover.wait_for_resident(0)?;
     }
     Ok(())
 }

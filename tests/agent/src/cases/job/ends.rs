@@ -73,11 +73,7 @@ fn exits() -> Result<()> {
 
 /// All device memory of the processes is free again, and the device still works.
 fn expect_nothing_left(mover: &Mover, resident: u64) -> Result<()> {
-    let left = mover.resident()?;
-    ensure!(
-        left <= resident,
-        "{left} bytes are on the device, and {resident} were before"
-    );
+    mover.wait_for_resident(resident)?;
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
     Jobs::open()?.done(&JobRequest::fill(memory.range(), 0))?;

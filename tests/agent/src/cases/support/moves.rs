@@ -8,6 +8,7 @@ use hmm_uapi::client::{Device, MigrateReport, MigrateRequest, Process, Skipped};
 use hmm_uapi::{Direction, MigrateFlags, PageState, SkipReason};
 use std::ops::Range;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Retries for pages that another task has locked.
 const TRIES: usize = 50;
@@ -214,6 +215,23 @@ impl Mover {
     /// Device memory in use, bytes.
     pub(in crate::cases) fn resident(&self) -> Result<u64> {
         Ok(self.device.stats().context("STATS")?.resident_bytes)
+    }
+
+    /// Waits until so much device memory is in use, bytes, and no more. What a process had is free when the last reference to
+    /// its address space goes, which can be one of a worker that serves its device fault, a little after the process has ended.
+    pub(in crate::cases) fn wait_for_resident(&self, most: u64) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let resident = self.resident()?;
+            if resident <= most {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{resident} bytes are left on the device, where {most} should be"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
