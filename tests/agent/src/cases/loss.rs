@@ -5,6 +5,7 @@
 //! gives it up, and it comes back when the driver is bound anew. Its process lives on with its memory.
 
 mod access;
+mod beside;
 mod contents;
 mod deeds;
 mod failure;

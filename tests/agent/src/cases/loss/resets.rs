@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device is reset, or taken away and given back, in order.
 
+use super::beside::{JobsMay, beside_moves_and_jobs};
 use super::trial::{Trial, counter};
 use crate::cases::support::driver;
 use crate::cases::support::host;
-use crate::cases::support::jobs::{Jobs, crc32c, expect_done};
+use crate::cases::support::jobs::{Jobs, crc32c};
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
 use hmm_control::Question;
@@ -208,41 +209,8 @@ fn guest_stops() -> Result<()> {
     mover.all_to_device(resident.range())?;
     let resident = resident;
     let timeouts = mover.device.stats()?.timeouts;
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        let moving = scope.spawn(|| -> Result<()> {
-            let mover = Mover::open()?;
-            let mut memory = Memory::single(2000)?;
-            memory.fill(2);
-            while !stop.load(Ordering::Relaxed) {
-                for direction in [Direction::ToDevice, Direction::ToSystem] {
-                    mover.call(memory.range(), direction, MigrateFlags::default())?;
-                }
-                memory.check(2)?;
-            }
-            Ok(())
-        });
-        let working = scope.spawn(|| -> Result<()> {
-            let jobs = Jobs::open()?;
-            let mut memory = Memory::single(600)?;
-            memory.fill(3);
-            let expected = u64::from(crc32c(memory.bytes()));
-            while !stop.load(Ordering::Relaxed) {
-                let id = jobs.begin(&JobRequest::crc32c(memory.range(), 0))?;
-                let report = expect_done(jobs.wait(id)?)?;
-                ensure!(report.result == expected, "a job found other bytes");
-            }
-            Ok(())
-        });
-        let stopped = (0..TIMES).try_for_each(|_| host::ask(&Question::StopGuest).map(drop));
-        stop.store(true, Ordering::Relaxed);
-        for worker in [moving, working] {
-            match worker.join() {
-                Ok(worked) => worked?,
-                Err(_) => bail!("a worker panicked"),
-            }
-        }
-        stopped
+    beside_moves_and_jobs(JobsMay::NotEnd, || {
+        (0..TIMES).try_for_each(|_| host::ask(&Question::StopGuest).map(drop))
     })?;
     mover.expect_on_device(resident.range())?;
     resident.check(1)?;

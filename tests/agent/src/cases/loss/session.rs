@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The device ends the session, and keeps its contents. The driver adopts them again, and nothing is lost.
 
+use super::beside::{JobsMay, beside_moves_and_jobs};
 use super::trial::{Trial, counter};
 use crate::cases::support::inject::Faults;
-use crate::cases::support::jobs::{Jobs, crc32c, expect_done};
+use crate::cases::support::jobs::{Jobs, crc32c};
 use crate::cases::support::prelude::*;
 use hmm_uapi::JobState;
 use hmm_uapi::client::JobRequest;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("loss/session-ends-anon-4k", || ends(Memory::single(PAGES)?)),
@@ -87,51 +87,14 @@ fn again_and_again() -> Result<()> {
     memory.fill(4);
     let (memory, resident) = (memory, resident);
     let (ended_before, failed) = (counter("lost_sessions")?, failures()?);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        let moving = scope.spawn(|| -> Result<()> {
-            let mut memory = Memory::single(2000)?;
-            memory.fill(2);
-            while !stop.load(Ordering::Relaxed) {
-                for direction in [Direction::ToDevice, Direction::ToSystem] {
-                    mover.call(memory.range(), direction, MigrateFlags::default())?;
-                }
-                memory.check(2)?;
-            }
-            Ok(())
-        });
-        let working = scope.spawn(|| -> Result<()> {
-            let jobs = Jobs::open()?;
-            let mut memory = Memory::single(PAGES)?;
-            memory.fill(3);
-            let expected = u64::from(crc32c(memory.bytes()));
-            while !stop.load(Ordering::Relaxed) {
-                let report = jobs.run(&JobRequest::crc32c(memory.range(), 0))?;
-                ensure!(
-                    report.state != JobState::Done || report.result == expected,
-                    "a job found other bytes"
-                );
-            }
-            // No session ends any more.
-            let report = expect_done(jobs.run(&JobRequest::crc32c(memory.range(), 0))?)?;
-            ensure!(report.result == expected, "the last job found other bytes");
-            Ok(())
-        });
+    beside_moves_and_jobs(JobsMay::Fail, || {
         // One that ends while the driver is about to adopt its contents is not noticed. A call that succeeds says that the next
         // one may end.
-        let ended = (0..TIMES).try_for_each(|_| {
+        (0..TIMES).try_for_each(|_| {
             device.end_session()?;
             mover.all_to_device(memory.range())?;
             mover.to_system(memory.range()).map(drop)
-        });
-        stop.store(true, Ordering::Relaxed);
-        for worker in [moving, working] {
-            match worker.join() {
-                Ok(worked) => worked?,
-                Err(_) => bail!("a worker panicked"),
-            }
-        }
-        ended
+        })
     })?;
     ensure!(
         counter("lost_sessions")? > ended_before,
