@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use hmm_vm::accel::AcceleratorChoice;
 use hmm_vm::{KernelChoice, Progress};
 
+use crate::delay::Delay;
 use crate::setup_arguments::SetupArguments;
 use crate::{build, signals};
 use guest::Ground;
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// Only on the kernel without the patches. The other one is not built then.
     #[arg(long)]
     unpatched_only: bool,
+    /// Delay functions of the guest's kernel while the programs run, as 'hmmctl delay' takes it. May be given several times.
+    #[arg(long = "delay", value_name = "FUNCTION[=HOW]", value_parser = Delay::read)]
+    delays: Vec<Delay>,
     /// Names the finds and what each is, and runs none.
     #[arg(long)]
     list: bool,
@@ -97,6 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             &all,
             &options,
             arguments.accel,
+            arguments.delays.clone(),
             &progress,
         )?);
     }

@@ -14,6 +14,7 @@ use hmm_vm::{Artifacts, KernelChoice, OwnModule, ProgramBuild, Progress, SetupOp
 use super::list::{Find, Finds};
 use super::verdict::{Run, Seen};
 use crate::build;
+use crate::delay::Delay;
 
 /// The shape of the guests.
 const MACHINE: &str = "q35";
@@ -31,6 +32,7 @@ pub(super) struct Ground {
     test_hmm: PathBuf,
     image: Tree,
     accelerator: AcceleratorChoice,
+    delays: Vec<Delay>,
     rules: Rules,
 }
 
@@ -44,6 +46,7 @@ impl Ground {
         finds: &Finds,
         options: &SetupOptions,
         accelerator: AcceleratorChoice,
+        delays: Vec<Delay>,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let artifacts = build::artifacts_for(options, progress)?;
@@ -65,6 +68,7 @@ impl Ground {
             test_hmm,
             image: packer.finish()?,
             accelerator,
+            delays,
             rules: Rules::read(&build::repository()?.join("ci"))?,
         })
     }
@@ -157,6 +161,7 @@ impl Ground {
             false => 1,
         };
         command.limit = Some(Duration::from_secs(u64::from(find.seconds) * factor));
+        Delay::wrap(&self.delays, true, &mut command);
         command
     }
 }
