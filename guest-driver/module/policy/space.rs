@@ -120,7 +120,8 @@ impl Space {
 
     /// Changes the advice about `range`. The caller holds the mmap lock, so that nothing of
     /// the range is unmapped meanwhile. `may_pin` pages may count as pinned, if there are more to be
-    /// kept then.
+    /// kept then. Returns the part, which may be empty, that [begins](beginning) to move by page
+    /// faults of the device.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl Space {
         range: Range<usize>,
         may_pin: usize,
         change: impl Fn(&mut Advice),
-    ) -> Result {
+    ) -> Result<Range<usize>> {
         loop {
             let mut map = self.advice.lock();
             let needed = map.room_for(&range);
@@ -145,9 +146,10 @@ impl Space {
                 if more > 0 && pinned.saturating_add(more) > may_pin {
                     return Err(ENOMEM);
                 }
+                let begins = beginning(&map, &range, &change);
                 let result = map.update(range, change).map_err(|_| ENOSPC);
                 self.count(&map);
-                return result;
+                return result.map(|()| begins);
             }
             let room = needed.max(2 * map.room()).max(RANGES_AT_FIRST);
             drop(map);
@@ -174,6 +176,29 @@ impl Space {
             }
         }
     }
+}
+
+/// The part of `range` of which the first and the last page move by a page fault of the device when `change` is made by
+/// which they do not yet.
+fn beginning(
+    map: &AdviceMap<Entries>,
+    range: &Range<usize>,
+    change: impl Fn(&mut Advice),
+) -> Range<usize> {
+    let mut begins = range.end..range.end;
+    let mut address = range.start;
+    while address < range.end {
+        let (before, end) = map.run(address..range.end);
+        let mut after = before;
+        change(&mut after);
+        let touches = after.moves_at_touch();
+        if touches.is_some() && touches != before.moves_at_touch() {
+            begins.start = begins.start.min(address);
+            begins.end = end;
+        }
+        address = end.max(address + 1);
+    }
+    begins
 }
 
 impl Space {

@@ -22,7 +22,6 @@ use crate::{
         },
         Tally, //
     },
-    policy::Space,
     pool::AccountId,
     sys::{
         address_space::{
@@ -126,22 +125,6 @@ impl Change {
         advice.window = self.window.unwrap_or(advice.window);
         advice.touches = self.touches.unwrap_or(advice.touches);
     }
-
-    /// Whether some of `range` moves by a page fault of the device from now on by which it did not.
-    fn begins_moves(&self, watcher: &Space, range: Range<usize>) -> bool {
-        let mut address = range.start;
-        while address < range.end {
-            let (before, end) = watcher.run(address..range.end);
-            let mut after = before;
-            self.apply(&mut after);
-            let touches = after.moves_at_touch();
-            if touches.is_some() && touches != before.moves_at_touch() {
-                return true;
-            }
-            address = end.max(address + PAGE_SIZE);
-        }
-        false
-    }
 }
 
 /// Bounds of a fault's window, bytes; `None` for the driver's own choice.
@@ -170,18 +153,16 @@ impl Call<'_> {
         let snapshot = KBox::pin_init(Snapshot::new(mm), GFP_KERNEL)?;
         let mut entries = KVVec::from_elem(0, BATCH_PAGES, GFP_KERNEL)?;
 
-        let moves_now = {
+        let begins = {
             let guard = MmapReadGuard::lock(mm, || false)?;
             expect_mapped(&guard, range.clone())?;
             let may_pin = process.memlock_limit();
-            let moves_now = change.begins_moves(known.watcher(), range.clone());
             let apply = |advice: &mut Advice| change.apply(advice);
-            known.watcher().advise(range.clone(), may_pin, apply)?;
-            moves_now
+            known.watcher().advise(range.clone(), may_pin, apply)?
         };
-        if moves_now {
+        if !begins.is_empty() {
             // What the device has mapped it uses without asking.
-            self.device.contexts().numbers.advised(mm, &range);
+            self.device.contexts().numbers.advised(mm, &begins);
         }
         match change.keep {
             // What is on the device already.

@@ -23,19 +23,28 @@ use kernel::{
 /// How often a page is tried.
 const TRIES: usize = 64;
 
-/// Gives the device the page at `address` for itself, and lets the job of page fault `answer` try again. Returns
-/// how many pages were mapped.
+/// A page fault that a page is made exclusive for.
+#[derive(Clone, Copy)]
+pub(super) struct OfFault {
+    /// By which it is answered.
+    pub(super) number: u64,
+    /// [`super::table::Table::advised`] when advice was looked at.
+    pub(super) advised: u64,
+}
+
+/// Gives the device the page at `address` for itself, and lets the job of `fault` try again. Returns how many pages were
+/// mapped.
 ///
 /// # Errors
 ///
-/// `EAGAIN` the page changes all the time, `EOPNOTSUPP` the memory is not private, `EFAULT` it is not mapped, `EPERM`
+/// `EBUSY` the advice has changed since, `EAGAIN` the page changes all the time, `EOPNOTSUPP` the memory is not private, `EFAULT` it is not mapped, `EPERM`
 /// it must not be written, `ENOMEM`, `EINTR`, `EIO`.
 pub(super) fn make_exclusive(
     followed: &Followed,
     device: &Device,
     mm: &MmWithUser,
     address: usize,
-    answer: Option<u64>,
+    fault: Option<OfFault>,
 ) -> Result<usize> {
     let view = followed.mirrored();
     let _one = view.exclusive.lock();
@@ -46,6 +55,9 @@ pub(super) fn make_exclusive(
         let guard = MmapReadGuard::lock(mm, || device.link().is_stopping())?;
         let result = followed.make_exclusive(&guard, address, |page| {
             let mut table = view.table.lock();
+            if fault.is_some_and(|fault| fault.advised != table.advised()) {
+                return Err(EBUSY);
+            }
             if !table.end_exclusive(address) {
                 return Err(EAGAIN);
             }
@@ -54,6 +66,7 @@ pub(super) fn make_exclusive(
                 seen: &mut core::iter::once(Some((page, PageAccess::Atomic))),
             };
             let (link, memory) = (device.link(), device.memory());
+            let answer = fault.map(|fault| fault.number);
             let (count, mapped) = table.map(link, view.context, memory, pages, answer, &mut spare);
             drop(table);
             result_of(mapped).map(|()| count)

@@ -4,7 +4,10 @@
 
 use super::{
     access::access_to,
-    exclusive::make_exclusive,
+    exclusive::{
+        make_exclusive,
+        OfFault, //
+    },
     policy,
     table::{
         Pages,
@@ -175,6 +178,7 @@ fn map(
     let all = granule..granule.saturating_add(GRANULE_BYTES).min(most);
     let end = address.saturating_add(bytes).min(all.end);
     let wanted = page..end.next_multiple_of(PAGE_SIZE).min(all.end);
+    let advised = followed.mirrored().table.lock().advised();
     policy::migrate_first(followed, device, &mm, &wanted);
 
     let along = policy::mapped_along(followed, page, &all);
@@ -190,10 +194,13 @@ fn map(
         page,
         wanted,
         access,
-        number: fault.number,
+        fault: OfFault {
+            number: fault.number,
+            advised,
+        },
     };
     let began = Instant::<Monotonic>::now();
-    while began.elapsed() < PATIENCE && !device.link().is_stopping() {
+    while began.elapsed() < PATIENCE && !device.link().is_stopping() && attempt.is_as_advised() {
         match attempt.run() {
             Ok(Try::Again) => {}
             Ok(tried) => return Ok(tried),
@@ -240,10 +247,15 @@ struct Attempt<'a> {
     /// The pages that the job is going to access.
     wanted: Range<usize>,
     access: PageAccess,
-    number: u64,
+    fault: OfFault,
 }
 
 impl Attempt<'_> {
+    /// Whether the advice that was followed is still the one that is given. Otherwise the job tries again.
+    fn is_as_advised(&self) -> bool {
+        self.followed.mirrored().table.lock().advised() == self.fault.advised
+    }
+
     fn run(&self) -> Result<Try> {
         let mut spare = Spare::new()?;
         let (first, pages) = (self.index(self.page), self.index(self.all.end));
@@ -277,8 +289,8 @@ impl Attempt<'_> {
             return self.unshare();
         }
         if self.access == PageAccess::Atomic && !self.is_of_device(here) {
-            let (followed, number) = (self.followed, Some(self.number));
-            return make_exclusive(followed, self.device, self.mm, self.page, number)
+            let (followed, fault) = (self.followed, Some(self.fault));
+            return make_exclusive(followed, self.device, self.mm, self.page, fault)
                 .map(Try::Mapped);
         }
         let view = self.followed.mirrored();
@@ -292,7 +304,7 @@ impl Attempt<'_> {
             }
         });
         let mut table = view.table.lock();
-        if self.part.has_changed(sequence) {
+        if self.part.has_changed(sequence) || table.advised() != self.fault.advised {
             return Ok(Try::Again);
         }
         let pages = Pages {
@@ -300,7 +312,7 @@ impl Attempt<'_> {
             seen: &mut seen,
         };
         let (link, memory) = (self.device.link(), self.device.memory());
-        let number = Some(self.number);
+        let number = Some(self.fault.number);
         let (count, mapped) = table.map(link, view.context, memory, pages, number, &mut spare);
         drop(table);
         match mapped {

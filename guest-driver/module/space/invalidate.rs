@@ -70,8 +70,8 @@ impl View {
         let mut table = self.table.lock();
         if table.any(range) {
             self.take_away(&table, range, "advice");
-            table.forget(range, false);
         }
+        table.advise(range);
     }
 
     /// Takes `range` away from the device. A device that is not there, or was reset since, has nothing.

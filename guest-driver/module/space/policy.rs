@@ -23,7 +23,10 @@ use crate::{
         Tally, //
     },
     policy::WatchedSpace,
-    pool::AccountId,
+    pool::{
+        AccountId,
+        Ticket, //
+    },
     sys::address_space::{
         mirror::Wanted,
         mm::Vma,
@@ -92,9 +95,8 @@ pub(super) fn migrate_first(
     }
 }
 
-/// Moves `range` to the device, also from another device. Where nothing is yet, a CPU that touched `touched` would get
-/// single pages there, or huge ones where they are welcome; so does the device. Returns whether anything moved; without
-/// memory for that, it stays where it is.
+/// Moves `range` to the device, also from another device. Where nothing is yet, what is `touched` gets pages, and all of
+/// the range if huge pages are welcome there. Returns whether anything moved; without memory for that, it stays where it is.
 fn bring(
     followed: &Followed,
     device: &Device,
@@ -102,32 +104,61 @@ fn bring(
     range: Range<usize>,
     touched: Range<usize>,
 ) -> bool {
-    let mut tally = Tally::default();
-    let populate = match wants_huge_pages(device, mm, touched.start) {
+    // One request: what comes first is not evicted for the rest.
+    let ticket = device.pages().ticket();
+    let mut has_moved = false;
+    let mut bring = |range: &Range<usize>, flags| {
+        let mut tally = Tally::default();
+        to_device(
+            followed,
+            device,
+            mm,
+            range.clone(),
+            flags,
+            ticket,
+            &mut tally,
+        )
+        .ok()?;
+        has_moved |= tally.moved > 0;
+        Some(tally)
+    };
+    let skipped = |tally: &Option<Tally>, reasons: &[SkipReason]| {
+        let any = |tally: &Tally| reasons.iter().any(|&reason| tally.skipped_for(reason) > 0);
+        tally.as_ref().is_some_and(any)
+    };
+    let flags = match wants_huge_pages(device, mm, &range, touched.start) {
         true => MigrateFlags::POPULATE,
         false => MigrateFlags::default(),
     };
-    let to_device = |range, populate, tally: &mut Tally| {
-        to_device(followed, device, mm, range, populate, tally)
-    };
-    let mut moved = to_device(range.clone(), populate, &mut tally);
-    if moved.is_ok() && tally.skipped_for(SkipReason::OtherDevice) > 0 {
-        // What could not be had stays where it is.
+    let mut brought = bring(&range, flags);
+    // What could not be had stays where it is.
+    if skipped(&brought, &[SkipReason::OtherDevice]) {
         let _ = fault_in(followed, device, mm, &range);
-        moved = to_device(range, populate, &mut tally);
+        brought = bring(&range, flags);
     }
-    if moved.is_ok() && tally.skipped_for(SkipReason::Hole) > 0 {
-        moved = to_device(touched, MigrateFlags::POPULATE, &mut tally);
+    // Pages that the device has for itself, or that are in swap space, are no pages to the kernel until they are faulted in.
+    if skipped(&brought, &[SkipReason::Busy, SkipReason::Swapped]) {
+        let _ = fault_in(followed, device, mm, &touched);
+        brought = bring(&range, flags);
     }
-    moved.is_ok() && tally.moved > 0
+    if skipped(&brought, &[SkipReason::Hole]) {
+        bring(&touched, MigrateFlags::POPULATE);
+    }
+    has_moved
 }
 
-/// Whether huge pages are welcome in the mapping at `address`.
-fn wants_huge_pages(device: &Device, mm: &MmWithUser, address: usize) -> bool {
+/// Whether one mapping has all of `range`, in which `address` is, and huge pages are welcome there.
+fn wants_huge_pages(
+    device: &Device,
+    mm: &MmWithUser,
+    range: &Range<usize>,
+    address: usize,
+) -> bool {
     let guard = MmapReadGuard::lock(mm, || device.link().is_stopping());
     guard.is_ok_and(|guard| {
-        let vma = Vma::find(&guard, address).filter(|vma| vma.start() <= address);
-        vma.is_some_and(|vma| vma.wants_huge_pages())
+        Vma::find(&guard, address).is_some_and(|vma| {
+            vma.start() <= range.start && range.end <= vma.end() && vma.wants_huge_pages()
+        })
     })
 }
 
@@ -198,6 +229,7 @@ fn to_device(
     mm: &MmWithUser,
     range: Range<usize>,
     flags: MigrateFlags,
+    ticket: Ticket,
     tally: &mut Tally,
 ) -> Result {
     let view = followed.mirrored();
@@ -210,7 +242,7 @@ fn to_device(
         flags,
         huge: *crate::module_parameters::huge_pages.value_ref() != 0,
         refuse_huge: false,
-        ticket: device.pages().ticket(),
+        ticket,
         trigger: Trigger::DeviceFault,
         account: view.entry.account()?,
     };

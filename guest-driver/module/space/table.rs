@@ -85,6 +85,8 @@ pub(crate) struct Table {
     /// Whether the address space has ended.
     has_ended: bool,
     exclusive: Option<Exclusive>,
+    /// How often advice began that has to be followed at the next page fault.
+    advised: u64,
     pub(super) windows: KVec<WindowRecord>,
     /// Where the next window begins.
     pub(super) next_window: u64,
@@ -100,6 +102,7 @@ impl Table {
             is_closed: false,
             has_ended: false,
             exclusive: None,
+            advised: 0,
             windows: KVec::new(),
             next_window: FIRST,
         }
@@ -251,6 +254,17 @@ impl Table {
                 None => return,
             }
         }
+    }
+
+    /// Notes that advice about `range` has changed: who looked at it before must look again. Page faults are counted anew.
+    pub(super) fn advise(&mut self, range: &Range<usize>) {
+        self.advised += 1;
+        self.forget(range, true);
+    }
+
+    /// Changes with each [`Table::advise`].
+    pub(super) fn advised(&self) -> u64 {
+        self.advised
     }
 
     /// Notes that a page is about to be made exclusive.
@@ -413,6 +427,18 @@ mod tests {
         assert!(table.granules.is_empty());
         // The room was used up.
         assert_eq!(table.touch(page(0), &mut spare), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn advice_takes_pages_and_counts_anew() -> Result {
+        let (mut table, mut spare) = (table(10..20)?, Spare::new()?);
+        assert_eq!(table.touch(page(0), &mut spare), 1);
+        let before = table.advised();
+        table.advise(&(page(15)..page(16)));
+        assert!(table.advised() != before && !table.any(&(page(15)..page(16))));
+        assert!(table.any(&(page(10)..page(15))));
+        assert_eq!(table.touch(page(0), &mut spare), 1);
         Ok(())
     }
 

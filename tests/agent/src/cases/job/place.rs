@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where memory is that the device touches, by advice; and more of it than the device holds.
 
-use crate::cases::support::jobs::{Jobs, blocks, crc32c};
+use crate::cases::support::depth;
+use crate::cases::support::jobs::{Jobs, blocks, crc32c, expect_done};
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
+use crate::cases::support::swap::Swap;
 use hmm_uapi::client::{Advice, JobRequest};
 use hmm_uapi::{NEVER_TOUCHES, PreferredSide};
 use std::ops::Range;
@@ -25,6 +27,14 @@ pub(super) const CASES: &[Case] = &[
     Case::new("job/advice-after-use-anon-thp", || {
         advice_after_use(Memory::huge(2)?)
     }),
+    Case::new("job/advice-on-what-a-job-has-for-itself-anon-4k", || {
+        advice_on_exclusive(Memory::single(PAGES_OF_BLOCK)?)
+    }),
+    Case::new("job/advice-on-what-a-job-has-for-itself-anon-thp", || {
+        advice_on_exclusive(Memory::huge(1)?)
+    }),
+    Case::new("job/advice-on-what-was-swapped-anon-4k", advice_on_swapped),
+    Case::new("job/advice-while-jobs-run-anon-4k", advice_while_jobs_run),
     Case::new("job/advice-beside-a-touch-anon-4k", || {
         advice_beside_a_touch(Memory::single(PAGES_OF_BLOCK)?)
     }),
@@ -159,6 +169,71 @@ fn advice_after_use(mut memory: Memory) -> Result<()> {
     advise(&jobs, &memory, PreferredSide::Device, 1)?;
     ensure!(crc(&jobs, &memory)? == 0, "the same advice");
     memory.check(1)
+}
+
+/// Pages of system memory that the device has for itself, to add to them, move like all others.
+fn advice_on_exclusive(mut memory: Memory) -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    memory.bytes_mut().fill(0);
+    let words = (memory.length() / 8) as u64;
+    let add = JobRequest::atomic_add(memory.range().start, words, 8, 1);
+    jobs.done(&add)?;
+    ensure!(jobs.done(&add)?.faults == 0, "the device has it for itself");
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    jobs.done(&add)?;
+    mover.expect_on_device(memory.range())?;
+    for (index, word) in memory.bytes().chunks_exact(8).enumerate() {
+        let word = u64::from_ne_bytes(word.try_into()?);
+        ensure!(word == 3, "word {index} is {word}");
+    }
+    Ok(())
+}
+
+/// Memory that was swapped out moves when it is back, by the same touch.
+fn advice_on_swapped() -> Result<()> {
+    let _swap = Swap::new(4 * PAGES_OF_BLOCK as u32)?;
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    let mut memory = Memory::table()?;
+    memory.fill(1);
+    let sum = u64::from(crc32c(memory.bytes()));
+    memory.advise(0..memory.pages(), rustix::mm::Advice::LinuxPageOut)?;
+    let counts = mover.device.residency(Process::Caller, memory.range())?;
+    ensure!(counts.system_pages < 512, "nothing was swapped out");
+    advise(&jobs, &memory, PreferredSide::Device, 1)?;
+    let report = jobs.done(&JobRequest::crc32c(memory.range(), 0))?;
+    ensure!(report.result == sum, "the device read something else");
+    mover.expect_on_device(memory.range())?;
+    memory.check(1)
+}
+
+/// Advice comes while jobs fault on the memory. Once it is given, no page stays in system memory that a job touches.
+fn advice_while_jobs_run() -> Result<()> {
+    let (jobs, mover) = (Jobs::open()?, Mover::open()?);
+    for round in 0..depth::rounds(24)? {
+        let mut memory = Memory::single(2 * PAGES_OF_BLOCK)?;
+        memory.fill(1);
+        let sum = JobRequest::crc32c(memory.range(), 0);
+        let ids = (0..4)
+            .map(|_| Ok(jobs.begin(&sum)?))
+            .collect::<Result<Vec<_>>>()?;
+        // At another moment each time.
+        for _ in 0..round * 50 {
+            std::hint::spin_loop();
+        }
+        advise(&jobs, &memory, PreferredSide::Device, 1)?;
+        for id in ids {
+            expect_done(jobs.wait(id)?)?;
+        }
+        jobs.done(&sum)?;
+        let counts = mover.device.residency(Process::Caller, memory.range())?;
+        // One that another fault holds for a moment does not move.
+        ensure!(
+            counts.system_pages <= 16,
+            "{counts:?} after a job that touched all, in round {round}"
+        );
+        memory.check(1)?;
+    }
+    Ok(())
 }
 
 /// What is advised about pages beside those that a job touches waits for a touch of their own.
