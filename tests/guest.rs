@@ -278,16 +278,21 @@ impl Boots<'_> {
         })))
     }
 
-    fn restart(&self) -> anyhow::Result<Option<Trial>> {
-        if !self.is_chosen(restart::NAME) {
-            return Ok(None);
-        }
-        let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
-        let rules = self.rules.clone();
+    fn restart(&self) -> anyhow::Result<Vec<Trial>> {
+        let kills = load::from_environment()?.kills;
         let weight = of_losses(self.is_debug());
-        Ok(Some(self.trial(restart::NAME, weight, move || {
-            restart::run(artifacts, spec, rules)
-        })))
+        let chosen = restart::Part::ALL
+            .into_iter()
+            .filter(|part| self.is_chosen(part.name()) && !part.cases(kills).is_empty());
+        chosen
+            .map(|part| {
+                let (artifacts, spec) = (self.artifacts.clone(), self.spec("restart")?);
+                let rules = self.rules.clone();
+                Ok(self.trial(part.name(), weight, move || {
+                    restart::run(artifacts, spec, rules, part.cases(kills))
+                }))
+            })
+            .collect()
     }
 
     fn bounce_buffers(&self) -> anyhow::Result<Option<Trial>> {

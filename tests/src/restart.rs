@@ -12,14 +12,44 @@ use hmm_vm::supervisor::{OnLoss, Restarts};
 use std::path::Path;
 use std::time::Duration;
 
-/// The test's name.
-pub const NAME: &str = "boot/restart";
+/// Cases that share a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The device dies at each moment.
+    Moments,
+    /// It dies while programs and jobs use it, or comes back as another.
+    UnderLoad,
+}
+
+impl Part {
+    /// Both, the longer first.
+    pub const ALL: [Self; 2] = [Self::UnderLoad, Self::Moments];
+
+    /// The name of the test.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Moments => "boot/restart",
+            Self::UnderLoad => "boot/restart-under-load",
+        }
+    }
+
+    /// The cases: of those under load the one that kills at random, if a number of kills is asked for, and no others then.
+    #[must_use]
+    pub const fn cases(self, kills: Option<u32>) -> &'static [&'static str] {
+        match (self, kills) {
+            (Self::Moments, None) => MOMENTS,
+            (Self::Moments, Some(_)) => &[],
+            (Self::UnderLoad, None) => UNDER_LOAD,
+            (Self::UnderLoad, Some(_)) => &[KILLS],
+        }
+    }
+}
 
 /// The case that `HMM_KILLS` is for.
 const KILLS: &str = "restart/kills-at-random-moments-anon-4k";
 
-/// The cases.
-const CASES: &[&str] = &[
+const MOMENTS: &[&str] = &[
     "restart/killed-at-idle",
     "restart/killed-at-to-device-before-copy",
     "restart/killed-at-to-device-after-copy",
@@ -38,6 +68,9 @@ const CASES: &[&str] = &[
     "restart/killed-twice-at-job",
     "restart/killed-during-restart-at-idle",
     "restart/killed-during-restart-at-fork",
+];
+
+const UNDER_LOAD: &[&str] = &[
     KILLS,
     "restart/python3-anon",
     "restart/redis-anon",
@@ -79,24 +112,24 @@ fn programs(artifacts: &Artifacts) -> anyhow::Result<Tree> {
     Ok(image)
 }
 
-/// Boots the guest and runs the cases: all, or the one that kills at random if a number of kills is asked for.
+/// Boots the guest and runs these cases.
 ///
 /// # Errors
 /// When a case fails, or the boot as a whole.
-pub fn run(artifacts: Artifacts, spec: BootSpec, rules: Rules) -> anyhow::Result<()> {
+pub fn run(
+    artifacts: Artifacts,
+    spec: BootSpec,
+    rules: Rules,
+    cases: &'static [&'static str],
+) -> anyhow::Result<()> {
     let (mut spec, rules) = guest(spec, rules);
     spec.image = programs(&artifacts)?;
-    let load = load::from_environment()?;
-    let cases = match load.kills {
-        Some(_) => &[KILLS],
-        None => CASES,
-    };
     Suite::start(Plan {
         artifacts,
         spec,
         rules,
         cases: cases.iter().map(|&name| name.to_owned()).collect(),
-        load,
+        load: load::from_environment()?,
         limit: suite::LIMIT,
         recording: None,
     })
