@@ -5,8 +5,7 @@ use crate::cases::support::depth;
 use crate::cases::support::jobs::Jobs;
 use crate::cases::support::nodes;
 use crate::cases::support::prelude::*;
-use hmm_uapi::PreferredSide;
-use hmm_uapi::client::{Advice, JobRequest};
+use hmm_uapi::client::JobRequest;
 use std::sync::atomic::Ordering;
 
 pub(super) const CASES: &[Case] = &[
@@ -30,16 +29,6 @@ pub(super) const CASES: &[Case] = &[
 /// Both devices, each with a file of its own.
 fn both() -> Result<[Jobs; 2]> {
     Ok([Jobs::on(&nodes::first())?, Jobs::on(&nodes::second()?)?])
-}
-
-/// Memory moves to the device that touches it.
-fn follow(jobs: &Jobs, memory: &Memory) -> Result<()> {
-    let advice = Advice {
-        side: Some(PreferredSide::Device),
-        touches: Some(1),
-        ..Advice::default()
-    };
-    Ok((jobs.device).advise(Process::Caller, memory.range(), advice)?)
 }
 
 /// Checks that each word is the one expected.
@@ -94,7 +83,7 @@ fn take_turns(mut memory: Memory) -> Result<()> {
     let devices = both()?;
     memory.bytes_mut().fill(0);
     for jobs in &devices {
-        follow(jobs, &memory)?;
+        jobs.move_at_touch(memory.range())?;
     }
     let words = (memory.length() / 8) as u64;
     let rounds = depth::rounds(8)?;
@@ -125,7 +114,7 @@ fn at_once(mut memory: Memory) -> Result<()> {
     let devices = both()?;
     memory.bytes_mut().fill(0);
     for jobs in &devices {
-        follow(jobs, &memory)?;
+        jobs.move_at_touch(memory.range())?;
     }
     let rounds = depth::rounds(3)?;
     let memory = &memory;

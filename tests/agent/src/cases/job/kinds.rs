@@ -4,8 +4,7 @@
 use crate::cases::support::jobs::{Jobs, crc32c};
 use crate::cases::support::prelude::*;
 use hmm_uapi::JobStatus;
-use hmm_uapi::PreferredSide;
-use hmm_uapi::client::{Advice, JobRequest};
+use hmm_uapi::client::JobRequest;
 use rustix::fd::AsFd;
 use rustix::mm::{MapFlags, MprotectFlags};
 use std::fs::{self, File};
@@ -57,12 +56,7 @@ fn read(jobs: &Jobs, memory: &Memory) -> Result<()> {
 /// The same with advice that it should be on the device, which cannot be followed.
 fn use_where_it_is(jobs: &Jobs, memory: &mut Memory) -> Result<()> {
     use_in_turns(jobs, memory)?;
-    let advice = Advice {
-        side: Some(PreferredSide::Device),
-        touches: Some(1),
-        ..Advice::default()
-    };
-    (jobs.device).advise(Process::Caller, memory.range(), advice)?;
+    jobs.move_at_touch(memory.range())?;
     use_in_turns(jobs, memory)?;
     Mover::open()?.expect_in_system(memory.range())
 }

@@ -6,8 +6,7 @@ use crate::cases::support::gate::Gate;
 use crate::cases::support::jobs::{Jobs, expect_done};
 use crate::cases::support::prelude::*;
 use crate::cases::support::ptrace;
-use hmm_uapi::PreferredSide;
-use hmm_uapi::client::{Advice, JobRequest};
+use hmm_uapi::client::JobRequest;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("job/processes-read-one-page-anon-4k", || {
@@ -39,12 +38,7 @@ fn inherited(mut memory: Memory) -> Result<()> {
             fork(|| {
                 let jobs = Jobs::open()?;
                 if round % 3 == 2 {
-                    let advice = Advice {
-                        side: Some(PreferredSide::Device),
-                        touches: Some(1),
-                        ..Advice::default()
-                    };
-                    (jobs.device).advise(Process::Caller, memory.range(), advice)?;
+                    jobs.move_at_touch(memory.range())?;
                 }
                 go.wait()?;
                 let found = jobs.done(&JobRequest::crc32c(memory.range(), 0))?.result;

@@ -5,8 +5,7 @@ use crate::cases::support::depth;
 use crate::cases::support::jobs::{Jobs, crc32c};
 use crate::cases::support::prelude::*;
 use hmm_uapi::JobStatus;
-use hmm_uapi::PreferredSide;
-use hmm_uapi::client::{Advice, JobRequest};
+use hmm_uapi::client::JobRequest;
 use rustix::mm::{MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use std::ptr::NonNull;
 
@@ -31,15 +30,6 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const PAGES: usize = 1024;
-
-fn follow(jobs: &Jobs, range: std::ops::Range<u64>) -> Result<()> {
-    let advice = Advice {
-        side: Some(PreferredSide::Device),
-        touches: Some(1),
-        ..Advice::default()
-    };
-    Ok((jobs.device).advise(Process::Caller, range, advice)?)
-}
 
 fn sum(jobs: &Jobs, memory: &Memory) -> Result<u64> {
     Ok(jobs.done(&JobRequest::crc32c(memory.range(), 0))?.result)
@@ -188,7 +178,7 @@ fn split_mappings() -> Result<()> {
     let (jobs, mover) = (Jobs::open()?, Mover::open()?);
     let mut memory = Memory::single(PAGES)?;
     memory.fill(1);
-    follow(&jobs, memory.range())?;
+    jobs.move_at_touch(memory.range())?;
     // Five mappings now, of which one cannot be written.
     memory.protect(100..200, MprotectFlags::READ)?;
     memory.advise(300..400, rustix::mm::Advice::LinuxDontFork)?;
@@ -220,7 +210,7 @@ fn vast_range() -> Result<()> {
     let (jobs, mover) = (Jobs::open()?, Mover::open()?);
     let memory = Memory::reserved((16 << 40) / PAGE)?;
     let step = memory.pages() / NODES;
-    follow(&jobs, memory.range())?;
+    jobs.move_at_touch(memory.range())?;
     let node = |index: usize| memory.part(index * step..index * step + 1).start;
     for index in 0..NODES {
         let next = match index + 1 {

@@ -4,8 +4,8 @@
 use super::nodes;
 use crate::cases::case::skip;
 use anyhow::{Context, Result, ensure};
-use hmm_uapi::client::{Device, Error, JobId, JobReport, JobRequest};
-use hmm_uapi::{JobState, JobStatus};
+use hmm_uapi::client::{Advice, Device, Error, JobId, JobReport, JobRequest, Process};
+use hmm_uapi::{JobState, JobStatus, PreferredSide};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +45,16 @@ impl Jobs {
             return Err(skip("the device does no such jobs"));
         }
         Ok(Self { device })
+    }
+
+    /// Memory of the case moves to this device by the first page fault that the device has there.
+    pub(in crate::cases) fn move_at_touch(&self, range: Range<u64>) -> Result<()> {
+        let advice = Advice {
+            side: Some(PreferredSide::Device),
+            touches: Some(1),
+            ..Advice::default()
+        };
+        Ok(self.device.advise(Process::Caller, range, advice)?)
     }
 
     /// Begins a job.
