@@ -23,7 +23,7 @@ pub enum Part {
 
 impl Part {
     /// Both, the longer first.
-    pub const ALL: [Self; 2] = [Self::UnderLoad, Self::Moments];
+    pub const ALL: [Self; 2] = [Self::Moments, Self::UnderLoad];
 
     /// The name of the test.
     #[must_use]

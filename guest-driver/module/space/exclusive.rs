@@ -37,8 +37,8 @@ pub(super) struct OfFault {
 ///
 /// # Errors
 ///
-/// `EBUSY` the advice has changed since, `EAGAIN` the page changes all the time, `EOPNOTSUPP` the memory is not private, `EFAULT` it is not mapped, `EPERM`
-/// it must not be written, `ENOMEM`, `EINTR`, `EIO`.
+/// `EBUSY` the advice has changed since, `EAGAIN` the page changes all the time, `EOPNOTSUPP` the memory is not private,
+/// `EFAULT` it is not mapped, `EPERM` it must not be written, `ENOMEM`, `EINTR`, `EIO`.
 pub(super) fn make_exclusive(
     followed: &Followed,
     device: &Device,
